@@ -1,0 +1,133 @@
+#include "base/json.h"
+
+#include <nlohmann/json.hpp>
+
+#include <utility>
+
+namespace sbxfs {
+
+struct Json::Value {
+    nlohmann::ordered_json json;
+};
+
+Json::Json() : value_(std::make_unique<Value>()) {}
+Json::Json(std::unique_ptr<Value> value) : value_(std::move(value)) {}
+Json::Json(const Json& other) : value_(std::make_unique<Value>(*other.value_)) {}
+Json::Json(Json&& other) noexcept : value_(std::exchange(other.value_, std::make_unique<Value>())) {}
+Json& Json::operator=(const Json& other) {
+    if (this != &other) value_ = std::make_unique<Value>(*other.value_);
+    return *this;
+}
+Json& Json::operator=(Json&& other) noexcept {
+    std::swap(value_, other.value_);
+    return *this;
+}
+Json::~Json() = default;
+
+Json Json::Object() {
+    return Json(std::make_unique<Value>(Value{nlohmann::ordered_json::object()}));
+}
+Json Json::Array() {
+    return Json(std::make_unique<Value>(Value{nlohmann::ordered_json::array()}));
+}
+Json Json::String(std::string_view text) {
+    return Json(std::make_unique<Value>(Value{std::string(text)}));
+}
+Json Json::Number(std::int64_t value) {
+    return Json(std::make_unique<Value>(Value{value}));
+}
+Json Json::Real(double value) {
+    return Json(std::make_unique<Value>(Value{value}));
+}
+Json Json::Bool(bool value) {
+    return Json(std::make_unique<Value>(Value{value}));
+}
+
+std::optional<Json> Json::Parse(std::string_view text) {
+    auto json = nlohmann::ordered_json::parse(text.begin(), text.end(), nullptr, false);
+    if (json.is_discarded()) return std::nullopt;
+    return Json(std::make_unique<Value>(Value{std::move(json)}));
+}
+
+Json& Json::Set(std::string_view key, const Json& value) {
+    if (!value_->json.is_object()) value_->json = nlohmann::ordered_json::object();
+    value_->json[std::string(key)] = value.value_->json;
+    return *this;
+}
+
+Json& Json::Append(const Json& value) {
+    if (!value_->json.is_array()) value_->json = nlohmann::ordered_json::array();
+    value_->json.push_back(value.value_->json);
+    return *this;
+}
+
+bool Json::IsNull() const { return value_->json.is_null(); }
+bool Json::IsObject() const { return value_->json.is_object(); }
+bool Json::IsArray() const { return value_->json.is_array(); }
+
+std::optional<std::string> Json::AsString() const {
+    if (!value_->json.is_string()) return std::nullopt;
+    return value_->json.get<std::string>();
+}
+
+std::optional<std::int64_t> Json::AsNumber() const {
+    if (!value_->json.is_number_integer()) return std::nullopt;
+    if (value_->json.is_number_unsigned() && value_->json.get<std::uint64_t>() > INT64_MAX) {
+        return std::nullopt;
+    }
+    return value_->json.get<std::int64_t>();
+}
+
+std::optional<double> Json::AsReal() const {
+    if (!value_->json.is_number()) return std::nullopt;
+    return value_->json.get<double>();
+}
+
+std::optional<bool> Json::AsBool() const {
+    if (!value_->json.is_boolean()) return std::nullopt;
+    return value_->json.get<bool>();
+}
+
+std::vector<std::string> Json::Keys() const {
+    std::vector<std::string> keys;
+    if (!value_->json.is_object()) return keys;
+    for (const auto& member : value_->json.items()) keys.push_back(member.key());
+    return keys;
+}
+
+std::vector<Json> Json::Elements() const {
+    std::vector<Json> elements;
+    if (!value_->json.is_array()) return elements;
+    for (const auto& element : value_->json) {
+        elements.push_back(Json(std::make_unique<Value>(Value{element})));
+    }
+    return elements;
+}
+
+std::optional<Json> Json::Find(std::string_view key) const {
+    if (!value_->json.is_object()) return std::nullopt;
+    const auto it = value_->json.find(std::string(key));
+    if (it == value_->json.end()) return std::nullopt;
+    return Json(std::make_unique<Value>(Value{*it}));
+}
+
+std::optional<std::string> Json::GetString(std::string_view key) const {
+    const auto member = Find(key);
+    return member ? member->AsString() : std::nullopt;
+}
+
+std::optional<std::int64_t> Json::GetNumber(std::string_view key) const {
+    const auto member = Find(key);
+    return member ? member->AsNumber() : std::nullopt;
+}
+
+std::optional<bool> Json::GetBool(std::string_view key) const {
+    const auto member = Find(key);
+    return member ? member->AsBool() : std::nullopt;
+}
+
+std::string Json::Dump(int indent) const {
+    return value_->json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,9 @@
+#include "fs/cli.h"
+
+namespace sbxfs {
+
+int Main(int, char**) {
+    return 2;
+}
+
+}  // namespace sbxfs

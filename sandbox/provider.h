@@ -1,0 +1,104 @@
+// What makes, finds and destroys sandboxes: one class per backend (sandbox/providers/), none includes another.
+// The contract every provider keeps is tested once, on all of them (tests/contract/provider_contract.h).
+//
+// Callbacks run once each, on the loop the provider was given, never from within the call. A provider may be
+// asked about a sandbox it has never heard of, or twice: every call is safe to repeat after a crash of the
+// daemon, because `token` (one per generation) names the sandbox before it exists.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "base/secret.h"
+#include "base/unique_fd.h"
+#include "base/unique_function.h"
+#include "sandbox/loop.h"
+#include "sandbox/names.h"
+#include "sandbox/template.h"
+
+namespace sbxfs {
+
+// An ed25519 pair. `public_line` is "ssh-ed25519 AAAA..." without a comment; `private_pem` is OpenSSH's format.
+struct SshKeyPair {
+    std::string public_line;
+    Secret private_pem;
+};
+
+struct LaunchSpec {
+    std::string token;  // unique per mount and generation, [a-z0-9-], at most 64 characters; repeats are harmless
+    SandboxName name;
+    Generation generation{};
+    Template what;
+    std::string client_key;  // public line to be let in
+    SshKeyPair host_key;     // the sandbox's own, where the backend can install one; pinned in ConnectInfo
+};
+
+// Where sshd answers.
+struct TcpAddress {
+    std::string host;  // a numeric address or a name; names are resolved off the I/O threads
+    std::uint16_t port = 22;
+};
+struct UnixAddress {
+    std::string path;  // of any length; connected through its directory
+};
+using Address = std::variant<TcpAddress, UnixAddress>;
+
+// All that is needed to reach a launched sandbox, now and after a restart of the daemon.
+struct ConnectInfo {
+    Address address;
+    std::string user;
+    std::string host_key;   // the pinned public line; a server that shows another one is not spoken to
+    std::string spool_dir;  // where the supervisor lives, 0700; empty: ~/.sbxfs
+
+    Json ToJson() const;
+    static Result<ConnectInfo> FromJson(const Json& json);
+};
+
+struct Launched {
+    std::string id;  // the provider's own name for it (task ARN, instance id); may be the token
+    ConnectInfo connect;
+    Json facts;  // an object merged into info.json: address, image, limits that could not be set and why
+};
+
+enum class Liveness {
+    kAlive,
+    kEnded,    // it is gone; `why` says what is known
+    kExpired,  // its own timer ended it
+    kUnknown,  // cannot tell now (API down); ask again
+};
+struct Health {
+    Liveness liveness = Liveness::kUnknown;
+    std::string why;  // a sentence with a remedy
+};
+
+using LaunchDone = UniqueFunction<void(Result<Launched>)>;
+using LaunchPhase = UniqueFunction<void(std::string_view phase)>;  // named points on the way, for info.json
+using HealthDone = UniqueFunction<void(Health)>;
+
+class Provider {
+ public:
+    Provider() = default;
+    Provider(const Provider&) = delete;
+    Provider& operator=(const Provider&) = delete;
+    virtual ~Provider() = default;
+
+    // What can be told at once, before anything is journaled: EINVAL, EKEYEXPIRED, EOPNOTSUPP with a remedy.
+    virtual Status Check(const Template& what) = 0;
+    // Starts it, or finds what an earlier call with this token started. Done when ConnectInfo is known; sshd
+    // may still be starting.
+    virtual void Launch(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) = 0;
+    // Is it still there, and if not, why. `id` may be empty when Launch never answered.
+    virtual void Probe(const std::string& token, const std::string& id, HealthDone done) = 0;
+    // Ends it and frees everything it used. Done when the provider confirms; idempotent; also cancels a Launch.
+    virtual void Destroy(const std::string& token, const std::string& id, Done done) = 0;
+    // The verbs of `ctl` beyond the common ones (stop, start, snapshot, ...).
+    virtual std::vector<std::string> Verbs() const = 0;
+    // Whether a sandbox of this kind costs money while it lives (list --paid).
+    virtual bool Paid() const = 0;
+};
+
+}  // namespace sbxfs

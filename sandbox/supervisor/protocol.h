@@ -1,0 +1,275 @@
+// The frames between the daemon and sbxfs-supervisor, version 1. Pure and freestanding: shared by both programs,
+// no allocation, no libc beyond memcpy. Each side treats what the other sends as hostile input.
+//
+// Transport: one exec channel. The relay that the channel starts prints kMagic (anything before it, such as what
+// a shell's start-up file printed, is skipped), then frames go both ways:
+//
+//     u32 length of what follows | u8 type | payload            all numbers little-endian
+//     text = u32 length | bytes
+//
+// Conversation: the daemon says Hello with an epoch; the supervisor drops any older connection, forgets what that
+// one had not yet delivered in full, and ignores a Hello with a lower epoch, so a connection that was thought
+// dead can never start a command late. It answers HelloOk, one Known per command in its spool, then KnownEnd.
+// Start is idempotent by number: a command whose directory exists is not started again, it is reported (Known).
+// Output of a started command is pushed from the offsets given by Start (0) or Read, never more than the credit
+// granted (kFirstCredit, then Credit): one flood cannot delay another command's Done by more than the credit.
+// Done is repeated at every attach until Forget.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace sbxfs::supervisor {
+
+inline constexpr uint32_t kProtocol = 1;
+inline constexpr char kMagic[] = "\n<sbxfs-supervisor>\n";  // without the final NUL
+inline constexpr uint32_t kMaxFrame = 4U << 20;             // of `length`
+inline constexpr uint32_t kMaxScript = 1U << 20;
+inline constexpr uint32_t kMaxOutputChunk = 64U << 10;
+inline constexpr uint32_t kFirstCredit = 1U << 20;  // bytes of Output a connection may start with
+inline constexpr uint32_t kMaxBatch = 4096;         // paths in a Stat, entries in a Processes
+
+enum class Type : uint8_t {
+    // daemon to supervisor
+    kHello = 1,    // u32 lowest protocol, u32 highest protocol, u64 epoch
+    kStart = 2,    // StartFields
+    kRead = 3,     // u64 n, u64 stdout offset, u64 stderr offset: (re)start pushing both streams from there
+    kCredit = 4,   // u32 bytes of Output that may be sent in addition
+    kSignal = 5,   // u64 n, u32 signal: to the command's process tree, not the persistent shell
+    kForget = 6,   // u64 n: outcome and output are safe with the daemon; remove them
+    kStat = 7,     // u32 request, u32 count, count x text path
+    kProcesses = 8,  // u32 request
+    kTimer = 9,    // u32 request, u64 lifetime left in ms (0: none), u64 idle timeout in ms (0: none)
+    kUse = 10,     // -: somebody used the sandbox; restarts the idle clock
+    kPing = 11,    // u32 request
+    kShutdown = 12,  // u32 request, u8 remove spool: kill every command, answer Pong, exit
+    kEnviron = 13,   // u32 request
+
+    // supervisor to daemon
+    kHelloOk = 64,   // u32 protocol, u64 spool id, u64 wall clock in ms, u32 uid, u32 gid, text machine
+                     // ("x86_64"), text build (hash of the program), text home, text default shell
+    kKnown = 65,     // u64 n, u8 State, u64 stdout size now, u64 stderr size now
+    kKnownEnd = 66,  // -
+    kStarted = 67,   // u64 n, u32 pid, u64 wall clock in ms
+    kOutput = 68,    // u64 n, u8 stream (1 stdout, 2 stderr), u64 offset, text bytes
+    kHole = 69,      // u64 n, u8 stream, u64 offset, u64 length: bytes the supervisor no longer has
+    kDone = 70,      // DoneFields
+    kStatOk = 71,    // u32 request, u32 count, count x StatFields
+    kProcessesOk = 72,  // u32 request, u32 count, count x (u32 pid, u32 parent, text command name)
+    kTimerOk = 73,   // u32 request, u64 lifetime left in ms, u64 idle left in ms (0: none)
+    kPong = 74,      // u32 request
+    kEnvironOk = 75,  // u32 request, u32 count, count x text "KEY=value": PID 1's, minus what is sbxfs's own
+    kError = 76,     // u32 request or 0, u64 n or 0, u32 errno, text: a refused Start, Signal or request
+};
+
+enum class Lane : uint8_t { kSerial = 0, kParallel = 1 };
+enum class State : uint8_t { kRunning = 1, kDone = 2 };
+enum class Stream : uint8_t { kStdout = 1, kStderr = 2 };
+
+enum class Outcome : uint8_t {
+    kExited = 1,    // code = exit status
+    kSignaled = 2,  // code = signal
+    kTimedOut = 3,  // code = 124
+    kLost = 4,      // ran, but nobody saw its end (the supervisor was killed)
+    kNotStarted = 5,  // never ran; code = errno, reason says why
+};
+
+// Text is not owned: it points into the frame it was read from, or into the writer's caller.
+struct Text {
+    const char* data = nullptr;
+    uint32_t size = 0;
+};
+
+// kStart: the fields in this order, then u32 count, count x (text name, text value) of environment.
+struct StartFields {
+    uint64_t n = 0;
+    Lane lane = Lane::kSerial;
+    uint8_t login_shell = 0;
+    uint64_t timeout_ms = 0;    // from the start; 0: none
+    uint64_t output_limit = 0;  // bytes kept per stream: the first MiB and the newest rest; 0: all
+    Text shell;   // a path; empty: bash where there is one, else sh
+    Text cwd;     // of a parallel command, or of a new persistent shell
+    Text user;    // empty: the login user
+    Text script;  // at most kMaxScript bytes, no NUL
+};
+
+// kDone, in this order.
+struct DoneFields {
+    uint64_t n = 0;
+    Outcome outcome = Outcome::kExited;
+    uint32_t code = 0;
+    uint64_t stdout_size = 0;  // at the end; a background child may append later
+    uint64_t stderr_size = 0;
+    uint64_t started_ms = 0;  // wall clock of the sandbox; 0 when it never started
+    uint64_t finished_ms = 0;
+    uint64_t duration_us = 0;       // monotonic
+    uint8_t shell_restarted = 0;    // the persistent shell ended with this command
+    uint32_t others = 0;            // living processes that are not init, sshd, our sessions or the supervisor
+    Text reason;                    // why it did not start, why the shell restarted
+    Text cwd;                       // of the persistent shell after it
+};
+
+// kStatOk, per path, in this order.
+struct StatFields {
+    uint32_t error = 0;  // an errno; all else is 0 then
+    uint64_t dev = 0;
+    uint64_t ino = 0;
+    uint32_t mode = 0;
+    uint32_t nlink = 0;
+    uint32_t uid = 0;
+    uint32_t gid = 0;
+    uint64_t size = 0;
+    int64_t mtime_ns = 0;
+    int64_t ctime_ns = 0;
+};
+
+// Reads the payload of one frame. After the first failure everything reads as zero and ok() is false: check once
+// at the end, and that at_end() holds.
+class Reader {
+ public:
+    Reader(const char* data, size_t size) : at_(data), left_(size) {}
+
+    uint8_t U8() { return static_cast<uint8_t>(Number(1)); }
+    uint32_t U32() { return static_cast<uint32_t>(Number(4)); }
+    uint64_t U64() { return Number(8); }
+    Text String() {
+        const uint32_t size = U32();
+        if (!ok_ || size > left_) {
+            ok_ = false;
+            return {};
+        }
+        const Text text{at_, size};
+        at_ += size;
+        left_ -= size;
+        return text;
+    }
+    bool ok() const { return ok_; }
+    bool at_end() const { return ok_ && left_ == 0; }
+    size_t left() const { return left_; }
+
+ private:
+    uint64_t Number(unsigned size) {
+        if (!ok_ || left_ < size) {
+            ok_ = false;
+            return 0;
+        }
+        uint64_t value = 0;
+        for (unsigned i = 0; i < size; ++i) {
+            value |= static_cast<uint64_t>(static_cast<unsigned char>(at_[i])) << (8 * i);
+        }
+        at_ += size;
+        left_ -= size;
+        return value;
+    }
+
+    const char* at_;
+    size_t left_;
+    bool ok_ = true;
+};
+
+// Appends one frame to `Buffer`, which has size(), append(const char*, size_t) and data(). The length is filled
+// in by the destructor.
+template <class Buffer>
+class Writer {
+ public:
+    Writer(Buffer& out, Type type) : out_(out), start_(out.size()) {
+        U32(0);
+        U8(static_cast<uint8_t>(type));
+    }
+    Writer(const Writer&) = delete;
+    Writer& operator=(const Writer&) = delete;
+    ~Writer() {
+        const auto length = static_cast<uint32_t>(out_.size() - start_ - 4);
+        for (unsigned i = 0; i < 4; ++i) {
+            out_.data()[start_ + i] = static_cast<char>((length >> (8 * i)) & 0xff);
+        }
+    }
+
+    Writer& U8(uint8_t value) { return Number(value, 1); }
+    Writer& U32(uint32_t value) { return Number(value, 4); }
+    Writer& U64(uint64_t value) { return Number(value, 8); }
+    Writer& String(Text text) {
+        U32(text.size);
+        if (text.size > 0) out_.append(text.data, text.size);
+        return *this;
+    }
+
+ private:
+    Writer& Number(uint64_t value, unsigned size) {
+        char bytes[8];
+        for (unsigned i = 0; i < size; ++i) bytes[i] = static_cast<char>((value >> (8 * i)) & 0xff);
+        out_.append(bytes, size);
+        return *this;
+    }
+
+    Buffer& out_;
+    size_t start_;
+};
+
+// The multi-field messages, once for both sides.
+template <class Buffer>
+void PutStartFields(Writer<Buffer>& w, const StartFields& f) {
+    w.U64(f.n).U8(static_cast<uint8_t>(f.lane)).U8(f.login_shell).U64(f.timeout_ms).U64(f.output_limit);
+    w.String(f.shell).String(f.cwd).String(f.user).String(f.script);
+}
+
+inline StartFields GetStartFields(Reader& r) {
+    StartFields f;
+    f.n = r.U64();
+    f.lane = static_cast<Lane>(r.U8());
+    f.login_shell = r.U8();
+    f.timeout_ms = r.U64();
+    f.output_limit = r.U64();
+    f.shell = r.String();
+    f.cwd = r.String();
+    f.user = r.String();
+    f.script = r.String();
+    return f;
+}
+
+template <class Buffer>
+void PutDoneFields(Writer<Buffer>& w, const DoneFields& f) {
+    w.U64(f.n).U8(static_cast<uint8_t>(f.outcome)).U32(f.code).U64(f.stdout_size).U64(f.stderr_size);
+    w.U64(f.started_ms).U64(f.finished_ms).U64(f.duration_us).U8(f.shell_restarted).U32(f.others);
+    w.String(f.reason).String(f.cwd);
+}
+
+inline DoneFields GetDoneFields(Reader& r) {
+    DoneFields f;
+    f.n = r.U64();
+    f.outcome = static_cast<Outcome>(r.U8());
+    f.code = r.U32();
+    f.stdout_size = r.U64();
+    f.stderr_size = r.U64();
+    f.started_ms = r.U64();
+    f.finished_ms = r.U64();
+    f.duration_us = r.U64();
+    f.shell_restarted = r.U8();
+    f.others = r.U32();
+    f.reason = r.String();
+    f.cwd = r.String();
+    return f;
+}
+
+template <class Buffer>
+void PutStatFields(Writer<Buffer>& w, const StatFields& f) {
+    w.U32(f.error).U64(f.dev).U64(f.ino).U32(f.mode).U32(f.nlink).U32(f.uid).U32(f.gid).U64(f.size);
+    w.U64(static_cast<uint64_t>(f.mtime_ns)).U64(static_cast<uint64_t>(f.ctime_ns));
+}
+
+inline StatFields GetStatFields(Reader& r) {
+    StatFields f;
+    f.error = r.U32();
+    f.dev = r.U64();
+    f.ino = r.U64();
+    f.mode = r.U32();
+    f.nlink = r.U32();
+    f.uid = r.U32();
+    f.gid = r.U32();
+    f.size = r.U64();
+    f.mtime_ns = static_cast<int64_t>(r.U64());
+    f.ctime_ns = static_cast<int64_t>(r.U64());
+    return f;
+}
+
+}  // namespace sbxfs::supervisor
