@@ -1,19 +1,27 @@
-// The frames between the daemon and sbxfs-supervisor, version 1. Pure and freestanding: shared by both programs,
-// no allocation, no libc beyond memcpy. Each side treats what the other sends as hostile input.
+// The frames between the daemon and sbxfs-supervisor, version 1. Pure and freestanding: shared by
+// both programs, no allocation, no libc beyond memcpy. Each side treats what the other sends as
+// hostile input.
 //
-// Transport: one exec channel. The relay that the channel starts prints kMagic (anything before it, such as what
-// a shell's start-up file printed, is skipped), then frames go both ways:
+// Transport: one exec channel. The relay that the channel starts prints kMagic (anything before it,
+// such as what a shell's start-up file printed, is skipped), then frames go both ways:
 //
 //     u32 length of what follows | u8 type | payload            all numbers little-endian
 //     text = u32 length | bytes
 //
-// Conversation: the daemon says Hello with an epoch; the supervisor drops any older connection, forgets what that
-// one had not yet delivered in full, and ignores a Hello with a lower epoch, so a connection that was thought
-// dead can never start a command late. It answers HelloOk, one Known per command in its spool, then KnownEnd.
-// Start is idempotent by number: a command whose directory exists is not started again, it is reported (Known).
-// Output of a started command is pushed from the offsets given by Start (0) or Read, never more than the credit
-// granted (kFirstCredit, then Credit): one flood cannot delay another command's Done by more than the credit.
-// Done is repeated at every attach until Forget.
+// Conversation: the daemon says Hello with an epoch; the supervisor drops any older connection,
+// forgets what that one had not yet delivered in full, and refuses a Hello with a lower epoch
+// (kError ESTALE, then it closes), also after its own restart, so a connection that was thought
+// dead can never start a command late. It answers HelloOk, one Known per command in its spool (a
+// running one's is followed by its Started, a finished one's by its Done), then KnownEnd. Start is
+// idempotent by number: a command whose directory exists is not started again, it is reported in
+// the same way. Output of a started command is pushed from the offsets given by Start (0) or Read,
+// never more than the credit granted (kFirstCredit, then Credit): one flood cannot delay another
+// command's Done by more than the credit. Done comes after all of its own Output up to the sizes it
+// names when the credit suffices, else before it. Done is repeated at every attach until Forget. A
+// Start for a number that was forgotten is a kError (EEXIST): nothing runs twice.
+//
+// A frame of an unknown type, or one that does not parse, is answered by kError EPROTO and the
+// connection is closed.
 #pragma once
 
 #include <stddef.h>
@@ -31,23 +39,31 @@ inline constexpr uint32_t kMaxBatch = 4096;         // paths in a Stat, entries 
 
 enum class Type : uint8_t {
     // daemon to supervisor
-    kHello = 1,    // u32 lowest protocol, u32 highest protocol, u64 epoch
-    kStart = 2,    // StartFields
-    kRead = 3,     // u64 n, u64 stdout offset, u64 stderr offset: (re)start pushing both streams from there
-    kCredit = 4,   // u32 bytes of Output that may be sent in addition
-    kSignal = 5,   // u64 n, u32 signal: to the command's process tree, not the persistent shell
-    kForget = 6,   // u64 n: outcome and output are safe with the daemon; remove them
-    kStat = 7,     // u32 request, u32 count, count x text path
+    kHello = 1,  // u32 lowest protocol, u32 highest protocol, u64 epoch
+    kStart = 2,  // StartFields
+    kRead = 3,   // u64 n, u64 stdout offset, u64 stderr offset: (re)start pushing both streams from
+                 // there
+    kCredit = 4,  // u32 bytes of Output that may be sent in addition
+    kSignal = 5,  // u64 n, u32 signal: to the command's process tree, not the persistent shell.
+                  // SIGKILL reaches
+    // the shell too when there is no process but the shell, or when it is sent a second time.
+    // One that waits for its turn is cancelled by any signal: kNotStarted ECANCELED.
+    kForget = 6,  // u64 n: outcome and output are safe with the daemon; remove them. Where a
+                  // background child
+    // still writes, that output goes on being pushed and is removed when its last writer is gone.
+    kStat = 7,       // u32 request, u32 count, count x text absolute path; links are not followed
     kProcesses = 8,  // u32 request
-    kTimer = 9,    // u32 request, u64 lifetime left in ms (0: none), u64 idle timeout in ms (0: none)
-    kUse = 10,     // -: somebody used the sandbox; restarts the idle clock
-    kPing = 11,    // u32 request
+    kTimer =
+        9,  // u32 request, u64 lifetime left in ms (0: none), u64 idle timeout in ms (0: none),
+    // u8 TimerAction. The idle clock restarts at kUse, kStart, kTimer and a command's end, and
+    // stands still while one runs.
+    kUse = 10,       // -: somebody used the sandbox; restarts the idle clock
+    kPing = 11,      // u32 request
     kShutdown = 12,  // u32 request, u8 remove spool: kill every command, answer Pong, exit
     kEnviron = 13,   // u32 request
 
     // supervisor to daemon
-    kHelloOk = 64,   // u32 protocol, u64 spool id, u64 wall clock in ms, u32 uid, u32 gid, text machine
-                     // ("x86_64"), text build (hash of the program), text home, text default shell
+    kHelloOk = 64,   // HelloOkFields
     kKnown = 65,     // u64 n, u8 State, u64 stdout size now, u64 stderr size now
     kKnownEnd = 66,  // -
     kStarted = 67,   // u64 n, u32 pid, u64 wall clock in ms
@@ -56,28 +72,70 @@ enum class Type : uint8_t {
     kDone = 70,      // DoneFields
     kStatOk = 71,    // u32 request, u32 count, count x StatFields
     kProcessesOk = 72,  // u32 request, u32 count, count x (u32 pid, u32 parent, text command name)
-    kTimerOk = 73,   // u32 request, u64 lifetime left in ms, u64 idle left in ms (0: none)
-    kPong = 74,      // u32 request
-    kEnvironOk = 75,  // u32 request, u32 count, count x text "KEY=value": PID 1's, minus what is sbxfs's own
-    kError = 76,     // u32 request or 0, u64 n or 0, u32 errno, text: a refused Start, Signal or request
+    kTimerOk = 73,      // u32 request, u64 lifetime left in ms, u64 idle left in ms (0: none)
+    kPong = 74,         // u32 request
+    kEnvironOk =
+        75,  // u32 request, u32 count, count x text "KEY=value": PID 1's, minus what is sbxfs's own
+    kError = 76,  // u32 request or 0, u64 n or 0, u32 errno, text: a refused Start, Signal, Read,
+                  // Forget or request
+};
+
+// What the dead-man timer does when it runs out.
+enum class TimerAction : uint8_t {
+    kEndCommands = 0,  // ends our own commands and the persistent shell; nothing else
+    kEndSandbox = 1,  // SIGUSR1 (idle) or SIGUSR2 (lifetime) to PID 1; 2 s later SIGTERM to it; 5 s
+                      // later SIGKILL to everything we may kill
+    kPowerOff = 2,  // ends our own commands, then reboot(2) powers the machine off
 };
 
 enum class Lane : uint8_t { kSerial = 0, kParallel = 1 };
 enum class State : uint8_t { kRunning = 1, kDone = 2 };
 enum class Stream : uint8_t { kStdout = 1, kStderr = 2 };
 
+// Each is what happened to a process, never a guess:
+//   - A serial command's outcome is the status its shell reported, or, when the shell ended with
+//   it, the shell's own
+//     wait status.
+//   - A shell that does not report within 2 s of its script's end (set -n, closed descriptors) is
+//   killed by us: the
+//     outcome is kSignaled 9, and `reason` says that it did not report. What the script returned is
+//     unknown.
+//   - A command that kSignal hit with signal s and whose shell then reports 128+s is kSignaled s.
 enum class Outcome : uint8_t {
-    kExited = 1,    // code = exit status
-    kSignaled = 2,  // code = signal
-    kTimedOut = 3,  // code = 124
-    kLost = 4,      // ran, but nobody saw its end (the supervisor was killed)
-    kNotStarted = 5,  // never ran; code = errno, reason says why
+    kExited = 1,      // code = exit status
+    kSignaled = 2,    // code = signal
+    kTimedOut = 3,    // code = 124
+    kLost = 4,        // ran, but nobody saw its end (the supervisor was killed)
+    kNotStarted = 5,  // never ran; code = errno, reason says why and what to do
 };
+
+// Bits of DoneFields::shell_restarted; `reason` says why.
+inline constexpr uint8_t kShellEnded = 1;  // the persistent shell ended with this command
+inline constexpr uint8_t kShellFresh =
+    2;  // this command was the first in a new shell, since the one before ended
 
 // Text is not owned: it points into the frame it was read from, or into the writer's caller.
 struct Text {
     const char* data = nullptr;
     uint32_t size = 0;
+};
+
+// kHelloOk, in this order.
+struct HelloOkFields {
+    uint32_t protocol = 0;
+    uint64_t spool =
+        0;  // random, made once with the spool: another number means another, empty spool
+    uint64_t boot =
+        0;  // of the kernel's boot id: after another boot a Start that was never answered may
+            // have run and been forgotten by a disk that lost its last seconds
+    uint64_t clock_ms = 0;  // wall clock
+    uint32_t uid = 0;
+    uint32_t gid = 0;
+    Text machine;  // "x86_64", "aarch64"
+    Text build;  // of the running supervisor; an older one goes on serving until its spool is shut
+                 // down
+    Text home;   // of the login user
+    Text default_shell;  // what an empty StartFields::shell means here; empty: there is none
 };
 
 // kStart: the fields in this order, then u32 count, count x (text name, text value) of environment.
@@ -87,9 +145,10 @@ struct StartFields {
     uint8_t login_shell = 0;
     uint64_t timeout_ms = 0;    // from the start; 0: none
     uint64_t output_limit = 0;  // bytes kept per stream: the first MiB and the newest rest; 0: all
-    Text shell;   // a path; empty: bash where there is one, else sh
-    Text cwd;     // of a parallel command, or of a new persistent shell
-    Text user;    // empty: the login user
+    Text shell;                 // a path; empty: bash where there is one, else sh
+    Text cwd;  // of a parallel command, or of the first persistent shell; empty: the home directory
+    Text user;  // empty: the login user; another one needs root. Of a parallel command, or of a new
+                // shell
     Text script;  // at most kMaxScript bytes, no NUL
 };
 
@@ -102,11 +161,12 @@ struct DoneFields {
     uint64_t stderr_size = 0;
     uint64_t started_ms = 0;  // wall clock of the sandbox; 0 when it never started
     uint64_t finished_ms = 0;
-    uint64_t duration_us = 0;       // monotonic
-    uint8_t shell_restarted = 0;    // the persistent shell ended with this command
-    uint32_t others = 0;            // living processes that are not init, sshd, our sessions or the supervisor
-    Text reason;                    // why it did not start, why the shell restarted
-    Text cwd;                       // of the persistent shell after it
+    uint64_t duration_us = 0;     // monotonic
+    uint8_t shell_restarted = 0;  // kShellEnded, kShellFresh
+    uint32_t others =
+        0;        // living processes that are not init, sshd, our sessions or the supervisor
+    Text reason;  // why it did not start, why the shell restarted
+    Text cwd;     // of the persistent shell after it; empty for a parallel command
 };
 
 // kStatOk, per path, in this order.
@@ -123,8 +183,8 @@ struct StatFields {
     int64_t ctime_ns = 0;
 };
 
-// Reads the payload of one frame. After the first failure everything reads as zero and ok() is false: check once
-// at the end, and that at_end() holds.
+// Reads the payload of one frame. After the first failure everything reads as zero and ok() is
+// false: check once at the end, and that at_end() holds.
 class Reader {
  public:
     Reader(const char* data, size_t size) : at_(data), left_(size) {}
@@ -167,8 +227,8 @@ class Reader {
     bool ok_ = true;
 };
 
-// Appends one frame to `Buffer`, which has size(), append(const char*, size_t) and data(). The length is filled
-// in by the destructor.
+// Appends one frame to `Buffer`, which has size(), append(const char*, size_t) and data(). The
+// length is filled in by the destructor.
 template <class Buffer>
 class Writer {
  public:
@@ -197,7 +257,8 @@ class Writer {
  private:
     Writer& Number(uint64_t value, unsigned size) {
         char bytes[8];
-        for (unsigned i = 0; i < size; ++i) bytes[i] = static_cast<char>((value >> (8 * i)) & 0xff);
+        for (unsigned i = 0; i < size; ++i)
+            bytes[i] = static_cast<char>((value >> (8 * i)) & 0xff);
         out_.append(bytes, size);
         return *this;
     }
@@ -208,8 +269,33 @@ class Writer {
 
 // The multi-field messages, once for both sides.
 template <class Buffer>
+void PutHelloOkFields(Writer<Buffer>& w, const HelloOkFields& f) {
+    w.U32(f.protocol).U64(f.spool).U64(f.boot).U64(f.clock_ms).U32(f.uid).U32(f.gid);
+    w.String(f.machine).String(f.build).String(f.home).String(f.default_shell);
+}
+
+inline HelloOkFields GetHelloOkFields(Reader& r) {
+    HelloOkFields f;
+    f.protocol = r.U32();
+    f.spool = r.U64();
+    f.boot = r.U64();
+    f.clock_ms = r.U64();
+    f.uid = r.U32();
+    f.gid = r.U32();
+    f.machine = r.String();
+    f.build = r.String();
+    f.home = r.String();
+    f.default_shell = r.String();
+    return f;
+}
+
+template <class Buffer>
 void PutStartFields(Writer<Buffer>& w, const StartFields& f) {
-    w.U64(f.n).U8(static_cast<uint8_t>(f.lane)).U8(f.login_shell).U64(f.timeout_ms).U64(f.output_limit);
+    w.U64(f.n)
+        .U8(static_cast<uint8_t>(f.lane))
+        .U8(f.login_shell)
+        .U64(f.timeout_ms)
+        .U64(f.output_limit);
     w.String(f.shell).String(f.cwd).String(f.user).String(f.script);
 }
 
@@ -229,7 +315,11 @@ inline StartFields GetStartFields(Reader& r) {
 
 template <class Buffer>
 void PutDoneFields(Writer<Buffer>& w, const DoneFields& f) {
-    w.U64(f.n).U8(static_cast<uint8_t>(f.outcome)).U32(f.code).U64(f.stdout_size).U64(f.stderr_size);
+    w.U64(f.n)
+        .U8(static_cast<uint8_t>(f.outcome))
+        .U32(f.code)
+        .U64(f.stdout_size)
+        .U64(f.stderr_size);
     w.U64(f.started_ms).U64(f.finished_ms).U64(f.duration_us).U8(f.shell_restarted).U32(f.others);
     w.String(f.reason).String(f.cwd);
 }
