@@ -1,0 +1,139 @@
+#include "sandbox/outputs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <system_error>
+
+#include "base/files.h"
+#include "base/log.h"
+#include "base/unique_fd.h"
+
+namespace sbxfs {
+namespace {
+
+Status WriteAt(int fd, std::uint64_t offset, std::string_view bytes) {
+    while (!bytes.empty()) {
+        const ssize_t put = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return SystemError(errno, "writing a copy of output");
+        bytes.remove_prefix(static_cast<std::size_t>(put));
+        offset += static_cast<std::uint64_t>(put);
+    }
+    return Ok();
+}
+
+Result<std::string> ReadAt(int fd, FileRange range) {
+    std::string bytes(range.size, '\0');
+    std::size_t have = 0;
+    while (have < bytes.size()) {
+        const ssize_t got = ::pread(fd, bytes.data() + have, bytes.size() - have,
+                                    static_cast<off_t>(range.offset + have));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return SystemError(errno, "reading a copy of output");
+        if (got == 0) break;
+        have += static_cast<std::size_t>(got);
+    }
+    bytes.resize(have);
+    return bytes;
+}
+
+Status SyncFile(const std::string& path) {
+    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) return errno == ENOENT ? Ok() : Status(SystemError(errno, "open " + path));
+    if (::fdatasync(fd.get()) != 0) return SystemError(errno, "fdatasync " + path);
+    return Ok();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Outputs>> Outputs::Open(std::string directory) {
+    (void)TRY(MakeDirs(directory, 0700));
+    return std::unique_ptr<Outputs>(new Outputs(std::move(directory)));
+}
+
+void Outputs::StartThread() {
+    thread_ = std::make_unique<BatchThread<Job>>("outputs", LockRank::kOutputs, [](std::vector<Job>& batch) {
+        for (Job& job : batch) {
+            job();
+            job = Job();  // what it owned dies before the next one runs
+        }
+    });
+}
+
+std::string Outputs::PathOf(Generation generation) const {
+    return directory_ + "/" + ToString(generation);
+}
+
+std::string Outputs::PathOf(Generation generation, EventNumber n, OutputStream stream) const {
+    return PathOf(generation) + "/" + ToString(n) + (stream == OutputStream::kStdout ? ".out" : ".err");
+}
+
+OutputSizes Outputs::SizesNow(Generation generation, EventNumber n) const {
+    const auto size_of = [&](OutputStream stream) -> std::uint64_t {
+        struct stat found {};
+        if (::stat(PathOf(generation, n, stream).c_str(), &found) != 0) return 0;
+        return static_cast<std::uint64_t>(found.st_size);
+    };
+    return {size_of(OutputStream::kStdout), size_of(OutputStream::kStderr)};
+}
+
+void Outputs::Write(Generation generation, EventNumber n, OutputStream stream, std::uint64_t offset,
+                    std::string bytes, Done done) {
+    Enqueue([this, generation, n, stream, offset, bytes = std::move(bytes), done = std::move(done)] {
+        const std::string path = PathOf(generation, n, stream);
+        int flags = O_WRONLY | O_CREAT;
+        Result<UniqueFd> fd = OpenFile(path, flags, 0600);
+        if (!fd && fd.error().code() == Errno{ENOENT}) {
+            (void)::mkdir(PathOf(generation).c_str(), 0700);
+            fd = OpenFile(path, flags, 0600);
+        }
+        done(fd ? WriteAt(fd->get(), offset, bytes) : Status(std::move(fd).error()));
+    });
+}
+
+void Outputs::Read(Generation generation, EventNumber n, OutputStream stream, FileRange range,
+                   BytesDone done) {
+    Enqueue([this, generation, n, stream, range, done = std::move(done)] {
+        const UniqueFd fd(::open(PathOf(generation, n, stream).c_str(), O_RDONLY | O_CLOEXEC));
+        if (fd) return done(ReadAt(fd.get(), range));
+        if (errno == ENOENT) return done(std::string());
+        done(SystemError(errno, "opening a copy of output"));
+    });
+}
+
+void Outputs::Sync(Generation generation, EventNumber n, Done done) {
+    Enqueue([this, generation, n, done = std::move(done)] {
+        Status status = SyncFile(PathOf(generation, n, OutputStream::kStdout));
+        if (status) status = SyncFile(PathOf(generation, n, OutputStream::kStderr));
+        done(std::move(status));
+    });
+}
+
+void Outputs::Remove(Generation generation, EventNumber n) {
+    Enqueue([this, generation, n] {
+        (void)::unlink(PathOf(generation, n, OutputStream::kStdout).c_str());
+        (void)::unlink(PathOf(generation, n, OutputStream::kStderr).c_str());
+    });
+}
+
+void Outputs::RemoveAll(Generation generation) {
+    Enqueue([this, generation] {
+        std::error_code error;
+        (void)std::filesystem::remove_all(PathOf(generation), error);
+        if (error) Log(LogLevel::kWarning, "output left behind", {{"why", error.message()}});
+    });
+}
+
+void Outputs::Flush() {
+    thread_->Flush();
+}
+
+void Outputs::Enqueue(Job job) {
+    (void)thread_->Add(job);  // refused only while stopping: then `job` and the reply it owns die here
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,63 @@
+// The local copies of what commands print: one file per command and stream below the state directory, appended as
+// output arrives, read by byte offset. One thread, `outputs`, does all of it, so that neither FUSE nor I/O threads
+// wait for the disk. Owned by the daemon; methods for any thread; callbacks run on the outputs thread.
+//
+// Nothing here is a promise by itself: the supervisor keeps its spool until Sync() said that the copy is on disk.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/batch_thread.h"
+#include "base/result.h"
+#include "base/unique_function.h"
+#include "sandbox/loop.h"
+#include "sandbox/names.h"
+#include "sandbox/remote_files.h"
+
+namespace sbxfs {
+
+enum class OutputStream { kStdout, kStderr };
+
+struct OutputSizes {
+    std::uint64_t out = 0;
+    std::uint64_t err = 0;
+};
+
+class Outputs {
+ public:
+    // `directory` is made when it is not there.
+    static Result<std::unique_ptr<Outputs>> Open(std::string directory);
+    Outputs(const Outputs&) = delete;
+    Outputs& operator=(const Outputs&) = delete;
+
+    // What is there already; before StartThread(), at start.
+    OutputSizes SizesNow(Generation generation, EventNumber n) const;
+    void StartThread();
+
+    // Writes `bytes` at `offset`. ENOSPC leaves what was there: offer it again later.
+    void Write(Generation generation, EventNumber n, OutputStream stream, std::uint64_t offset,
+               std::string bytes, Done done);
+    // Shorter than asked at the end; empty where there never was output.
+    void Read(Generation generation, EventNumber n, OutputStream stream, FileRange range, BytesDone done);
+    // Both streams of a command are on the disk.
+    void Sync(Generation generation, EventNumber n, Done done);
+    void Remove(Generation generation, EventNumber n);
+    void RemoveAll(Generation generation);
+    // Waits until everything queued so far is done. Not from the outputs thread.
+    void Flush();
+
+ private:
+    explicit Outputs(std::string directory) : directory_(std::move(directory)) {}
+    std::string PathOf(Generation generation) const;
+    std::string PathOf(Generation generation, EventNumber n, OutputStream stream) const;
+    void Enqueue(Job job);
+
+    const std::string directory_;
+    std::unique_ptr<BatchThread<Job>> thread_;  // last
+};
+
+}  // namespace sbxfs

@@ -1,0 +1,110 @@
+// What the journal keeps of a sandbox and of a command: plain rows, written by sandbox.cc and commands.cc, read
+// back once at start. The words of contract 2 and 4 for their states are here too. Values; no thread rules.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/json.h"
+#include "sandbox/names.h"
+#include "sandbox/provider.h"
+#include "sandbox/template.h"
+
+namespace sbxfs {
+
+// How far a sandbox has come, as far as it must be known after a crash.
+enum class Stage : int {
+    kLaunching = 1,   // the intent is kept; the provider may or may not have been asked
+    kLaunched = 2,    // the provider said where it is
+    kEnded = 3,       // failed, expired, lost or stopped; the directory stays until rmdir
+    kDestroying = 4,  // rmdir was answered; the provider has not confirmed yet
+    kGone = 5,        // confirmed; kept for .mount/history
+};
+
+// What `status` shows (contract 2).
+enum class SandboxStatus {
+    kLaunching,
+    kReady,
+    kUnreachable,
+    kExpiring,
+    kStopping,
+    kStopped,
+    kFailed,
+    kExpired,
+    kLost,
+};
+std::string_view ToString(SandboxStatus status);
+std::optional<SandboxStatus> ParseSandboxStatus(std::string_view text);
+// Ended: nothing runs there and nothing will (EHOSTDOWN).
+bool HasEnded(SandboxStatus status);
+
+struct SandboxRecord {
+    Generation generation{};
+    std::string name;
+    Template what;
+    Stage stage = Stage::kLaunching;
+    SshKeyPair client_key;
+    SshKeyPair host_key;
+    std::string provider_id;
+    std::optional<ConnectInfo> connect;
+    Json facts = Json::Object();                              // what the provider said of it
+    SandboxStatus ended_as = SandboxStatus::kFailed;          // with kEnded and later
+    std::string error;                                        // why, with a remedy
+    std::vector<std::pair<std::string, std::int64_t>> phases;  // name, epoch ms, in order
+    std::uint64_t spool_id = 0;     // of the supervisor first attached to; 0: never attached
+    std::uint64_t attach_epoch = 0;  // highest ever used; see supervisor/protocol.h
+    std::int64_t created_ms = 0;
+    std::int64_t ended_ms = 0;
+};
+
+enum class EventStatus : int {
+    kQueued = 1,
+    kRunning = 2,
+    kExited = 3,
+    kTimedOut = 4,
+    kKilled = 5,
+    kLost = 6,
+    kRefused = 7,
+};
+std::string_view ToString(EventStatus status);
+bool IsFinished(EventStatus status);
+
+enum class CommandLane : int { kSerial = 0, kParallel = 1 };
+
+// What the user asked for. The script is kept apart: it may be 1 MiB and is only read back on demand.
+struct CommandSpec {
+    std::string name;  // of run/NAME or cmd.json's id; empty: only a number
+    CommandLane lane = CommandLane::kSerial;
+    std::string cwd;    // empty: config/cwd
+    std::string shell;  // empty: config/shell
+    std::string user;   // empty: config/user
+    bool login_shell = false;
+    std::int64_t timeout_ms = 0;  // 0: none
+    std::map<std::string, std::string> env;
+};
+
+struct CommandRecord {
+    Generation generation{};
+    EventNumber n{};
+    CommandSpec spec;
+    std::uint64_t script_size = 0;
+    std::int64_t accepted_ms = 0;
+
+    EventStatus status = EventStatus::kQueued;
+    std::optional<int> exit_code;  // 0-255; absent until known, and for lost and refused
+    int signal = 0;                // the signal that ended it, 0 when none did
+    std::int64_t started_ms = 0;   // the sandbox's clock, as epoch ms; 0: not started
+    std::int64_t finished_ms = 0;
+    std::int64_t duration_us = 0;
+    std::uint64_t stdout_size = 0;  // at its end
+    std::uint64_t stderr_size = 0;
+    bool shell_restarted = false;
+    std::string reason;  // why the shell restarted, why it was refused or lost
+};
+
+}  // namespace sbxfs

@@ -1,0 +1,84 @@
+// The journal: what was promised to a user is in here before the promise is answered. One thread, `store`, puts
+// all waiting records into one SQLite transaction, commits it to the disk (WAL, synchronous=FULL), then completes
+// all their callbacks on that thread. Owned by the daemon; every method but Load* is for any thread.
+//
+// Full disk: a `reserve` file beside the journal is given up when a commit finds no room, so that what was already
+// accepted can still be recorded, and made again when there is room. Admit() refuses new promises long before.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/batch_thread.h"
+#include "base/result.h"
+#include "base/unique_function.h"
+#include "sandbox/loop.h"
+#include "sandbox/records.h"
+#include "sandbox/state_dir.h"
+
+namespace sbxfs {
+
+class StoreDatabase;  // the SQLite side
+
+using ScriptDone = UniqueFunction<void(Result<std::string>)>;
+
+class Store {
+ public:
+    // Opens or makes the journal. EIO with a remedy when it is damaged or from a newer version.
+    static Result<std::unique_ptr<Store>> Open(const StateDir& dir);
+    // Commits what is queued, completes it, ends the thread.
+    ~Store();
+    Store(const Store&) = delete;
+    Store& operator=(const Store&) = delete;
+
+    // Reading back, before StartThread().
+    Result<std::vector<SandboxRecord>> LoadSandboxes();
+    Result<std::vector<CommandRecord>> LoadCommands(Generation generation);  // in order of n
+    Result<std::uint64_t> LoadNextEvent(Generation generation);  // first number never used
+    const std::string& mount_id() const { return mount_id_; }    // random, made with the journal
+    Generation last_generation() const { return last_generation_; }
+    void StartThread();
+
+    // Room for a promise of `bytes`? ENOSPC with a remedy otherwise. Cheap; for FUSE threads.
+    Status Admit(std::uint64_t bytes) const;
+
+    // Written as a whole, new or again.
+    void Put(const SandboxRecord& record, Done done);
+    void PutCommand(const CommandRecord& record, std::string script, Done done);
+    // All but the spec and the script.
+    void UpdateCommand(const CommandRecord& record, Done done);
+    // Keeps the number and the name as used, drops the script; LoadCommands no longer returns it.
+    void ForgetCommand(Generation generation, EventNumber n, Done done);
+    // Drops a sandbox and its commands: after its time in the history.
+    void Remove(Generation generation, Done done);
+    void LoadScript(Generation generation, EventNumber n, ScriptDone done);
+
+    // Waits until everything queued so far is committed and completed. Not from the store thread.
+    void Flush();
+
+ private:
+    using Write = UniqueFunction<Status(StoreDatabase&)>;
+    struct Job {
+        Write write;
+        Done done;
+    };
+
+    Store(const StateDir& dir, std::unique_ptr<StoreDatabase> database);
+    void Enqueue(Write write, Done done);
+    void CommitBatch(std::vector<Job>& batch);
+    Status TryCommit(std::vector<Job>& batch);
+    void RefillReserve();
+
+    const std::string directory_;
+    const std::string reserve_;
+    std::unique_ptr<StoreDatabase> database_;
+    std::string mount_id_;
+    Generation last_generation_{};
+    bool reserve_there_ = false;  // store thread's own
+
+    std::unique_ptr<BatchThread<Job>> thread_;  // last
+};
+
+}  // namespace sbxfs

@@ -1,0 +1,70 @@
+// The SQLite side of the journal: schema, statements, rows to records and back. Private to store.cc; used by one
+// thread at a time (opened NOMUTEX). The only door to SQLite.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "sandbox/records.h"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+namespace sbxfs {
+
+class StoreDatabase {
+ public:
+    static Result<std::unique_ptr<StoreDatabase>> Open(const std::string& path);
+    ~StoreDatabase();
+    StoreDatabase(const StoreDatabase&) = delete;
+    StoreDatabase& operator=(const StoreDatabase&) = delete;
+
+    Status Begin() { return Execute("BEGIN IMMEDIATE"); }
+    Status Commit() { return Execute("COMMIT"); }
+    void Rollback();
+
+    Result<std::string> Meta(std::string_view key);  // empty when not set
+    Status SetMeta(std::string_view key, std::string_view value);
+
+    Result<std::vector<SandboxRecord>> Sandboxes();
+    Result<std::vector<CommandRecord>> Commands(Generation generation);
+    Result<Generation> LastGeneration();  // highest ever used, 0 when none was
+    Result<std::uint64_t> NextEvent(Generation generation);
+    Result<std::string> Script(Generation generation, EventNumber n);
+
+    Status PutSandbox(const SandboxRecord& record);
+    Status InsertCommand(const CommandRecord& record, std::string_view script);
+    Status UpdateCommand(const CommandRecord& record);
+    Status ForgetCommand(Generation generation, EventNumber n);
+    Status RemoveSandbox(Generation generation);
+
+ private:
+    class Row;
+    struct CloseDatabase {
+        void operator()(sqlite3* database) const;
+    };
+    struct FinalizeStatement {
+        void operator()(sqlite3_stmt* statement) const;
+    };
+    using StatementPtr = std::unique_ptr<sqlite3_stmt, FinalizeStatement>;
+
+    explicit StoreDatabase(sqlite3* database) : database_(database) {}
+    Status Execute(const char* sql);
+    Status Migrate();
+    Error Failure(std::string_view doing) const;
+    Result<StatementPtr> Prepare(std::string_view sql);
+    static void BindCommand(sqlite3_stmt* statement, const CommandRecord& record);
+    Status Step(sqlite3_stmt* statement, std::string_view doing);
+
+    std::unique_ptr<sqlite3, CloseDatabase> database_;
+    // The two statements on the way of every command, kept prepared.
+    StatementPtr insert_command_;
+    StatementPtr insert_script_;
+    StatementPtr update_command_;
+};
+
+}  // namespace sbxfs

@@ -1,0 +1,389 @@
+#include "sandbox/supervisor_client.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/strings.h"
+
+namespace sbxfs {
+namespace {
+
+namespace sup = supervisor;
+using SupWriter = sup::Writer<std::string>;
+
+constexpr std::string_view kMagic(sup::kMagic, sizeof sup::kMagic - 1);
+// Room for what a frame may carry beyond its texts.
+constexpr std::size_t kHeader = 5;
+
+sup::Text ToText(std::string_view text) {
+    return {text.data(), static_cast<std::uint32_t>(text.size())};
+}
+
+std::string_view View(sup::Text text) {
+    return {text.data, text.size};
+}
+
+Error Violation(std::string_view what) {
+    return {Errno{EIO}, "supervisor: " + std::string(what), Blame::kRemote};
+}
+
+// Numbers of milliseconds come from the sandbox: kept where RFC 3339 can show them.
+std::int64_t SaneMs(std::uint64_t ms) {
+    constexpr std::uint64_t kYear9999 = 253'402'300'799'000;
+    return static_cast<std::int64_t>(std::min(ms, kYear9999));
+}
+
+std::optional<OutputStream> ToStream(std::uint8_t value) {
+    switch (static_cast<sup::Stream>(value)) {
+        case sup::Stream::kStdout: return OutputStream::kStdout;
+        case sup::Stream::kStderr: return OutputStream::kStderr;
+    }
+    return std::nullopt;
+}
+
+std::optional<CommandOutcome> ToOutcome(sup::Outcome outcome) {
+    switch (outcome) {
+        case sup::Outcome::kExited: return CommandOutcome::kExited;
+        case sup::Outcome::kSignaled: return CommandOutcome::kSignaled;
+        case sup::Outcome::kTimedOut: return CommandOutcome::kTimedOut;
+        case sup::Outcome::kLost: return CommandOutcome::kLost;
+        case sup::Outcome::kNotStarted: return CommandOutcome::kNotStarted;
+    }
+    return std::nullopt;
+}
+
+}  // namespace
+
+void SupervisorClient::Hello(std::uint64_t epoch) {
+    SupWriter(out_, sup::Type::kHello).U32(sup::kProtocol).U32(sup::kProtocol).U64(epoch);
+}
+
+void SupervisorClient::Sent(std::size_t count) {
+    out_sent_ += count;
+    if (out_sent_ == out_.size()) {
+        out_.clear();
+        out_sent_ = 0;
+    }
+}
+
+Status SupervisorClient::FindMagic(std::string_view& bytes) {
+    noise_ += bytes;
+    const std::size_t at = noise_.find(kMagic);
+    if (at == std::string::npos) {
+        bytes = {};
+        if (noise_.size() > kMaxNoise) {
+            return Violation("the login shell prints without end before it starts; check its start-up files");
+        }
+        return Ok();
+    }
+    recognised_ = true;
+    in_ = noise_.substr(at + kMagic.size());
+    noise_.resize(at);
+    bytes = {};
+    return Ok();
+}
+
+Status SupervisorClient::Feed(std::string_view bytes) {
+    if (!recognised_) {
+        (void)TRY(FindMagic(bytes));
+        if (!recognised_) return Ok();
+    }
+    in_ += bytes;
+    std::size_t at = 0;
+    while (in_.size() - at >= kHeader) {
+        sup::Reader header(in_.data() + at, kHeader);
+        const std::uint32_t length = header.U32();
+        if (length < 1 || length > sup::kMaxFrame) return Violation("frame of absurd length");
+        if (in_.size() - at < 4 + std::size_t{length}) break;
+        const auto type = static_cast<sup::Type>(header.U8());
+        const sup::Reader payload(in_.data() + at + kHeader, length - 1);
+        at += 4 + std::size_t{length};
+        (void)TRY(HandleFrame(type, payload));
+    }
+    in_.erase(0, at);
+    return Ok();
+}
+
+Status SupervisorClient::HandleFrame(sup::Type type, Frame frame) {
+    if (!hello_seen_ && type != sup::Type::kHelloOk && type != sup::Type::kError) {
+        return Violation("spoke before it said hello");
+    }
+    switch (type) {
+        case sup::Type::kHelloOk: return HandleHello(frame);
+        case sup::Type::kKnown: {
+            const EventNumber n{frame.U64()};
+            const auto state = static_cast<sup::State>(frame.U8());
+            OutputSizes sizes;
+            sizes.out = frame.U64();
+            sizes.err = frame.U64();
+            const bool known = state == sup::State::kRunning || state == sup::State::kDone;
+            if (!frame.ok() || !known) return Violation("malformed Known");
+            listener_.OnKnown(n, state == sup::State::kDone, sizes);
+            return Ok();
+        }
+        case sup::Type::kKnownEnd: listener_.OnKnownEnd(); return Ok();
+        case sup::Type::kStarted: {
+            const EventNumber n{frame.U64()};
+            (void)frame.U32();  // pid
+            const std::int64_t at_ms = SaneMs(frame.U64());
+            if (!frame.ok()) return Violation("malformed Started");
+            listener_.OnStarted(n, at_ms);
+            return Ok();
+        }
+        case sup::Type::kOutput: return HandleOutput(frame);
+        case sup::Type::kHole: {
+            const EventNumber n{frame.U64()};
+            const auto stream = ToStream(frame.U8());
+            const std::uint64_t offset = frame.U64();
+            const std::uint64_t length = frame.U64();
+            if (!frame.ok() || !stream || offset + length < offset) return Violation("malformed Hole");
+            listener_.OnHole(n, *stream, offset, length);
+            return Ok();
+        }
+        case sup::Type::kDone: return HandleDone(frame);
+        case sup::Type::kStatOk:
+        case sup::Type::kProcessesOk:
+        case sup::Type::kTimerOk:
+        case sup::Type::kPong:
+        case sup::Type::kEnvironOk: return HandleAnswer(type, frame);
+        case sup::Type::kError: return HandleError(frame);
+        case sup::Type::kHello:
+        case sup::Type::kStart:
+        case sup::Type::kRead:
+        case sup::Type::kCredit:
+        case sup::Type::kSignal:
+        case sup::Type::kForget:
+        case sup::Type::kStat:
+        case sup::Type::kProcesses:
+        case sup::Type::kTimer:
+        case sup::Type::kUse:
+        case sup::Type::kPing:
+        case sup::Type::kShutdown:
+        case sup::Type::kEnviron: break;
+    }
+    return Violation("unknown frame type");
+}
+
+Status SupervisorClient::HandleHello(Frame& frame) {
+    if (hello_seen_) return Violation("said hello twice");
+    SupervisorHello hello;
+    const std::uint32_t protocol = frame.U32();
+    hello.spool_id = frame.U64();
+    hello.clock_ms = SaneMs(frame.U64());
+    hello.uid = frame.U32();
+    hello.gid = frame.U32();
+    hello.machine = View(frame.String());
+    hello.build = View(frame.String());
+    hello.home = View(frame.String());
+    hello.shell = View(frame.String());
+    if (!frame.ok() || hello.spool_id == 0) return Violation("malformed HelloOk");
+    if (protocol != sup::kProtocol) return Violation("speaks protocol " + std::to_string(protocol));
+    hello_seen_ = true;
+    std::exchange(on_hello_, {})(hello);
+    return Ok();
+}
+
+Status SupervisorClient::HandleOutput(Frame& frame) {
+    const EventNumber n{frame.U64()};
+    const auto stream = ToStream(frame.U8());
+    const std::uint64_t offset = frame.U64();
+    const sup::Text bytes = frame.String();
+    if (!frame.ok() || !stream || bytes.size > sup::kMaxOutputChunk || offset + bytes.size < offset) {
+        return Violation("malformed Output");
+    }
+    listener_.OnOutput(n, *stream, offset, std::string(View(bytes)));
+    return Ok();
+}
+
+Status SupervisorClient::HandleDone(Frame& frame) {
+    const sup::DoneFields fields = sup::GetDoneFields(frame);
+    const auto outcome = ToOutcome(fields.outcome);
+    if (!frame.ok() || !outcome || fields.code > 4096) return Violation("malformed Done");
+    CommandEnd end;
+    end.outcome = *outcome;
+    end.code = static_cast<int>(fields.code);
+    end.sizes = {fields.stdout_size, fields.stderr_size};
+    end.started_ms = SaneMs(fields.started_ms);
+    end.finished_ms = SaneMs(fields.finished_ms);
+    end.duration_us = static_cast<std::int64_t>(std::min<std::uint64_t>(fields.duration_us, INT64_MAX));
+    end.shell_restarted = fields.shell_restarted != 0;
+    end.others = fields.others;
+    end.reason = Printable(View(fields.reason), 1024);
+    end.cwd = View(fields.cwd);
+    listener_.OnDone(EventNumber{fields.n}, end);
+    return Ok();
+}
+
+Status SupervisorClient::HandleAnswer(sup::Type type, Frame& frame) {
+    const std::uint32_t request = frame.U32();
+    const auto it = frame.ok() ? waiting_.find(request) : waiting_.end();
+    if (it == waiting_.end()) return Violation("answer to nobody");
+    if (it->second.answer != type) return Violation("answer of the wrong type");
+    const auto done = std::move(it->second.done);
+    waiting_.erase(it);  // before the call: it may ask the next question
+    done(&frame);
+    return frame.ok() ? Ok() : Status(Violation("malformed answer"));
+}
+
+Status SupervisorClient::HandleError(Frame& frame) {
+    const std::uint32_t request = frame.U32();
+    const std::uint64_t n = frame.U64();
+    const std::uint32_t code = frame.U32();
+    const std::string text = Printable(View(frame.String()), 1024);
+    if (!frame.ok() || code == 0 || code > 4095) return Violation("malformed Error");
+    const Error error(Errno{static_cast<int>(code)}, text, Blame::kRemote);
+    if (const auto it = waiting_.find(request); request != 0 && it != waiting_.end()) {
+        const auto done = std::move(it->second.done);
+        waiting_.erase(it);
+        done(error);
+    } else if (n != 0 && hello_seen_) {
+        listener_.OnCommandError(EventNumber{n}, error);
+    } else {
+        return Violation(text);  // about the conversation itself
+    }
+    return Ok();
+}
+
+void SupervisorClient::FailAll(const Error& error) {
+    const auto failed = std::exchange(waiting_, {});
+    for (const auto& [request, waiting] : failed) waiting.done(error);
+}
+
+std::uint32_t SupervisorClient::NextRequest(sup::Type answer, UniqueFunction<void(Result<Frame*>)> done) {
+    while (next_request_ == 0 || waiting_.contains(next_request_)) ++next_request_;
+    const std::uint32_t request = next_request_++;
+    waiting_.emplace(request, Waiting{answer, std::move(done)});
+    return request;
+}
+
+void SupervisorClient::Start(const StartRequest& request) {
+    sup::StartFields fields;
+    fields.n = Raw(request.n);
+    fields.lane = request.parallel ? sup::Lane::kParallel : sup::Lane::kSerial;
+    fields.login_shell = request.login_shell ? 1 : 0;
+    fields.timeout_ms = static_cast<std::uint64_t>(std::max<std::int64_t>(request.timeout_ms, 0));
+    fields.output_limit = request.output_limit;
+    fields.shell = ToText(request.shell);
+    fields.cwd = ToText(request.cwd);
+    fields.user = ToText(request.user);
+    fields.script = ToText(request.script);
+    SupWriter writer(out_, sup::Type::kStart);
+    sup::PutStartFields(writer, fields);
+    writer.U32(static_cast<std::uint32_t>(request.env.size()));
+    for (const auto& [name, value] : request.env) writer.String(ToText(name)).String(ToText(value));
+}
+
+void SupervisorClient::Read(EventNumber n, OutputSizes from) {
+    SupWriter(out_, sup::Type::kRead).U64(Raw(n)).U64(from.out).U64(from.err);
+}
+
+void SupervisorClient::Credit(std::uint32_t bytes) {
+    SupWriter(out_, sup::Type::kCredit).U32(bytes);
+}
+
+void SupervisorClient::Signal(EventNumber n, int signal) {
+    SupWriter(out_, sup::Type::kSignal).U64(Raw(n)).U32(static_cast<std::uint32_t>(signal));
+}
+
+void SupervisorClient::Forget(EventNumber n) {
+    SupWriter(out_, sup::Type::kForget).U64(Raw(n));
+}
+
+void SupervisorClient::Use() {
+    SupWriter(out_, sup::Type::kUse);
+}
+
+void SupervisorClient::StatBatch(const std::vector<std::string>& paths,
+                                 UniqueFunction<void(Result<std::vector<IdentityStat>>)> done) {
+    const std::size_t asked = paths.size();
+    const std::uint32_t request = NextRequest(
+        sup::Type::kStatOk, [asked, done = std::move(done)](Result<Frame*> answer) {
+            if (!answer) return done(std::move(answer).error());
+            Frame& frame = **answer;
+            if (frame.U32() != asked) return done(Violation("stat of other paths"));
+            std::vector<IdentityStat> stats(asked);
+            for (IdentityStat& stat : stats) {
+                const sup::StatFields f = sup::GetStatFields(frame);
+                stat = {.error = static_cast<int>(f.error & 0xfff), .dev = f.dev, .ino = f.ino,
+                        .mode = f.mode, .nlink = f.nlink, .uid = f.uid, .gid = f.gid, .size = f.size,
+                        .mtime_ns = f.mtime_ns, .ctime_ns = f.ctime_ns};
+            }
+            if (!frame.ok()) return done(Violation("malformed StatOk"));
+            done(std::move(stats));
+        });
+    SupWriter writer(out_, sup::Type::kStat);
+    writer.U32(request).U32(static_cast<std::uint32_t>(asked));
+    for (const std::string& path : paths) writer.String(ToText(path));
+}
+
+void SupervisorClient::Processes(UniqueFunction<void(Result<std::vector<RemoteProcess>>)> done) {
+    const std::uint32_t request =
+        NextRequest(sup::Type::kProcessesOk, [done = std::move(done)](Result<Frame*> answer) {
+            if (!answer) return done(std::move(answer).error());
+            Frame& frame = **answer;
+            const std::uint32_t count = frame.U32();
+            if (count > sup::kMaxBatch) return done(Violation("absurd number of processes"));
+            std::vector<RemoteProcess> processes(count);
+            for (RemoteProcess& process : processes) {
+                process.pid = frame.U32();
+                process.parent = frame.U32();
+                process.name = Printable(View(frame.String()), 64);
+            }
+            if (!frame.ok()) return done(Violation("malformed ProcessesOk"));
+            done(std::move(processes));
+        });
+    SupWriter(out_, sup::Type::kProcesses).U32(request);
+}
+
+void SupervisorClient::Environment(UniqueFunction<void(Result<std::vector<std::string>>)> done) {
+    const std::uint32_t request =
+        NextRequest(sup::Type::kEnvironOk, [done = std::move(done)](Result<Frame*> answer) {
+            if (!answer) return done(std::move(answer).error());
+            Frame& frame = **answer;
+            const std::uint32_t count = frame.U32();
+            if (count > sup::kMaxBatch) return done(Violation("absurd environment"));
+            std::vector<std::string> variables(count);
+            for (std::string& variable : variables) variable = View(frame.String());
+            if (!frame.ok()) return done(Violation("malformed EnvironOk"));
+            done(std::move(variables));
+        });
+    SupWriter(out_, sup::Type::kEnviron).U32(request);
+}
+
+void SupervisorClient::SetTimer(std::int64_t lifetime_ms, std::int64_t idle_ms, ExpiryAction action,
+                                UniqueFunction<void(Result<TimerState>)> done) {
+    const std::uint32_t request =
+        NextRequest(sup::Type::kTimerOk, [done = std::move(done)](Result<Frame*> answer) {
+            if (!answer) return done(std::move(answer).error());
+            TimerState state;
+            state.lifetime_left_ms = SaneMs((*answer)->U64());
+            state.idle_left_ms = SaneMs((*answer)->U64());
+            if (!(*answer)->ok()) return done(Violation("malformed TimerOk"));
+            done(state);
+        });
+    SupWriter(out_, sup::Type::kTimer)
+        .U32(request)
+        .U64(static_cast<std::uint64_t>(lifetime_ms))
+        .U64(static_cast<std::uint64_t>(idle_ms))
+        .U8(static_cast<std::uint8_t>(action));
+}
+
+void SupervisorClient::Ping(Done done) {
+    const std::uint32_t request =
+        NextRequest(sup::Type::kPong, [done = std::move(done)](const Result<Frame*>& answer) {
+            done(answer ? Ok() : Status(answer.error()));
+        });
+    SupWriter(out_, sup::Type::kPing).U32(request);
+}
+
+void SupervisorClient::Shutdown(bool clear_spool, Done done) {
+    const std::uint32_t request =
+        NextRequest(sup::Type::kPong, [done = std::move(done)](const Result<Frame*>& answer) {
+            done(answer ? Ok() : Status(answer.error()));
+        });
+    SupWriter(out_, sup::Type::kShutdown).U32(request).U8(clear_spool ? 1 : 0);
+}
+
+}  // namespace sbxfs
