@@ -85,7 +85,7 @@ enum class TimerAction : uint8_t {
     kEndCommands = 0,  // ends our own commands and the persistent shell; nothing else
     kEndSandbox = 1,  // SIGUSR1 (idle) or SIGUSR2 (lifetime) to PID 1; 2 s later SIGTERM to it; 5 s
                       // later SIGKILL to everything we may kill
-    kPowerOff = 2,  // ends our own commands, then reboot(2) powers the machine off
+    kPowerOff = 2,    // ends our own commands, then reboot(2) powers the machine off
 };
 
 enum class Lane : uint8_t { kSerial = 0, kParallel = 1 };
