@@ -123,19 +123,18 @@ struct Text {
 // kHelloOk, in this order.
 struct HelloOkFields {
     uint32_t protocol = 0;
-    uint64_t spool =
-        0;  // random, made once with the spool: another number means another, empty spool
-    uint64_t boot =
-        0;  // of the kernel's boot id: after another boot a Start that was never answered may
-            // have run and been forgotten by a disk that lost its last seconds
+    // Random, made once with the spool: another number means another, empty spool.
+    uint64_t spool = 0;
     uint64_t clock_ms = 0;  // wall clock
     uint32_t uid = 0;
     uint32_t gid = 0;
-    Text machine;  // "x86_64", "aarch64"
-    Text build;  // of the running supervisor; an older one goes on serving until its spool is shut
-                 // down
-    Text home;   // of the login user
+    Text machine;        // "x86_64", "aarch64"
+    Text build;          // of the supervisor that runs; an older one serves until kShutdown
+    Text home;           // of the login user
     Text default_shell;  // what an empty StartFields::shell means here; empty: there is none
+    // Of the kernel's boot id. After another boot a Start that was never answered may have run and
+    // been forgotten by a disk that lost its last seconds.
+    uint64_t boot = 0;
 };
 
 // kStart: the fields in this order, then u32 count, count x (text name, text value) of environment.
@@ -146,9 +145,11 @@ struct StartFields {
     uint64_t timeout_ms = 0;    // from the start; 0: none
     uint64_t output_limit = 0;  // bytes kept per stream: the first MiB and the newest rest; 0: all
     Text shell;                 // a path; empty: bash where there is one, else sh
-    Text cwd;  // of a parallel command, or of the first persistent shell; empty: the home directory
-    Text user;  // empty: the login user; another one needs root. Of a parallel command, or of a new
-                // shell
+    // Of a parallel command, or of the first persistent shell; empty: the home directory.
+    Text cwd;
+    // Of a parallel command, or of a new persistent shell; empty: the login user. Another one needs
+    // root.
+    Text user;
     Text script;  // at most kMaxScript bytes, no NUL
 };
 
@@ -163,8 +164,8 @@ struct DoneFields {
     uint64_t finished_ms = 0;
     uint64_t duration_us = 0;     // monotonic
     uint8_t shell_restarted = 0;  // kShellEnded, kShellFresh
-    uint32_t others =
-        0;        // living processes that are not init, sshd, our sessions or the supervisor
+    // Living processes that are not init, sshd, our sessions or the supervisor.
+    uint32_t others = 0;
     Text reason;  // why it did not start, why the shell restarted
     Text cwd;     // of the persistent shell after it; empty for a parallel command
 };
@@ -270,15 +271,14 @@ class Writer {
 // The multi-field messages, once for both sides.
 template <class Buffer>
 void PutHelloOkFields(Writer<Buffer>& w, const HelloOkFields& f) {
-    w.U32(f.protocol).U64(f.spool).U64(f.boot).U64(f.clock_ms).U32(f.uid).U32(f.gid);
-    w.String(f.machine).String(f.build).String(f.home).String(f.default_shell);
+    w.U32(f.protocol).U64(f.spool).U64(f.clock_ms).U32(f.uid).U32(f.gid);
+    w.String(f.machine).String(f.build).String(f.home).String(f.default_shell).U64(f.boot);
 }
 
 inline HelloOkFields GetHelloOkFields(Reader& r) {
     HelloOkFields f;
     f.protocol = r.U32();
     f.spool = r.U64();
-    f.boot = r.U64();
     f.clock_ms = r.U64();
     f.uid = r.U32();
     f.gid = r.U32();
@@ -286,6 +286,7 @@ inline HelloOkFields GetHelloOkFields(Reader& r) {
     f.build = r.String();
     f.home = r.String();
     f.default_shell = r.String();
+    f.boot = r.U64();
     return f;
 }
 
