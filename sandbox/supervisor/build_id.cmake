@@ -1,0 +1,10 @@
+# Writes SBXFS_SUPERVISOR_BUILD, a hash of all sources, to OUT.
+set(all "")
+list(SORT SOURCES)
+foreach(source IN LISTS SOURCES)
+    file(SHA256 ${source} hash)
+    string(APPEND all ${hash})
+endforeach()
+string(SHA256 hash "${all}")
+string(SUBSTRING ${hash} 0 16 hash)
+file(WRITE ${OUT} "#define SBXFS_SUPERVISOR_BUILD \"${hash}\"\n")

@@ -1,0 +1,401 @@
+#include "sandbox/supervisor/commands.h"
+
+#include <linux/inotify.h>
+
+#include "sandbox/supervisor/sys.h"
+
+namespace sbxfs::supervisor {
+namespace {
+
+// A flood of small writes wakes us this often, not once a write.
+constexpr int64_t kMuteMs = 4;
+// Without inotify (too many instances, kernels that lack it): how stale output may be.
+constexpr int64_t kPollMs = 40;
+constexpr char kStdout[] = "stdout";
+constexpr char kStderr[] = "stderr";
+
+const char* StreamName(int i) {
+    return i == 0 ? kStdout : kStderr;
+}
+
+}  // namespace
+
+void Runtime::Watch(int fd, uint32_t events, uint64_t tag) {
+    sys::EpollControl(epoll, EPOLL_CTL_ADD, fd, events, tag);
+}
+void Runtime::Rewatch(int fd, uint32_t events, uint64_t tag) {
+    sys::EpollControl(epoll, EPOLL_CTL_MOD, fd, events, tag);
+}
+void Runtime::Unwatch(int fd) {
+    sys::EpollControl(epoll, EPOLL_CTL_DEL, fd, 0, 0);
+}
+
+Ending EndingOf(int wait_status) {
+    Ending ending;
+    const int signal = wait_status & 0x7f;
+    ending.outcome = signal == 0 ? Outcome::kExited : Outcome::kSignaled;
+    ending.code = static_cast<uint32_t>(signal == 0 ? (wait_status >> 8) & 0xff : signal);
+    return ending;
+}
+
+Ending NotStarted(long error, View reason) {
+    Ending ending;
+    ending.outcome = Outcome::kNotStarted;
+    ending.code = static_cast<uint32_t>(error < 0 ? -error : error);
+    ending.reason.Assign(reason);
+    return ending;
+}
+
+Command* Commands::Find(uint64_t n) {
+    size_t low = 0;
+    size_t high = all_.size();
+    while (low < high) {
+        const size_t middle = (low + high) / 2;
+        if (all_[middle]->n < n) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < all_.size() && all_[low]->n == n ? all_[low].get() : nullptr;
+}
+
+Command* Commands::Create(const StartFields& fields, Box<StartOrder> order, const Account* owner) {
+    size_t at = all_.size();
+    while (at > 0 && all_[at - 1]->n > fields.n)
+        --at;
+    all_.Insert(at, MakeBox<Command>());
+    Command& command = *all_[at];
+    command.n = fields.n;
+    command.lane = fields.lane;
+    command.output_limit = fields.output_limit;
+    command.timeout_ms = fields.timeout_ms;
+    command.order = std::move(order);
+    command.pushing = true;
+    started_.Add(fields.n);
+    runtime_.spool.AppendEvent(&command.tree.mark, command.n);
+    const long error = runtime_.spool.CreateCommand(command.n, owner);
+    if (error < 0) {
+        Str reason;
+        reason.append("cannot make its directory in the spool ").append(runtime_.spool.path());
+        reason.append(": ");
+        AppendErrno(&reason, error);
+        if (error == -ENOSPC || error == -EDQUOT) reason.append("; free some space there");
+        Finish(command, NotStarted(error, reason.view()));
+        return &command;
+    }
+    command.has_files = true;
+    EnsureOpen(command);
+    Watch(command);
+    return &command;
+}
+
+long Commands::Begin(Command& command, ProcessId root, int session) {
+    SetRoot(command, root, session);
+    command.tree.since = TicksNow();
+    Vec<ProcessId> children;
+    if (root.pid != 0) ListChildren(root.pid, &command.tree.before);
+    ListChildren(runtime_.self, &children);
+    for (const ProcessId& child : children) {
+        if (child.pid != root.pid) command.tree.before.Add(child);
+    }
+    RunRecord run;
+    run.lane = command.lane;
+    run.session = session;
+    run.since = command.tree.since;
+    run.boot = runtime_.spool.boot();
+    for (const ProcessId& id : command.tree.before)
+        run.before.Add(id);
+    if (const long error = runtime_.spool.WriteRun(command.n, run); error < 0) return error;
+    command.phase = Phase::kRunning;
+    command.started_us = sys::MonotonicUs();
+    command.started_ms = sys::WallMs();
+    if (command.timeout_ms > 0) {
+        constexpr uint64_t kLongest = uint64_t{1} << 50;  // no overflow in sums of times
+        const uint64_t ms = command.timeout_ms < kLongest ? command.timeout_ms : kLongest;
+        command.deadline_ms = command.started_us / 1000 + static_cast<int64_t>(ms);
+    }
+    return 0;
+}
+
+void Commands::SetRoot(Command& command, ProcessId root, int session) {
+    command.tree.root = root;
+    command.tree.session = session;
+}
+
+void Commands::Finish(Command& command, Ending ending) {
+    Refresh(command);
+    const int64_t now_us = sys::MonotonicUs();
+    DoneFields& done = command.done;
+    done.n = command.n;
+    done.outcome = ending.outcome;
+    done.code = ending.code;
+    done.stdout_size = command.out[0].size;
+    done.stderr_size = command.out[1].size;
+    done.started_ms = ending.outcome == Outcome::kNotStarted ? 0 : command.started_ms;
+    done.finished_ms = sys::WallMs();
+    done.duration_us =
+        command.started_us == 0 ? 0 : static_cast<uint64_t>(now_us - command.started_us);
+    done.shell_restarted = static_cast<uint8_t>(ending.shell | command.fresh);
+    command.reason = std::move(ending.reason);
+    if (command.fresh != 0) {
+        if (!command.reason.empty()) command.reason.append("; ");
+        command.reason.append("a new shell, since the one before ended: ");
+        command.reason.append(command.fresh_reason.view());
+    }
+    command.cwd = std::move(ending.cwd);
+    done.reason = command.reason.text();
+    done.cwd = command.cwd.text();
+    Vec<Process> all;
+    ListProcesses(&all);
+    done.others = CountOthers(all, runtime_.self, shell_pid, nullptr);
+    // When it cannot be written it is still in memory, and is told for as long as we live.
+    if (command.has_files) runtime_.spool.WriteOutcome(done);
+    command.phase = Phase::kDone;
+    command.deadline_ms = command.kill_ms = command.next_look_ms = kNever;
+    command.order.reset();
+    command.spawned.reset();
+    command.tree.before.reset();
+    command.tell_done = true;
+    CloseIfIdle(command);
+}
+
+long Commands::Forget(uint64_t n) {
+    Command* command = Find(n);
+    if (command == nullptr) return 0;
+    if (command->phase != Phase::kDone) return -EBUSY;
+    command->tell_done = command->tell_known = command->tell_started = false;
+    command->forgotten = true;
+    if (!command->has_files || !EnsureOpen(*command) || !HasWriters(*command)) {
+        Remove(n);
+        return 0;
+    }
+    return 0;
+}
+
+void Commands::Signal(Command& command, int signal, bool with_shell) {
+    if (signal > 0) command.signalled |= sys::SignalBit(signal);
+    const WithRoot root =
+        command.lane == Lane::kParallel || with_shell ? WithRoot::kYes : WithRoot::kNo;
+    if (signal == sys::kKill) {
+        Vec<Process> all;
+        Vec<ProcessId> members;
+        ListProcesses(&all);
+        SelectTree(all, command.tree, runtime_.self, root, &ReadMark, &members);
+        // A builtin that loops has no process but the shell; and who asks twice means it.
+        const bool shell_too = members.empty() || command.killed_before;
+        command.killed_before = true;
+        KillTree(command.tree, runtime_.self, shell_too ? WithRoot::kYes : root, 200);
+        return;
+    }
+    SignalTree(command.tree, runtime_.self, root, signal);
+}
+
+void Commands::End(Command& command, EndCause cause) {
+    if (command.phase != Phase::kRunning) return;
+    const int64_t now = sys::MonotonicMs();
+    command.phase = Phase::kEnding;
+    command.cause = cause;
+    command.deadline_ms = kNever;
+    command.kill_ms = now + runtime_.grace_ms;
+    command.next_look_ms = now + 5;
+    SignalTree(command.tree, runtime_.self, WithRoot::kYes, sys::kTerm);
+}
+
+void Commands::EndAll(EndCause cause) {
+    for (Box<Command>& command : all_) {
+        if (command->phase == Phase::kWaiting) {
+            Finish(*command, NotStarted(ECANCELED, "the sandbox's time ran out before its turn"));
+        } else {
+            End(*command, cause);
+        }
+    }
+}
+
+void Commands::KillAll() {
+    for (Box<Command>& command : all_) {
+        if (command->phase == Phase::kWaiting) {
+            Finish(*command, NotStarted(ECANCELED, "the supervisor was shut down before its turn"));
+        } else if (command->phase != Phase::kDone) {
+            KillTree(command->tree, runtime_.self, WithRoot::kYes, 500);
+            Ending ending;
+            ending.outcome = Outcome::kSignaled;
+            ending.code = sys::kKill;
+            ending.reason.Assign("the supervisor was shut down");
+            Finish(*command, std::move(ending));
+        }
+    }
+}
+
+bool Commands::AnyRunning() const {
+    for (const Box<Command>& command : all_) {
+        if (command->phase != Phase::kDone) return true;
+    }
+    return false;
+}
+
+void Commands::LookAtEnding(Command& command, int64_t now_ms) {
+    if (now_ms >= command.kill_ms) {
+        KillTree(command.tree, runtime_.self, WithRoot::kYes, 200);
+    }
+    Vec<Process> all;
+    Vec<ProcessId> members;
+    ListProcesses(&all);
+    SelectTree(all, command.tree, runtime_.self, WithRoot::kYes, &ReadMark, &members);
+    // Two seconds of SIGKILL are enough to say so: what is left is in the kernel's hands (D state).
+    const bool give_up = command.kill_ms != kNever && now_ms >= command.kill_ms + 2000;
+    if ((members.empty() && command.root_gone) || give_up) {
+        Ending ending;
+        const bool timeout = command.cause == EndCause::kTimeout;
+        ending.outcome = timeout ? Outcome::kTimedOut : Outcome::kSignaled;
+        ending.code = timeout ? 124 : static_cast<uint32_t>(sys::kTerm);
+        ending.reason.Assign(timeout ? "timeout" : "the sandbox's time ran out");
+        if (command.lane == Lane::kSerial) ending.shell = kShellEnded;
+        Finish(command, std::move(ending));
+        return;
+    }
+    command.next_look_ms = now_ms + 25;
+}
+
+void Commands::Tick(int64_t now_ms) {
+    for (size_t i = 0; i < all_.size(); ++i) {
+        Command& command = *all_[i];
+        if (now_ms >= command.deadline_ms) End(command, EndCause::kTimeout);
+        if (command.phase == Phase::kEnding && now_ms >= command.next_look_ms) {
+            LookAtEnding(command, now_ms);
+        }
+    }
+    if (now_ms >= rearm_ms_) {
+        rearm_ms_ = kNever;
+        runtime_.Rewatch(inotify_.get(), EPOLLIN, Tag(Source::kFiles));
+    }
+    if (inotify_) return;
+    bool needed = false;
+    for (size_t i = 0; i < all_.size(); ++i) {
+        Command& command = *all_[i];
+        if (command.phase == Phase::kDone && !command.pushing && !command.forgotten) continue;
+        needed = true;
+        if (now_ms >= poll_ms_ && EnsureOpen(command)) Refresh(command);
+    }
+    if (now_ms >= poll_ms_ || poll_ms_ == kNever) {
+        poll_ms_ = needed ? now_ms + (AnyRunning() ? kPollMs : 1000) : kNever;
+    }
+}
+
+int64_t Commands::NextTick() const {
+    int64_t next = Sooner(rearm_ms_, poll_ms_);
+    for (const Box<Command>& command : all_) {
+        next = Sooner(next, Sooner(command->deadline_ms, command->next_look_ms));
+    }
+    return next;
+}
+
+void Commands::OpenWatch() {
+    inotify_ = Fd(sys::InotifyCreate());
+    if (inotify_) {
+        runtime_.Watch(inotify_.get(), EPOLLIN, Tag(Source::kFiles));
+    } else {
+        poll_ms_ = 0;
+    }
+}
+
+void Commands::Watch(Command& command) {
+    if (!inotify_) return;
+    Str path(runtime_.spool.path());
+    path.append("/commands/").Number(command.n);
+    const long watch =
+        sys::InotifyAdd(inotify_.get(), path.c_str(), IN_MODIFY | IN_CLOSE_WRITE | IN_ONLYDIR);
+    if (watch >= 0) {
+        command.watch = static_cast<int>(watch);
+    } else {
+        // Out of watches: everything is polled from now on.
+        runtime_.Unwatch(inotify_.get());
+        inotify_.reset();
+        rearm_ms_ = kNever;
+        poll_ms_ = 0;
+    }
+}
+
+void Commands::OnFileEvents() {
+    alignas(8) char page[4096];
+    bool modified = false;
+    for (int rounds = 0; rounds < 16 && inotify_; ++rounds) {
+        const long got = sys::Read(inotify_.get(), page, sizeof page);
+        if (got <= 0) break;
+        for (long at = 0; at < got;) {
+            const auto* event = reinterpret_cast<const inotify_event*>(page + at);
+            at += static_cast<long>(sizeof *event + event->len);
+            const bool overflow = (event->mask & IN_Q_OVERFLOW) != 0;
+            modified = modified || (event->mask & IN_MODIFY) != 0;
+            for (size_t i = 0; i < all_.size(); ++i) {
+                Command& command = *all_[i];
+                if (!overflow && command.watch != event->wd) continue;
+                if (EnsureOpen(command)) Refresh(command);
+                if (command.forgotten) {
+                    const size_t before = all_.size();
+                    RemoveIfDone(command);
+                    if (all_.size() < before) --i;
+                }
+            }
+        }
+    }
+    if (modified && inotify_) {
+        runtime_.Rewatch(inotify_.get(), 0, Tag(Source::kFiles));
+        rearm_ms_ = sys::MonotonicMs() + kMuteMs;
+    }
+}
+
+bool Commands::EnsureOpen(Command& command) {
+    if (!command.has_files) return false;
+    for (int i = 0; i < 2; ++i) {
+        if (command.out[i].file) continue;
+        command.out[i].file = Fd(runtime_.spool.OpenInCommand(command.n, StreamName(i), O_RDONLY));
+        if (!command.out[i].file) return false;
+    }
+    return true;
+}
+
+void Commands::Refresh(Command& command) {
+    for (OutputStream& stream : command.out)
+        stream.Refresh(command.output_limit);
+}
+
+void Commands::CloseIfIdle(Command& command) {
+    if (command.phase != Phase::kDone) return;
+    for (OutputStream& stream : command.out) {
+        if (!command.pushing || !stream.HasMore()) stream.file.reset();
+    }
+}
+
+bool Commands::HasWriters(Command& command) {
+    for (int i = 0; i < 2; ++i) {
+        if (HasWriter(command.out[i].file.get(), runtime_.spool.path(), command.n, StreamName(i))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void Commands::RemoveIfDone(Command& command) {
+    if (!command.forgotten || !EnsureOpen(command)) return;
+    Refresh(command);
+    for (const OutputStream& stream : command.out) {
+        if (command.pushing && stream.HasMore()) return;
+    }
+    if (!HasWriters(command)) Remove(command.n);
+}
+
+void Commands::Remove(uint64_t n) {
+    for (size_t i = 0; i < all_.size(); ++i) {
+        if (all_[i]->n == n) return RemoveAt(i);
+    }
+}
+
+void Commands::RemoveAt(size_t i) {
+    const Command& command = *all_[i];
+    if (command.watch >= 0) sys::InotifyRemove(inotify_.get(), command.watch);
+    if (command.has_files) runtime_.spool.RemoveCommand(command.n);
+    all_.Remove(i);
+}
+
+}  // namespace sbxfs::supervisor

@@ -1,0 +1,125 @@
+#include "sandbox/supervisor/dialect.h"
+
+namespace sbxfs::supervisor {
+namespace {
+
+// Ends a directory report, so that a directory with a newline in its name is not taken for a
+// shorter one.
+constexpr char kDirectoryEnd[] = " //E";
+
+View Word(const Dialect& dialect) {
+    return dialect.has_builtin ? "\\builtin " : "\\command ";
+}
+
+// Removes a function of the user's that would get between us and the builtins.
+void AppendReserve(Str* to, const Dialect& dialect) {
+    to->append(dialect.has_builtin ? "\\unset -f builtin exec || \\builtin :"
+                                   : "\\unset -f command || \\:");
+}
+
+}  // namespace
+
+Dialect DialectOf(View program) {
+    Dialect dialect;
+    dialect.known = true;
+    if (program == "bash") {
+        dialect.has_builtin = true;
+        dialect.resets_lineno = true;
+    } else if (program == "zsh") {
+        dialect.has_builtin = true;
+        dialect.command_eval = false;  // `command` means external programs only
+    } else if (program == "ksh" || program == "ksh93" || program == "mksh" || program == "lksh") {
+        // With an EXIT trap, `kill $$` ends mksh with status 0 and ksh93 with status 15.
+        dialect.exit_trap = false;
+    } else if (!(program == "dash" || program == "sh" || program == "ash" || program == "busybox" ||
+                 program == "yash")) {
+        dialect.known = false;
+    }
+    return dialect;
+}
+
+void AddShellOptions(View program, bool login, Vec<const char*>* argv) {
+    if (login) {
+        argv->Add("-l");
+    } else if (program == "bash") {
+        argv->Add("--noprofile");
+        argv->Add("--norc");
+    } else if (program == "zsh") {
+        argv->Add("-d");
+        argv->Add("-f");
+    } else if (program == "yash") {
+        argv->Add("--noprofile");
+        argv->Add("--norcfile");
+    }
+}
+
+void AppendInitLines(Str* to, const Dialect& dialect, View fifo) {
+    const View word = Word(dialect);
+    to->append("_sbxfs_report() { ");
+    AppendReserve(to, dialect);
+    to->append("; ").append(word).append("echo \"R $1 $2 $3\" >>").Quoted(fifo).append("; }\n");
+    to->append("_sbxfs_status() { ").append(dialect.has_builtin ? word : View("\\"));
+    to->append("return \"$1\"; }\n");
+    if (!dialect.exit_trap) return;
+    Str action;
+    action.append("{ ").append(word).append("echo \"C $$ ${PWD-}").append(kDirectoryEnd);
+    action.append("\" >>").Quoted(fifo).append("; } 2>/dev/null || ").append(word).append(":");
+    to->append("trap ").Quoted(action.view()).append(" 0\n");
+}
+
+void AppendCommandLines(Str* to, const Dialect& dialect, const ShellCommand& command) {
+    const View word = Word(dialect);
+    to->append("{ ");
+    AppendReserve(to, dialect);
+    to->append("; ").append(word).append("export SBXFS_EVENT=").append(command.event).append("; }");
+    to->append(" >/dev/null 2>&1");
+    if (dialect.resets_lineno) to->append(" </dev/fd/$((LINENO=0))");
+    to->append("\n");
+
+    Str files;
+    files.append(" >>").Quoted(command.out).append(" 2>>").Quoted(command.err);
+    if (!command.traced) to->append("\\exec").append(files.view()).append(" && ");
+    to->append("{ ");
+    if (command.status != 0) {
+        // As the left side of &&, so that `set -e` and ERR traps do not take it for a failure.
+        to->append("_sbxfs_status ").Number(command.status).append(" && ").append(word);
+        to->append(":; ");
+    }
+    to->append(word);
+    if (dialect.has_builtin && dialect.command_eval) to->append("command ");
+    to->append("eval ").Quoted(command.script).append(files.view());
+    to->append("; _sbxfs_report ").Number(command.n).append(" \"$?\" \"$-\"; }");
+    to->append(" </dev/null >/dev/null 2>&1\n");
+}
+
+void AppendIdleLine(Str* to) {
+    to->append("\\exec >/dev/null 2>&1\n");
+}
+
+Report ParseReport(View line) {
+    Report report;
+    if (line.size < 4 || line[1] != ' ') return report;
+    const size_t space = line.Find(' ', 2);
+    if (space == line.size || !ParseNumber(View(line.data + 2, space - 2), &report.number)) {
+        return report;
+    }
+    const View rest = line.From(space + 1);
+    if (line[0] == 'R') {
+        const size_t end = rest.Find(' ');
+        uint64_t status = 0;
+        if (!ParseNumber(rest.First(end), &status) || status > 255) return report;
+        report.status = static_cast<uint32_t>(status);
+        report.traced = rest.From(end).Has('x');
+        report.kind = Report::Kind::kStatus;
+    } else if (line[0] == 'C') {
+        const View tail = kDirectoryEnd;
+        if (rest.size <= tail.size || rest[0] != '/') return report;
+        const size_t length = rest.size - tail.size;
+        if (!(rest.From(length) == tail)) return report;
+        report.directory = rest.First(length);
+        report.kind = Report::Kind::kDirectory;
+    }
+    return report;
+}
+
+}  // namespace sbxfs::supervisor

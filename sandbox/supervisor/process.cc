@@ -1,0 +1,194 @@
+#include "sandbox/supervisor/process.h"
+
+#include "sandbox/supervisor/files.h"
+#include "sandbox/supervisor/sys.h"
+
+namespace sbxfs::supervisor {
+namespace {
+
+// The next blank-separated number of a stat line; negative ones read as 0.
+uint64_t NextNumber(View text, size_t* at) {
+    while (*at < text.size && text[*at] == ' ')
+        ++*at;
+    uint64_t value = 0;
+    for (; *at < text.size && text[*at] != ' '; ++*at) {
+        if (text[*at] >= '0' && text[*at] <= '9') {
+            value = value * 10 + static_cast<uint64_t>(text[*at] - '0');
+        }
+    }
+    return value;
+}
+
+// "/proc/PID" + `rest`.
+const char* ProcPath(Str* path, int pid, View rest) {
+    path->Assign("/proc/");
+    path->Number(static_cast<uint64_t>(pid)).append(rest);
+    return path->c_str();
+}
+
+bool IsServer(View name) {
+    return name == "sshd" || name == "sshd-session" || name == "sshd-auth" || name == "dropbear";
+}
+
+// sftp-server, and attach: main.cc gives it this name whatever its file is called.
+bool IsOurSession(View name) {
+    return name == "sftp-server" || name == "internal-sftp" || name == "sbxfs-superviso";
+}
+
+}  // namespace
+
+bool ParseStat(View text, Process* to) {
+    const size_t open = text.Find('(');
+    size_t close = text.size;
+    while (close > open && text[close - 1] != ')')
+        --close;
+    if (open >= text.size || close <= open + 1 || close + 2 >= text.size) return false;
+    uint64_t pid = 0;
+    if (open < 2 || !ParseNumber(text.First(open - 1), &pid) || pid > INT32_MAX) return false;
+    to->pid = static_cast<int>(pid);
+    const View name(text.data + open + 1, close - open - 2);
+    for (size_t i = 0; i < sizeof to->name; ++i) {
+        to->name[i] = i < name.size && i + 1 < sizeof to->name ? name[i] : '\0';
+    }
+    to->state = text[close + 1];
+    size_t at = close + 2;
+    // proc(5): 4 ppid, 5 pgrp, 6 session, 7 tty, 8 tpgid, 9 flags, 14 utime, 15 stime, 20 threads,
+    // 22 starttime.
+    uint64_t field[23] = {};
+    for (int i = 4; i <= 22; ++i)
+        field[i] = NextNumber(text, &at);
+    to->parent = static_cast<int>(field[4]);
+    to->session = static_cast<int>(field[6]);
+    to->flags = static_cast<uint32_t>(field[9]);
+    to->cpu = field[14] + field[15];
+    to->threads = static_cast<uint32_t>(field[20]);
+    to->start = field[22];
+    return to->start != 0;
+}
+
+bool ReadProcess(int pid, Process* to) {
+    Str path;
+    const Fd file(sys::OpenAt(AT_FDCWD, ProcPath(&path, pid, "/stat"), O_RDONLY));
+    if (!file) return false;
+    char text[512];
+    const long got = sys::Read(file.get(), text, sizeof text);
+    return got > 0 && ParseStat(View(text, static_cast<size_t>(got)), to);
+}
+
+void ListProcesses(Vec<Process>* to) {
+    to->clear();
+    const Fd proc(sys::OpenAt(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY));
+    if (!proc) return;
+    ListNames(proc.get(), [&](View name) {
+        uint64_t pid = 0;
+        if (!ParseNumber(name, &pid) || pid > INT32_MAX) return;
+        Process found;
+        // Sorted by itself: the kernel lists pids in ascending order.
+        if (ReadProcess(static_cast<int>(pid), &found) && !found.IsKernel()) to->Add(found);
+    });
+}
+
+const Process* FindProcess(const Vec<Process>& all, int pid) {
+    size_t low = 0;
+    size_t high = all.size();
+    while (low < high) {
+        const size_t middle = (low + high) / 2;
+        if (all[middle].pid < pid) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < all.size() && all[low].pid == pid ? &all[low] : nullptr;
+}
+
+void ListChildren(int pid, Vec<ProcessId>* to) {
+    to->clear();
+    Str path;
+    path.append("/proc/").Number(static_cast<uint64_t>(pid)).append("/task/");
+    path.Number(static_cast<uint64_t>(pid)).append("/children");
+    Str text;
+    if (ReadFile(AT_FDCWD, path.c_str(), &text, 1 << 20) == 0) {
+        for (size_t at = 0; at < text.size();) {
+            const size_t end = text.view().Find(' ', at);
+            uint64_t child = 0;
+            Process process;
+            if (ParseNumber(View(text.data() + at, end - at), &child) &&
+                ReadProcess(static_cast<int>(child), &process)) {
+                to->Add({process.pid, process.start});
+            }
+            at = end + 1;
+        }
+        return;
+    }
+    // Kernels without CONFIG_PROC_CHILDREN.
+    Vec<Process> all;
+    ListProcesses(&all);
+    for (const Process& process : all) {
+        if (process.parent == pid) to->Add({process.pid, process.start});
+    }
+}
+
+bool ReadMark(int pid, Str* mark) {
+    Str path;
+    const Fd file(sys::OpenAt(AT_FDCWD, ProcPath(&path, pid, "/environ"), O_RDONLY));
+    if (!file) return false;
+    const View wanted = "SBXFS_EVENT=";
+    Str text;
+    // An environment may be megabytes long; ours is among the first for parallel commands, and
+    // where a shell puts it is its own affair.
+    constexpr size_t kStep = 8192;
+    for (int steps = 0; steps < 64; ++steps) {
+        const long got = sys::Read(file.get(), text.Room(kStep), kStep);
+        if (got <= 0) return false;
+        text.Grown(static_cast<size_t>(got));
+        size_t at = 0;
+        for (size_t end = text.view().Find('\0'); end < text.size();
+             end = text.view().Find('\0', at)) {
+            const View entry(text.data() + at, end - at);
+            if (entry.StartsWith(wanted)) {
+                mark->Assign(entry.From(wanted.size));
+                return true;
+            }
+            at = end + 1;
+        }
+        text.DropFront(at);
+    }
+    return false;
+}
+
+uint64_t TicksNow() {
+    constexpr int kBootTime = 7;
+    return static_cast<uint64_t>(sys::ClockNs(kBootTime)) / 10000000;  // USER_HZ is 100 on both
+}
+
+uint32_t CountOthers(const Vec<Process>& all, int self, int shell, Vec<Process>* listed) {
+    // What leads from sshd or init to one of our sessions, such as the login shell that started it,
+    // is ours too.
+    Vec<int> ours;
+    for (const Process& process : all) {
+        if (!IsOurSession(process.Name())) continue;
+        const Process* at = &process;
+        for (int depth = 0; depth < 32; ++depth) {
+            at = FindProcess(all, at->parent);
+            if (at == nullptr || at->pid == 1 || IsServer(at->Name())) break;
+            ours.Add(at->pid);
+        }
+    }
+    uint32_t count = 0;
+    for (const Process& process : all) {
+        if (process.pid == 1 || process.pid == self || process.pid == shell) continue;
+        if (!process.IsLiving() || IsServer(process.Name()) || IsOurSession(process.Name())) {
+            continue;
+        }
+        bool known = false;
+        for (const int pid : ours)
+            known = known || pid == process.pid;
+        if (known) continue;
+        ++count;
+        if (listed != nullptr) listed->Add(process);
+    }
+    return count;
+}
+
+}  // namespace sbxfs::supervisor

@@ -1,0 +1,381 @@
+// Session: what the daemon asks for. Every handler reads its whole frame first and is false when
+// that does not parse, which ends the connection; what parses but cannot be done is a kError.
+
+#include <linux/limits.h>
+
+#include "sandbox/supervisor/build.h"
+#include "sandbox/supervisor/session.h"
+#include "sandbox/supervisor/sys.h"
+
+namespace sbxfs::supervisor {
+namespace {
+
+// Scripts that wait for the persistent shell; the daemon sends one at a time.
+constexpr size_t kMaxWaiting = 256;
+constexpr size_t kMaxWaitingBytes = 8U << 20;
+constexpr size_t kMaxCommands = 4096;
+constexpr uint32_t kMaxVariables = 4096;
+constexpr uint32_t kMaxCredit = 1U << 30;
+
+bool IsPlain(Text text) {
+    return !View(text).Has('\0');
+}
+
+// Why a Start is no command; nullptr when it is one.
+const char* WhyNot(const StartFields& f) {
+    if (f.n == 0 || f.n == UINT64_MAX) return "a command's number is above 0";
+    if (f.lane != Lane::kSerial && f.lane != Lane::kParallel) return "no such lane";
+    if (f.script.size > kMaxScript) return "the script is over 1 MiB";
+    if (!IsPlain(f.script)) return "the script has a NUL byte";
+    for (const Text text : {f.shell, f.cwd, f.user}) {
+        if (!IsPlain(text) || text.size >= PATH_MAX) return "a path or name is too long";
+    }
+    if (f.shell.size > 0 && f.shell.data[0] != '/') return "the shell is not an absolute path";
+    if (f.cwd.size > 0 && f.cwd.data[0] != '/') return "the directory is not an absolute path";
+    return nullptr;
+}
+
+StatFields StatOf(View path) {
+    StatFields fields;
+    if (path.empty() || path[0] != '/' || path.Has('\0')) {
+        fields.error = EINVAL;
+        return fields;
+    }
+    if (path.size >= PATH_MAX) {
+        fields.error = ENAMETOOLONG;
+        return fields;
+    }
+    Str name(path);
+    struct stat stat {};
+    if (const long error = sys::StatAt(AT_FDCWD, name.c_str(), &stat); error < 0) {
+        fields.error = static_cast<uint32_t>(-error);
+        return fields;
+    }
+    fields.dev = stat.st_dev;
+    fields.ino = stat.st_ino;
+    fields.mode = stat.st_mode;
+    fields.nlink = static_cast<uint32_t>(stat.st_nlink);
+    fields.uid = stat.st_uid;
+    fields.gid = stat.st_gid;
+    fields.size = static_cast<uint64_t>(stat.st_size);
+    fields.mtime_ns =
+        static_cast<int64_t>(stat.st_mtime) * 1000000000 + static_cast<int64_t>(stat.st_mtime_nsec);
+    fields.ctime_ns =
+        static_cast<int64_t>(stat.st_ctime) * 1000000000 + static_cast<int64_t>(stat.st_ctime_nsec);
+    return fields;
+}
+
+}  // namespace
+
+void Session::Refuse(uint32_t request, uint64_t n, long error, View text) {
+    Writer<Str>(Daemon().out(), Type::kError)
+        .U32(request)
+        .U64(n)
+        .U32(static_cast<uint32_t>(error < 0 ? -error : error))
+        .String(text.AsText());
+}
+
+bool Session::HandleFrame(uint64_t slot, Type type, View payload) {
+    Reader reader(payload.data, payload.size);
+    if (slot != daemon_) {
+        const bool hello = type == Type::kHello && HandleHello(slot, reader);
+        if (!hello && type != Type::kHello) {
+            Writer<Str>(connections_[slot].out(), Type::kError)
+                .U32(0)
+                .U64(0)
+                .U32(EPROTO)
+                .String(View("say Hello first").AsText());
+        }
+        return hello;
+    }
+    bool good = false;
+    switch (type) {
+        case Type::kStart:
+            good = HandleStart(reader);
+            break;
+        case Type::kRead:
+            good = HandleRead(reader);
+            break;
+        case Type::kSignal:
+            good = HandleSignal(reader);
+            break;
+        case Type::kStat:
+            good = HandleStat(reader);
+            break;
+        case Type::kProcesses:
+            good = HandleProcesses(reader);
+            break;
+        case Type::kTimer:
+            good = HandleTimer(reader);
+            break;
+        case Type::kEnviron:
+            good = HandleEnviron(reader);
+            break;
+        case Type::kShutdown:
+            good = HandleShutdown(reader);
+            break;
+        case Type::kCredit: {
+            const uint64_t credit = uint64_t{reader.U32()} + Daemon().credit;
+            good = reader.at_end();
+            Daemon().credit = static_cast<uint32_t>(credit < kMaxCredit ? credit : kMaxCredit);
+            break;
+        }
+        case Type::kForget: {
+            const uint64_t n = reader.U64();
+            good = reader.at_end();
+            const long error = good ? commands_.Forget(n) : 0;
+            if (error < 0) Refuse(0, n, error, "it still runs");
+            break;
+        }
+        case Type::kUse:
+            good = reader.at_end();
+            timers_.Use(sys::MonotonicMs());
+            break;
+        case Type::kPing: {
+            const uint32_t request = reader.U32();
+            good = reader.at_end();
+            if (good) Writer<Str>(Daemon().out(), Type::kPong).U32(request);
+            break;
+        }
+        default:
+            break;  // Hello again, our own types, what does not exist
+    }
+    if (!good) Refuse(0, 0, EPROTO, "a frame that makes no sense");
+    return good;
+}
+
+bool Session::HandleHello(uint64_t slot, Reader& reader) {
+    const uint32_t lowest = reader.U32();
+    const uint32_t highest = reader.U32();
+    const uint64_t epoch = reader.U64();
+    const bool good = reader.at_end();
+    const bool speaks = lowest <= kProtocol && highest >= kProtocol;
+    if (!good || !speaks || epoch < runtime_.spool.epoch()) {
+        const char* why = !good    ? "a Hello that makes no sense"
+                          : speaks ? "a newer connection has taken over"
+                                   : "this supervisor speaks protocol 1 only; end its commands and "
+                                     "shut it down to start another";
+        Writer<Str>(connections_[slot].out(), Type::kError)
+            .U32(0)
+            .U64(0)
+            .U32(!good    ? EPROTO
+                 : speaks ? ESTALE
+                          : EPROTONOSUPPORT)
+            .String(View(why).AsText());
+        return false;
+    }
+    if (daemon_ != kNobody) Drop(daemon_);
+    runtime_.spool.SetEpoch(epoch);
+    daemon_ = slot;
+    Daemon().greeted = true;
+    Daemon().hello_by_ms = kNever;
+    TellHello(slot, kProtocol);
+    for (size_t i = 0; i < commands_.Count(); ++i) {
+        Command& command = commands_.At(i);
+        command.pushing = false;
+        command.tell_known = true;
+    }
+    tell_known_end_ = true;
+    return true;
+}
+
+void Session::TellHello(uint64_t slot, uint32_t protocol) {
+    HelloOkFields hello;
+    hello.protocol = protocol;
+    hello.spool = runtime_.spool.id();
+    hello.boot = runtime_.spool.boot();
+    hello.clock_ms = sys::WallMs();
+    hello.uid = runtime_.uid;
+    hello.gid = runtime_.gid;
+    hello.machine = View(static_cast<const char*>(sys::kMachine)).AsText();
+    hello.build = View(static_cast<const char*>(kBuild)).AsText();
+    hello.home = runtime_.home.text();
+    hello.default_shell = runtime_.default_shell.text();
+    Writer<Str> writer(connections_[slot].out(), Type::kHelloOk);
+    PutHelloOkFields(writer, hello);
+}
+
+void Session::TellKnown(Command& command) {
+    command.tell_known = false;
+    const bool done = command.phase == Phase::kDone;
+    if (commands_.EnsureOpen(command)) commands_.Refresh(command);
+    Writer<Str>(Daemon().out(), Type::kKnown)
+        .U64(command.n)
+        .U8(static_cast<uint8_t>(done ? State::kDone : State::kRunning))
+        .U64(command.out[0].size)
+        .U64(command.out[1].size);
+    command.tell_started = command.phase == Phase::kRunning || command.phase == Phase::kEnding;
+    command.tell_done = done && !command.forgotten;
+    commands_.CloseIfIdle(command);
+}
+
+bool Session::HandleStart(Reader& reader) {
+    const StartFields fields = GetStartFields(reader);
+    auto order = MakeBox<StartOrder>();
+    const uint32_t count = reader.U32();
+    bool names = count <= kMaxVariables;
+    for (uint32_t i = 0; i < count && names && reader.ok(); ++i) {
+        const Text name = reader.String();
+        const Text value = reader.String();
+        names = IsVariableName(name) && IsPlain(value);
+        if (names && reader.ok()) order->env.Set(name, value);
+    }
+    if (names && !reader.at_end()) return false;
+    const char* why = names ? WhyNot(fields) : "a variable's name or value is malformed";
+    if (why != nullptr) {
+        Refuse(0, fields.n, EINVAL, why);
+        return true;
+    }
+    if (Command* known = commands_.Find(fields.n)) {
+        known->tell_known = true;
+        return true;
+    }
+    if (commands_.WasForgotten(fields.n)) {
+        Refuse(0, fields.n, EEXIST, "that number was used before; nothing runs twice");
+        return true;
+    }
+    const bool serial = fields.lane == Lane::kSerial;
+    if (commands_.Count() >= kMaxCommands ||
+        (serial && (shell_.Waiting() >= kMaxWaiting ||
+                    shell_.WaitingBytes() + fields.script.size > kMaxWaitingBytes))) {
+        Refuse(0, fields.n, EAGAIN, "too many commands wait; forget finished ones first");
+        return true;
+    }
+    timers_.Use(sys::MonotonicMs());
+    order->shell.Assign(fields.shell);
+    order->cwd.Assign(fields.cwd);
+    order->user.Assign(fields.user);
+    order->script.Assign(fields.script);
+    order->login = fields.login_shell != 0;
+    Account account;
+    const bool other = ChooseUser(runtime_, fields.user, &account) == WhoResult::kOther;
+    Command* command = commands_.Create(fields, std::move(order), other ? &account : nullptr);
+    if (command->phase != Phase::kWaiting) return true;
+    if (serial) {
+        shell_.Enqueue(*command);
+    } else {
+        parallel_.Start(*command);
+    }
+    return true;
+}
+
+bool Session::HandleRead(Reader& reader) {
+    const uint64_t n = reader.U64();
+    const uint64_t from[2] = {reader.U64(), reader.U64()};
+    if (!reader.at_end()) return false;
+    Command* command = commands_.Find(n);
+    if (command == nullptr || !commands_.EnsureOpen(*command)) {
+        Refuse(0, n, ENOENT, "there is no such command in the spool");
+        return true;
+    }
+    commands_.Refresh(*command);
+    if (from[0] > command->out[0].size || from[1] > command->out[1].size) {
+        Refuse(0, n, EINVAL, "there is less output than that");
+        return true;
+    }
+    command->pushing = true;
+    for (int i = 0; i < 2; ++i)
+        command->out[i].pushed = from[i];
+    return true;
+}
+
+bool Session::HandleSignal(Reader& reader) {
+    const uint64_t n = reader.U64();
+    const uint32_t signal = reader.U32();
+    if (!reader.at_end()) return false;
+    Command* command = commands_.Find(n);
+    if (command == nullptr || command->phase == Phase::kDone) {
+        Refuse(0, n, ESRCH, "it does not run");
+    } else if (signal == 0 || signal > sys::kLastSignal) {
+        Refuse(0, n, EINVAL, "there is no such signal");
+    } else if (!shell_.Cancel(*command) && command->phase == Phase::kRunning) {
+        commands_.Signal(*command, static_cast<int>(signal), false);
+    }
+    return true;
+}
+
+bool Session::HandleStat(Reader& reader) {
+    const uint32_t request = reader.U32();
+    const uint32_t count = reader.U32();
+    if (!reader.ok() || count > kMaxBatch) return false;
+    Str& out = Daemon().out();
+    const size_t start = out.size();
+    {
+        Writer<Str> writer(out, Type::kStatOk);
+        writer.U32(request).U32(count);
+        for (uint32_t i = 0; i < count; ++i) {
+            const Text path = reader.String();
+            if (!reader.ok()) break;
+            PutStatFields(writer, StatOf(path));
+        }
+    }
+    if (reader.at_end()) return true;
+    out.Shrink(start);
+    return false;
+}
+
+bool Session::HandleProcesses(Reader& reader) {
+    const uint32_t request = reader.U32();
+    if (!reader.at_end()) return false;
+    Vec<Process> all;
+    Vec<Process> others;
+    ListProcesses(&all);
+    CountOthers(all, runtime_.self, commands_.shell_pid, &others);
+    const size_t count = others.size() < kMaxBatch ? others.size() : kMaxBatch;
+    Writer<Str> writer(Daemon().out(), Type::kProcessesOk);
+    writer.U32(request).U32(static_cast<uint32_t>(count));
+    for (size_t i = 0; i < count; ++i) {
+        writer.U32(static_cast<uint32_t>(others[i].pid));
+        writer.U32(static_cast<uint32_t>(others[i].parent));
+        writer.String(others[i].Name().AsText());
+    }
+    return true;
+}
+
+bool Session::HandleTimer(Reader& reader) {
+    const uint32_t request = reader.U32();
+    const uint64_t lifetime = reader.U64();
+    const uint64_t idle = reader.U64();
+    const uint8_t action = reader.U8();
+    if (!reader.at_end()) return false;
+    if (action > static_cast<uint8_t>(TimerAction::kPowerOff)) {
+        Refuse(request, 0, EINVAL, "there is no such timer action");
+        return true;
+    }
+    const int64_t now = sys::MonotonicMs();
+    timers_.Set(now, lifetime, idle, static_cast<TimerAction>(action));
+    Writer<Str>(Daemon().out(), Type::kTimerOk)
+        .U32(request)
+        .U64(timers_.LifetimeLeft(now))
+        .U64(timers_.IdleLeft(now));
+    return true;
+}
+
+bool Session::HandleEnviron(Reader& reader) {
+    const uint32_t request = reader.U32();
+    if (!reader.at_end()) return false;
+    Environment image;
+    if (!ReadImageEnvironment(&image)) {
+        Refuse(request, 0, EACCES, "the environment of PID 1 cannot be read as this user");
+        return true;
+    }
+    Writer<Str> writer(Daemon().out(), Type::kEnvironOk);
+    writer.U32(request).U32(static_cast<uint32_t>(image.Entries().size()));
+    for (const Str& entry : image.Entries())
+        writer.String(entry.text());
+    return true;
+}
+
+bool Session::HandleShutdown(Reader& reader) {
+    const uint32_t request = reader.U32();
+    const uint8_t remove = reader.U8();
+    if (!reader.at_end()) return false;
+    commands_.KillAll();
+    shell_.KillShell();
+    if (remove != 0) runtime_.spool.RemoveAll();
+    Writer<Str>(Daemon().out(), Type::kPong).U32(request);
+    ended_ = true;
+    return true;
+}
+
+}  // namespace sbxfs::supervisor
