@@ -1,5 +1,6 @@
-// A thread that exists to wait: items are queued by any thread and handed over in order, all that have gathered at
-// once. The store, outputs, kernel and cancel threads are such. Items queued after Stop() are dropped unhandled.
+// A thread that exists to wait: items are queued by any thread and handed over in order, all that
+// have gathered at once. The store, outputs, kernel and cancel threads are such. Items queued after
+// Stop() are dropped unhandled.
 #pragma once
 
 #include <pthread.h>
@@ -49,7 +50,8 @@ class BatchThread {
     // Waits until everything queued so far is handled. Not from the thread itself.
     void Flush() {
         const MutexLock lock(mu_);
-        while (!queue_.empty() || busy_) idle_.Wait(mu_);
+        while (!queue_.empty() || busy_)
+            idle_.Wait(mu_);
     }
 
  private:
@@ -64,7 +66,8 @@ class BatchThread {
                 const MutexLock lock(mu_);
                 busy_ = false;
                 if (queue_.empty()) idle_.NotifyAll();
-                while (queue_.empty() && !stopping_) wake_.Wait(mu_);
+                while (queue_.empty() && !stopping_)
+                    wake_.Wait(mu_);
                 if (queue_.empty()) return;
                 batch.swap(queue_);
                 busy_ = true;

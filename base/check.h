@@ -1,5 +1,6 @@
-// CHECK(x): always on; the program is wrong if x is false, so it aborts with the place and the expression.
-// DCHECK(x): the same in debug and sanitizer builds only. Never for what came from outside: that is a Result.
+// CHECK(x): always on; the program is wrong if x is false, so it aborts with the place and the
+// expression. DCHECK(x): the same in debug and sanitizer builds only. Never for what came from
+// outside: that is a Result.
 #pragma once
 
 namespace sbxfs {

@@ -35,10 +35,10 @@ std::string Rfc3339(SystemTime time) {
     struct tm parts {};
     (void)gmtime_r(&seconds, &parts);
     std::array<char, 64> text{};
-    const int length =
-        std::snprintf(text.data(), text.size(), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ",
-                      parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour,
-                      parts.tm_min, parts.tm_sec, static_cast<int>(ms - std::int64_t{seconds} * 1000));
+    const int length = std::snprintf(
+        text.data(), text.size(), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", parts.tm_year + 1900,
+        parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
+        static_cast<int>(ms - std::int64_t{seconds} * 1000));
     return {text.data(), static_cast<std::size_t>(length)};
 }
 

@@ -1,5 +1,5 @@
-// Time, injected so that tests hold it in their hands: steady time for waiting, system time for what users see.
-// Clocks are thread-safe and outlive everything that uses them.
+// Time, injected so that tests hold it in their hands: steady time for waiting, system time for
+// what users see. Clocks are thread-safe and outlive everything that uses them.
 #pragma once
 
 #include <atomic>

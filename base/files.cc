@@ -32,7 +32,8 @@ Result<std::string> ReadWholeFile(const std::string& path, std::size_t limit) {
         if (got < 0) return SystemError(errno, "read " + path);
         bytes.append(chunk.data(), static_cast<std::size_t>(got));
         if (bytes.size() > limit) {
-            return Error(Errno{EFBIG}, path + " is larger than " + std::to_string(limit) + " bytes");
+            return Error(Errno{EFBIG},
+                         path + " is larger than " + std::to_string(limit) + " bytes");
         }
     }
 }

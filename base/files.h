@@ -1,5 +1,5 @@
-// Whole small files and random bytes: the few operations on local files that every layer needs. They block on
-// the disk: never from FUSE or I/O threads.
+// Whole small files and random bytes: the few operations on local files that every layer needs.
+// They block on the disk: never from FUSE or I/O threads.
 #pragma once
 
 #include <sys/types.h>

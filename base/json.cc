@@ -13,7 +13,8 @@ struct Json::Value {
 Json::Json() : value_(std::make_unique<Value>()) {}
 Json::Json(std::unique_ptr<Value> value) : value_(std::move(value)) {}
 Json::Json(const Json& other) : value_(std::make_unique<Value>(*other.value_)) {}
-Json::Json(Json&& other) noexcept : value_(std::exchange(other.value_, std::make_unique<Value>())) {}
+Json::Json(Json&& other) noexcept
+    : value_(std::exchange(other.value_, std::make_unique<Value>())) {}
 Json& Json::operator=(const Json& other) {
     if (this != &other) value_ = std::make_unique<Value>(*other.value_);
     return *this;
@@ -61,9 +62,15 @@ Json& Json::Append(const Json& value) {
     return *this;
 }
 
-bool Json::IsNull() const { return value_->json.is_null(); }
-bool Json::IsObject() const { return value_->json.is_object(); }
-bool Json::IsArray() const { return value_->json.is_array(); }
+bool Json::IsNull() const {
+    return value_->json.is_null();
+}
+bool Json::IsObject() const {
+    return value_->json.is_object();
+}
+bool Json::IsArray() const {
+    return value_->json.is_array();
+}
 
 std::optional<std::string> Json::AsString() const {
     if (!value_->json.is_string()) return std::nullopt;
@@ -91,7 +98,8 @@ std::optional<bool> Json::AsBool() const {
 std::vector<std::string> Json::Keys() const {
     std::vector<std::string> keys;
     if (!value_->json.is_object()) return keys;
-    for (const auto& member : value_->json.items()) keys.push_back(member.key());
+    for (const auto& member : value_->json.items())
+        keys.push_back(member.key());
     return keys;
 }
 

@@ -1,6 +1,6 @@
-// JSON documents: building ours, reading foreign ones without exceptions. The only door to nlohmann-json.
-// Reading never throws and never converts: a member of the wrong type reads as absent, and the reader says so.
-// Value type; copies are deep.
+// JSON documents: building ours, reading foreign ones without exceptions. The only door to
+// nlohmann-json. Reading never throws and never converts: a member of the wrong type reads as
+// absent, and the reader says so. Value type; copies are deep.
 #pragma once
 
 #include <cstdint>

@@ -44,9 +44,12 @@ void Log(LogLevel level, std::string_view event, std::initializer_list<LogField>
 
 LogLevel LevelFor(Blame blame) {
     switch (blame) {
-        case Blame::kCaller: return LogLevel::kDebug;
-        case Blame::kRemote: return LogLevel::kWarning;
-        case Blame::kBug: return LogLevel::kError;
+        case Blame::kCaller:
+            return LogLevel::kDebug;
+        case Blame::kRemote:
+            return LogLevel::kWarning;
+        case Blame::kBug:
+            return LogLevel::kError;
     }
     return LogLevel::kError;
 }

@@ -5,7 +5,8 @@
 namespace sbxfs {
 
 std::string_view ErrnoText(Errno code) {
-    // strerrordesc_np returns a static string without touching the locale (glibc 2.32), unlike strerror.
+    // strerrordesc_np returns a static string without touching the locale (glibc 2.32), unlike
+    // strerror.
     const char* text = strerrordesc_np(static_cast<int>(code));
     return text != nullptr ? text : "unknown error";
 }

@@ -1,9 +1,9 @@
-// What a fallible function returns: a value, or an Error with the errno a caller of the file system will see
-// and a sentence that says what went wrong and what to do about it.
+// What a fallible function returns: a value, or an Error with the errno a caller of the file system
+// will see and a sentence that says what went wrong and what to do about it.
 //
-// Result<T> has the names of std::expected (C++23) so that it can become an alias one day. Layers that pass an
-// error on add words in front with While() and never change its errno: the errno nearest the cause survives.
-// Value types; no thread rules.
+// Result<T> has the names of std::expected (C++23) so that it can become an alias one day. Layers
+// that pass an error on add words in front with While() and never change its errno: the errno
+// nearest the cause survives. Value types; no thread rules.
 #pragma once
 
 #include <cerrno>
@@ -25,7 +25,8 @@ std::string_view ErrnoText(Errno code);
 
 class [[nodiscard]] Error {
  public:
-    // `what` is one sentence or clause: what happened, why, what to do. It ends up in .mount/last_error.
+    // `what` is one sentence or clause: what happened, why, what to do. It ends up in
+    // .mount/last_error.
     Error(Errno code, std::string what, Blame blame = Blame::kCaller)
         : code_(code), blame_(blame), what_(std::move(what)) {}
 
@@ -74,14 +75,17 @@ class [[nodiscard]] Result {
 
 using Status = Result<Unit>;
 
-inline Status Ok() { return Unit{}; }
+inline Status Ok() {
+    return Unit{};
+}
 
 // An Error made from errno after a failed system call: "{what}: {strerror}".
 Error SystemError(int code, std::string_view what, Blame blame = Blame::kBug);
 
 }  // namespace sbxfs
 
-// Unwraps a Result or returns its error from the enclosing function. Not for coroutines; cannot bind references.
+// Unwraps a Result or returns its error from the enclosing function. Not for coroutines; cannot
+// bind references.
 #define TRY(expr)                                  \
     __extension__({                                \
         auto&& try_result_ = (expr);               \

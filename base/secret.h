@@ -1,5 +1,6 @@
-// Bytes that must not be seen: keys, tokens, passwords. No operator<<, no LogField, no comparison that leaks;
-// whoever needs the bytes says Reveal() and can be found by searching for it. Wiped when it dies. Value type.
+// Bytes that must not be seen: keys, tokens, passwords. No operator<<, no LogField, no comparison
+// that leaks; whoever needs the bytes says Reveal() and can be found by searching for it. Wiped
+// when it dies. Value type.
 #pragma once
 
 #include <string.h>

@@ -12,7 +12,8 @@ namespace sbxfs {
 #ifdef SBXFS_DEBUG
 namespace {
 
-// The ranks this thread holds, in the order taken. Eight is twice the deepest nesting docs/LOCKS.md allows.
+// The ranks this thread holds, in the order taken. Eight is twice the deepest nesting docs/LOCKS.md
+// allows.
 struct HeldRanks {
     std::array<LockRank, 8> ranks{};
     std::size_t count = 0;

@@ -1,8 +1,10 @@
-// Mutex, MutexLock and CondVar: std's, with the annotations that `clang++ -Wthread-safety` checks, and in debug
-// builds a check of the lock order. Use these, never std::mutex, whose declarations carry no annotations.
+// Mutex, MutexLock and CondVar: std's, with the annotations that `clang++ -Wthread-safety` checks,
+// and in debug builds a check of the lock order. Use these, never std::mutex, whose declarations
+// carry no annotations.
 //
-// Every Mutex names its rank from docs/LOCKS.md. A thread may only take a mutex of a higher rank than any it
-// holds; a debug build aborts on the first violation instead of waiting for the deadlock.
+// Every Mutex names its rank from docs/LOCKS.md. A thread may only take a mutex of a higher rank
+// than any it holds; a debug build aborts on the first violation instead of waiting for the
+// deadlock.
 #pragma once
 
 #include <chrono>
@@ -25,8 +27,8 @@
 
 namespace sbxfs {
 
-// The order in which locks are taken, lowest first; docs/LOCKS.md says why. All but kHandle, kSandbox and
-// kCommands are leaves: nothing else is locked while they are held.
+// The order in which locks are taken, lowest first; docs/LOCKS.md says why. All but kHandle,
+// kSandbox and kCommands are leaves: nothing else is locked while they are held.
 enum class LockRank : int {
     kHandleTable = 10,
     kHandle = 20,
@@ -39,6 +41,7 @@ enum class LockRank : int {
     kOutputs = 85,
     kRefusals = 90,
     kParkingLot = 100,
+    kCancelQueue = 105,
     kKernelQueue = 110,
     kLoopInbox = 120,
     kLog = 130,
@@ -70,7 +73,8 @@ class SCOPED_CAPABILITY MutexLock {
     Mutex& mu_;
 };
 
-// Only threads that exist to wait (store, kernel, cancel, outputs) use one; FUSE and I/O threads never do.
+// Only threads that exist to wait (store, kernel, cancel, outputs) use one; FUSE and I/O threads
+// never do.
 class CondVar {
  public:
     void Wait(Mutex& mu) REQUIRES(mu);

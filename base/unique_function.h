@@ -1,5 +1,5 @@
-// A move-only callable, for callbacks that own what they answer (a reply, a promise). std::function must be
-// copyable and std::move_only_function is C++23. Value type; calling an empty one is a bug.
+// A move-only callable, for callbacks that own what they answer (a reply, a promise). std::function
+// must be copyable and std::move_only_function is C++23. Value type; calling an empty one is a bug.
 #pragma once
 
 #include <memory>
@@ -19,10 +19,11 @@ class UniqueFunction<R(Args...)> {
     UniqueFunction() = default;
 
     template <class F>
-        requires(!std::is_same_v<std::remove_cvref_t<F>, UniqueFunction> &&
-                 std::is_invocable_r_v<R, F&, Args...>)
-    // NOLINTNEXTLINE(google-explicit-constructor): a lambda is passed where a callback is expected.
-    UniqueFunction(F&& f)
+    requires(!std::is_same_v<std::remove_cvref_t<F>, UniqueFunction> &&
+             std::is_invocable_r_v<R, F&, Args...>)
+        // NOLINTNEXTLINE(google-explicit-constructor): a lambda is passed where a callback is
+        // expected.
+        UniqueFunction(F&& f)
         : target_(std::make_unique<Holder<std::decay_t<F>>>(std::forward<F>(f))) {}
 
     UniqueFunction(UniqueFunction&&) noexcept = default;

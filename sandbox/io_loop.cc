@@ -126,15 +126,18 @@ void IoLoop::Run() noexcept {
                 (void)!::read(wake_.get(), &ignored, sizeof ignored);
                 continue;
             }
-            // A callback of this round may have removed the watch, or itself: look it up, and keep it alive.
+            // A callback of this round may have removed the watch, or itself: look it up, and keep
+            // it alive.
             const auto it = watches_.find(event.data.u64);
             if (it == watches_.end()) continue;
             const std::shared_ptr<Ready> ready = it->second;
             (*ready)(event.events);
         }
         RunTimers();
-        if (!RunInbox()) return;
+        if (!RunInbox()) break;
     }
+    // Here and not in the destructor: what the jobs own may hold timers and watches of this loop.
+    const auto timers = std::exchange(timers_, {});
 }
 
 bool IoLoop::RunInbox() {

@@ -1,6 +1,6 @@
-// The real Loop: one thread around one epoll set, an inbox with an eventfd, and a heap of timers. Owned by
-// IoLoops; every ssh session is pinned to one IoLoop for life, so 1,000 idle sandboxes are 1,000 entries in a few
-// epoll sets. Post() is for any thread, everything else for the loop's own.
+// The real Loop: one thread around one epoll set, an inbox with an eventfd, and a heap of timers.
+// Owned by IoLoops; every ssh session is pinned to one IoLoop for life, so 1,000 idle sandboxes are
+// 1,000 entries in a few epoll sets. Post() is for any thread, everything else for the loop's own.
 #pragma once
 
 #include <atomic>
@@ -21,10 +21,11 @@ namespace sbxfs {
 
 class IoLoop final : public Loop {
  public:
-    using Ready = UniqueFunction<void(std::uint32_t events)>;  // EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
+    using Ready =
+        UniqueFunction<void(std::uint32_t events)>;  // EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
 
-    // Keeps a descriptor in the epoll set; destroying it takes the descriptor out. The descriptor stays its
-    // owner's and must outlive the watch.
+    // Keeps a descriptor in the epoll set; destroying it takes the descriptor out. The descriptor
+    // stays its owner's and must outlive the watch.
     class Watch {
      public:
         Watch(const Watch&) = delete;
@@ -57,8 +58,8 @@ class IoLoop final : public Loop {
     // Loop thread only. Level-triggered.
     [[nodiscard]] WatchPtr Add(int fd, std::uint32_t events, Ready ready);
 
-    // Runs what is posted, then joins the thread; jobs posted later are destroyed unrun. Idempotent; not from
-    // the loop's own thread.
+    // Runs what is posted, then joins the thread; jobs posted later are destroyed unrun.
+    // Idempotent; not from the loop's own thread.
     void Stop();
 
  private:

@@ -34,19 +34,22 @@ Result<SandboxName> ParseSandboxName(std::string_view text) {
     const std::string_view name = text.substr(0, at);
     const bool with_template = at != std::string_view::npos;
     if (!IsWord(name) || (with_template && !IsWord(text.substr(at + 1)))) {
-        return BadName("a sandbox", text, std::string(kWordRule) + ", optionally '@' and a template's name");
+        return BadName("a sandbox", text,
+                       std::string(kWordRule) + ", optionally '@' and a template's name");
     }
     return SandboxName{std::string(text), with_template ? std::string(text.substr(at + 1)) : ""};
 }
 
 Status CheckEventName(std::string_view text) {
     if (!IsWord(text)) return BadName("a command", text, kWordRule);
-    const bool digits = std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const bool digits =
+        std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
     if (digits || text == "latest") {
         return BadName("a command", text, "a word; numbers and 'latest' are taken by events/");
     }
     if (text.ends_with(".swp")) {
-        return BadName("a command", text, "another ending: editors make such files beside the one they edit");
+        return BadName("a command", text,
+                       "another ending: editors make such files beside the one they edit");
     }
     return Ok();
 }

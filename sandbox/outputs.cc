@@ -56,12 +56,13 @@ Result<std::unique_ptr<Outputs>> Outputs::Open(std::string directory) {
 }
 
 void Outputs::StartThread() {
-    thread_ = std::make_unique<BatchThread<Job>>("outputs", LockRank::kOutputs, [](std::vector<Job>& batch) {
-        for (Job& job : batch) {
-            job();
-            job = Job();  // what it owned dies before the next one runs
-        }
-    });
+    thread_ = std::make_unique<BatchThread<Job>>(
+        "outputs", LockRank::kOutputs, [](std::vector<Job>& batch) {
+            for (Job& job : batch) {
+                job();
+                job = Job();  // what it owned dies before the next one runs
+            }
+        });
 }
 
 std::string Outputs::PathOf(Generation generation) const {
@@ -69,7 +70,8 @@ std::string Outputs::PathOf(Generation generation) const {
 }
 
 std::string Outputs::PathOf(Generation generation, EventNumber n, OutputStream stream) const {
-    return PathOf(generation) + "/" + ToString(n) + (stream == OutputStream::kStdout ? ".out" : ".err");
+    return PathOf(generation) + "/" + ToString(n) +
+           (stream == OutputStream::kStdout ? ".out" : ".err");
 }
 
 OutputSizes Outputs::SizesNow(Generation generation, EventNumber n) const {
@@ -83,16 +85,17 @@ OutputSizes Outputs::SizesNow(Generation generation, EventNumber n) const {
 
 void Outputs::Write(Generation generation, EventNumber n, OutputStream stream, std::uint64_t offset,
                     std::string bytes, Done done) {
-    Enqueue([this, generation, n, stream, offset, bytes = std::move(bytes), done = std::move(done)] {
-        const std::string path = PathOf(generation, n, stream);
-        int flags = O_WRONLY | O_CREAT;
-        Result<UniqueFd> fd = OpenFile(path, flags, 0600);
-        if (!fd && fd.error().code() == Errno{ENOENT}) {
-            (void)::mkdir(PathOf(generation).c_str(), 0700);
-            fd = OpenFile(path, flags, 0600);
-        }
-        done(fd ? WriteAt(fd->get(), offset, bytes) : Status(std::move(fd).error()));
-    });
+    Enqueue(
+        [this, generation, n, stream, offset, bytes = std::move(bytes), done = std::move(done)] {
+            const std::string path = PathOf(generation, n, stream);
+            int flags = O_WRONLY | O_CREAT;
+            Result<UniqueFd> fd = OpenFile(path, flags, 0600);
+            if (!fd && fd.error().code() == Errno{ENOENT}) {
+                (void)::mkdir(PathOf(generation).c_str(), 0700);
+                fd = OpenFile(path, flags, 0600);
+            }
+            done(fd ? WriteAt(fd->get(), offset, bytes) : Status(std::move(fd).error()));
+        });
 }
 
 void Outputs::Read(Generation generation, EventNumber n, OutputStream stream, FileRange range,
@@ -133,7 +136,8 @@ void Outputs::Flush() {
 }
 
 void Outputs::Enqueue(Job job) {
-    (void)thread_->Add(job);  // refused only while stopping: then `job` and the reply it owns die here
+    (void)thread_->Add(
+        job);  // refused only while stopping: then `job` and the reply it owns die here
 }
 
 }  // namespace sbxfs

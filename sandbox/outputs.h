@@ -1,8 +1,10 @@
-// The local copies of what commands print: one file per command and stream below the state directory, appended as
-// output arrives, read by byte offset. One thread, `outputs`, does all of it, so that neither FUSE nor I/O threads
-// wait for the disk. Owned by the daemon; methods for any thread; callbacks run on the outputs thread.
+// The local copies of what commands print: one file per command and stream below the state
+// directory, appended as output arrives, read by byte offset. One thread, `outputs`, does all of
+// it, so that neither FUSE nor I/O threads wait for the disk. Owned by the daemon; methods for any
+// thread; callbacks run on the outputs thread.
 //
-// Nothing here is a promise by itself: the supervisor keeps its spool until Sync() said that the copy is on disk.
+// Nothing here is a promise by itself: the supervisor keeps its spool until Sync() said that the
+// copy is on disk.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +44,8 @@ class Outputs {
     void Write(Generation generation, EventNumber n, OutputStream stream, std::uint64_t offset,
                std::string bytes, Done done);
     // Shorter than asked at the end; empty where there never was output.
-    void Read(Generation generation, EventNumber n, OutputStream stream, FileRange range, BytesDone done);
+    void Read(Generation generation, EventNumber n, OutputStream stream, FileRange range,
+              BytesDone done);
     // Both streams of a command are on the disk.
     void Sync(Generation generation, EventNumber n, Done done);
     void Remove(Generation generation, EventNumber n);

@@ -1,9 +1,11 @@
-// What makes, finds and destroys sandboxes: one class per backend (sandbox/providers/), none includes another.
-// The contract every provider keeps is tested once, on all of them (tests/contract/provider_contract.h).
+// What makes, finds and destroys sandboxes: one class per backend (sandbox/providers/), none
+// includes another. The contract every provider keeps is tested once, on all of them
+// (tests/contract/provider_contract.h).
 //
-// Callbacks run once each, on the loop the provider was given, never from within the call. A provider may be
-// asked about a sandbox it has never heard of, or twice: every call is safe to repeat after a crash of the
-// daemon, because `token` (one per generation) names the sandbox before it exists.
+// Callbacks run once each, on the loop the provider was given, never from within the call. A
+// provider may be asked about a sandbox it has never heard of, or twice: every call is safe to
+// repeat after a crash of the daemon, because `token` (one per generation) names the sandbox before
+// it exists.
 #pragma once
 
 #include <cstdint>
@@ -18,23 +20,27 @@
 #include "base/unique_function.h"
 #include "sandbox/loop.h"
 #include "sandbox/names.h"
+#include "sandbox/supervisor_port.h"
 #include "sandbox/template.h"
 
 namespace sbxfs {
 
-// An ed25519 pair. `public_line` is "ssh-ed25519 AAAA..." without a comment; `private_pem` is OpenSSH's format.
+// An ed25519 pair. `public_line` is "ssh-ed25519 AAAA..." without a comment; `private_pem` is
+// OpenSSH's format.
 struct SshKeyPair {
     std::string public_line;
     Secret private_pem;
 };
 
 struct LaunchSpec {
-    std::string token;  // unique per mount and generation, [a-z0-9-], at most 64 characters; repeats are harmless
+    std::string token;  // unique per mount and generation, [a-z0-9-], at most 64 characters;
+                        // repeats are harmless
     SandboxName name;
     Generation generation{};
     Template what;
     std::string client_key;  // public line to be let in
-    SshKeyPair host_key;     // the sandbox's own, where the backend can install one; pinned in ConnectInfo
+    SshKeyPair
+        host_key;  // the sandbox's own, where the backend can install one; pinned in ConnectInfo
 };
 
 // Where sshd answers.
@@ -51,7 +57,8 @@ using Address = std::variant<TcpAddress, UnixAddress>;
 struct ConnectInfo {
     Address address;
     std::string user;
-    std::string host_key;   // the pinned public line; a server that shows another one is not spoken to
+    std::string
+        host_key;  // the pinned public line; a server that shows another one is not spoken to
     std::string spool_dir;  // where the supervisor lives, 0700; empty: ~/.sbxfs
 
     Json ToJson() const;
@@ -61,7 +68,8 @@ struct ConnectInfo {
 struct Launched {
     std::string id;  // the provider's own name for it (task ARN, instance id); may be the token
     ConnectInfo connect;
-    Json facts;  // an object merged into info.json: address, image, limits that could not be set and why
+    Json facts;  // an object merged into info.json: address, image, limits that could not be set
+                 // and why
 };
 
 enum class Liveness {
@@ -76,7 +84,8 @@ struct Health {
 };
 
 using LaunchDone = UniqueFunction<void(Result<Launched>)>;
-using LaunchPhase = UniqueFunction<void(std::string_view phase)>;  // named points on the way, for info.json
+using LaunchPhase =
+    UniqueFunction<void(std::string_view phase)>;  // named points on the way, for info.json
 using HealthDone = UniqueFunction<void(Health)>;
 
 class Provider {
@@ -86,19 +95,23 @@ class Provider {
     Provider& operator=(const Provider&) = delete;
     virtual ~Provider() = default;
 
-    // What can be told at once, before anything is journaled: EINVAL, EKEYEXPIRED, EOPNOTSUPP with a remedy.
+    // What can be told at once, before anything is journaled: EINVAL, EKEYEXPIRED, EOPNOTSUPP with
+    // a remedy.
     virtual Status Check(const Template& what) = 0;
-    // Starts it, or finds what an earlier call with this token started. Done when ConnectInfo is known; sshd
-    // may still be starting.
+    // Starts it, or finds what an earlier call with this token started. Done when ConnectInfo is
+    // known; sshd may still be starting.
     virtual void Launch(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) = 0;
     // Is it still there, and if not, why. `id` may be empty when Launch never answered.
     virtual void Probe(const std::string& token, const std::string& id, HealthDone done) = 0;
-    // Ends it and frees everything it used. Done when the provider confirms; idempotent; also cancels a Launch.
+    // Ends it and frees everything it used. Done when the provider confirms; idempotent; also
+    // cancels a Launch.
     virtual void Destroy(const std::string& token, const std::string& id, Done done) = 0;
     // The verbs of `ctl` beyond the common ones (stop, start, snapshot, ...).
     virtual std::vector<std::string> Verbs() const = 0;
     // Whether a sandbox of this kind costs money while it lives (list --paid).
     virtual bool Paid() const = 0;
+    // What the supervisor does when the sandbox's time is up.
+    virtual ExpiryAction OnExpiry() const { return ExpiryAction::kEndSandbox; }
 };
 
 }  // namespace sbxfs

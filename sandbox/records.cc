@@ -38,25 +38,34 @@ bool HasEnded(SandboxStatus status) {
         case SandboxStatus::kStopped:
         case SandboxStatus::kFailed:
         case SandboxStatus::kExpired:
-        case SandboxStatus::kLost: return true;
+        case SandboxStatus::kLost:
+            return true;
         case SandboxStatus::kLaunching:
         case SandboxStatus::kReady:
         case SandboxStatus::kUnreachable:
         case SandboxStatus::kExpiring:
-        case SandboxStatus::kStopping: return false;
+        case SandboxStatus::kStopping:
+            return false;
     }
     return true;
 }
 
 std::string_view ToString(EventStatus status) {
     switch (status) {
-        case EventStatus::kQueued: return "queued";
-        case EventStatus::kRunning: return "running";
-        case EventStatus::kExited: return "exited";
-        case EventStatus::kTimedOut: return "timed_out";
-        case EventStatus::kKilled: return "killed";
-        case EventStatus::kLost: return "lost";
-        case EventStatus::kRefused: return "refused";
+        case EventStatus::kQueued:
+            return "queued";
+        case EventStatus::kRunning:
+            return "running";
+        case EventStatus::kExited:
+            return "exited";
+        case EventStatus::kTimedOut:
+            return "timed_out";
+        case EventStatus::kKilled:
+            return "killed";
+        case EventStatus::kLost:
+            return "lost";
+        case EventStatus::kRefused:
+            return "refused";
     }
     return "unknown";
 }

@@ -1,5 +1,6 @@
-// What the journal keeps of a sandbox and of a command: plain rows, written by sandbox.cc and commands.cc, read
-// back once at start. The words of contract 2 and 4 for their states are here too. Values; no thread rules.
+// What the journal keeps of a sandbox and of a command: plain rows, written by sandbox.cc and
+// commands.cc, read back once at start. The words of contract 2 and 4 for their states are here
+// too. Values; no thread rules.
 #pragma once
 
 #include <cstdint>
@@ -52,12 +53,13 @@ struct SandboxRecord {
     SshKeyPair host_key;
     std::string provider_id;
     std::optional<ConnectInfo> connect;
-    Json facts = Json::Object();                              // what the provider said of it
-    SandboxStatus ended_as = SandboxStatus::kFailed;          // with kEnded and later
-    std::string error;                                        // why, with a remedy
+    Json facts = Json::Object();                               // what the provider said of it
+    SandboxStatus ended_as = SandboxStatus::kFailed;           // with kEnded and later
+    std::string error;                                         // why, with a remedy
     std::vector<std::pair<std::string, std::int64_t>> phases;  // name, epoch ms, in order
-    std::uint64_t spool_id = 0;     // of the supervisor first attached to; 0: never attached
-    std::uint64_t attach_epoch = 0;  // highest ever used; see supervisor/protocol.h
+    std::uint64_t spool_id = 0;  // of the supervisor last attached to; 0: never attached
+    std::uint64_t boot_id = 0;   // of the kernel it ran on
+    bool is_protected = false;   // `protect` was written to ctl: rmdir is EBUSY
     std::int64_t created_ms = 0;
     std::int64_t ended_ms = 0;
 };
@@ -76,7 +78,8 @@ bool IsFinished(EventStatus status);
 
 enum class CommandLane : int { kSerial = 0, kParallel = 1 };
 
-// What the user asked for. The script is kept apart: it may be 1 MiB and is only read back on demand.
+// What the user asked for. The script is kept apart: it may be 1 MiB and is only read back on
+// demand.
 struct CommandSpec {
     std::string name;  // of run/NAME or cmd.json's id; empty: only a number
     CommandLane lane = CommandLane::kSerial;
@@ -88,13 +91,8 @@ struct CommandSpec {
     std::map<std::string, std::string> env;
 };
 
-struct CommandRecord {
-    Generation generation{};
-    EventNumber n{};
-    CommandSpec spec;
-    std::uint64_t script_size = 0;
-    std::int64_t accepted_ms = 0;
-
+// Where a command stands. The part of its record that changes.
+struct EventState {
     EventStatus status = EventStatus::kQueued;
     std::optional<int> exit_code;  // 0-255; absent until known, and for lost and refused
     int signal = 0;                // the signal that ended it, 0 when none did
@@ -105,6 +103,16 @@ struct CommandRecord {
     std::uint64_t stderr_size = 0;
     bool shell_restarted = false;
     std::string reason;  // why the shell restarted, why it was refused or lost
+};
+
+struct CommandRecord {
+    Generation generation{};
+    EventNumber n{};
+    CommandSpec spec;
+    std::uint64_t script_size = 0;
+    std::int64_t accepted_ms = 0;
+    bool forgotten = false;  // by rmdir events/N; only the number and the name are still used
+    EventState state;
 };
 
 }  // namespace sbxfs

@@ -1,8 +1,10 @@
-// One sandbox's tree as operations on paths and open files. Fake: FakeFiles (tests/fakes). Real: SftpFiles, one
-// SFTP session; LinkedFiles, which lives as long as the sandbox, waits for the link and survives its cuts.
+// One sandbox's tree as operations on paths and open files. Fake: FakeFiles (tests/fakes). Real:
+// SftpFiles, one SFTP session; LinkedFiles, which lives as long as the sandbox, waits for the link
+// and survives its cuts.
 //
-// Paths are absolute, normalised ("/a/b", no "..", no trailing '/'), in the sandbox's own namespace. `done` runs
-// exactly once on the sandbox's loop, never from within the call. Errors carry the errno the caller shall see.
+// Paths are absolute, normalised ("/a/b", no "..", no trailing '/'), in the sandbox's own
+// namespace. `done` runs exactly once on the sandbox's loop, never from within the call. Errors
+// carry the errno the caller shall see.
 #pragma once
 
 #include <sys/stat.h>
@@ -31,8 +33,9 @@ struct RemoteStat {
 };
 
 struct RemoteEntry {
-    std::string name;  // never "", ".", "..", nor with '/' or NUL: such entries are dropped and counted
-    RemoteStat stat;   // as lstat(2): of the link itself
+    std::string
+        name;  // never "", ".", "..", nor with '/' or NUL: such entries are dropped and counted
+    RemoteStat stat;  // as lstat(2): of the link itself
 };
 
 struct RemoteStatfs {
@@ -68,10 +71,12 @@ struct OpenHow {
     bool create = false;
     bool exclusive = false;
     bool truncate = false;
-    std::uint32_t mode = 0644;  // for create: exactly these permission bits, whatever the server's umask
+    std::uint32_t mode =
+        0644;  // for create: exactly these permission bits, whatever the server's umask
 };
 
-// An open file of the sandbox. Owned by the FUSE handle; dropping the last reference closes it there.
+// An open file of the sandbox. Owned by the FUSE handle; dropping the last reference closes it
+// there.
 class RemoteFile {
  public:
     RemoteFile() = default;
@@ -89,7 +94,8 @@ struct OpenedFile {
 using StatDone = UniqueFunction<void(Result<RemoteStat>)>;
 using EntriesDone = UniqueFunction<void(Result<std::vector<RemoteEntry>>)>;
 using OpenDone = UniqueFunction<void(Result<OpenedFile>)>;
-using BytesDone = UniqueFunction<void(Result<std::string>)>;  // shorter than asked only at the end of the file
+using BytesDone =
+    UniqueFunction<void(Result<std::string>)>;  // shorter than asked only at the end of the file
 using TextDone = UniqueFunction<void(Result<std::string>)>;
 using StatfsDone = UniqueFunction<void(Result<RemoteStatfs>)>;
 
@@ -102,7 +108,8 @@ class RemoteFiles {
 
     virtual void Lstat(const std::string& path, StatDone done) = 0;
     virtual void List(const std::string& path, EntriesDone done) = 0;
-    virtual void ReadLink(const std::string& path, TextDone done) = 0;  // the target as the server has it
+    virtual void ReadLink(const std::string& path,
+                          TextDone done) = 0;  // the target as the server has it
     virtual void SetStat(const std::string& path, const StatChange& change, StatDone done) = 0;
     virtual void MakeDir(const std::string& path, std::uint32_t mode, StatDone done) = 0;
     virtual void RemoveDir(const std::string& path, Done done) = 0;
@@ -111,15 +118,19 @@ class RemoteFiles {
     virtual void Link(const std::string& from, const std::string& to, StatDone done) = 0;
     // Atomic. kNoReplace: EEXIST when `to` exists.
     enum class Replace { kYes, kNo };
-    virtual void Rename(const std::string& from, const std::string& to, Replace replace, Done done) = 0;
+    virtual void Rename(const std::string& from, const std::string& to, Replace replace,
+                        Done done) = 0;
     virtual void Statfs(const std::string& path, StatfsDone done) = 0;
 
     virtual void Open(const std::string& path, const OpenHow& how, OpenDone done) = 0;
     virtual void Read(const RemoteFilePtr& file, FileRange range, BytesDone done) = 0;
-    // All of `bytes`, or the first error. With OpenHow::append the server appends and `offset` is ignored.
-    virtual void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes, Done done) = 0;
+    // All of `bytes`, or the first error. With OpenHow::append the server appends and `offset` is
+    // ignored.
+    virtual void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+                       Done done) = 0;
     virtual void FileStat(const RemoteFilePtr& file, StatDone done) = 0;
-    virtual void SetFileStat(const RemoteFilePtr& file, const StatChange& change, StatDone done) = 0;
+    virtual void SetFileStat(const RemoteFilePtr& file, const StatChange& change,
+                             StatDone done) = 0;
     // On the server's disk where it offers that, else acknowledged by the server.
     virtual void Sync(const RemoteFilePtr& file, Done done) = 0;
     // Reports what the server says of CLOSE; the file must not be used afterwards.

@@ -21,9 +21,11 @@ namespace {
 
 // AES-GCM first: with AES instructions it carries about 1.7 times what chacha20-poly1305 does.
 constexpr const char* kCiphers =
-    "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes256-ctr";
+    "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr,aes256-"
+    "ctr";
 constexpr const char* kKeyExchanges =
-    "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,diffie-hellman-group14-sha256";
+    "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,diffie-hellman-group14-"
+    "sha256";
 // One read of a channel. Larger does not help: libssh hands out what one packet brought.
 constexpr std::size_t kReadChunk = 64U << 10;
 // A dead peer behind a silent network is noticed after this long without an acknowledgement.
@@ -38,8 +40,8 @@ Result<KeyPtr> ParsePublicLine(const std::string& line) {
     const std::vector<std::string> words = Split(line, ' ');
     ssh_key key = nullptr;
     if (words.size() < 2 ||
-        ssh_pki_import_pubkey_base64(words[1].c_str(), ssh_key_type_from_name(words[0].c_str()), &key) !=
-            SSH_OK) {
+        ssh_pki_import_pubkey_base64(words[1].c_str(), ssh_key_type_from_name(words[0].c_str()),
+                                     &key) != SSH_OK) {
         return Error(Errno{EINVAL}, "the pinned host key is not a public key line");
     }
     return KeyPtr(key);
@@ -58,7 +60,8 @@ struct SshLink::Session {
     ~Session() { ssh_free(ssh); }
 
     ssh_session ssh;
-    struct ssh_counter_struct counter {};  // bytes libssh took from the socket, for whomever they were
+    struct ssh_counter_struct counter {
+    };  // bytes libssh took from the socket, for whomever they were
     KeyPtr client_key;
     std::vector<Channel*> channels;  // in the order opened; each owned by its user
     std::string buffer = std::string(kReadChunk, '\0');
@@ -69,7 +72,9 @@ class SshLink::Channel {
     enum class Step { kOpen, kRequest, kUp, kClosed };
 
     Channel(SshLink& link, std::string command, ChannelUser& user)
-        : link_(&link), command_(std::move(command)), user_(user),
+        : link_(&link),
+          command_(std::move(command)),
+          user_(user),
           channel_(ssh_channel_new(link.session_->ssh)) {
         CHECK(channel_ != nullptr);
     }
@@ -89,7 +94,8 @@ class SshLink::Channel {
         user_.OnClosed(why, -1);
     }
 
-    // Does what can be done now; `progress` becomes true when something was. An error is the link's.
+    // Does what can be done now; `progress` becomes true when something was. An error is the
+    // link's.
     Status Pump(std::string& buffer, bool& progress) {
         if (step_ == Step::kOpen || step_ == Step::kRequest) (void)TRY(Establish(progress));
         if (step_ != Step::kUp) return Ok();
@@ -111,8 +117,9 @@ class SshLink::Channel {
                                           : ssh_channel_request_exec(channel_, command_.c_str());
         if (code == SSH_AGAIN) return Ok();
         if (code != SSH_OK) {
-            return Refused(command_.empty() ? "the server has no sftp subsystem: enable it in sshd_config"
-                                            : "the server refuses to run programs");
+            return Refused(command_.empty()
+                               ? "the server has no sftp subsystem: enable it in sshd_config"
+                               : "the server refuses to run programs");
         }
         step_ = Step::kUp;
         progress = true;
@@ -130,9 +137,8 @@ class SshLink::Channel {
     Status ReadAll(std::string& buffer, bool& progress) {
         for (const int is_stderr : {0, 1}) {
             for (;;) {
-                const int got =
-                    ssh_channel_read_nonblocking(channel_, buffer.data(),
-                                                 static_cast<std::uint32_t>(buffer.size()), is_stderr);
+                const int got = ssh_channel_read_nonblocking(
+                    channel_, buffer.data(), static_cast<std::uint32_t>(buffer.size()), is_stderr);
                 if (got == SSH_ERROR) return link_->Failure("reading");
                 if (got <= 0) break;  // SSH_AGAIN, SSH_EOF or nothing
                 progress = true;
@@ -148,7 +154,8 @@ class SshLink::Channel {
             }
         }
         if (ssh_channel_is_eof(channel_) != 0 || ssh_channel_is_closed(channel_) != 0) {
-            // The exit status comes as a packet of its own, before or after EOF, always before CLOSE.
+            // The exit status comes as a packet of its own, before or after EOF, always before
+            // CLOSE.
             const int status = ssh_channel_get_exit_status(channel_);
             if (status < 0 && ssh_channel_is_closed(channel_) == 0) return Ok();
             Close(Error(Errno{EHOSTUNREACH}, "the remote program ended", Blame::kRemote), status);
@@ -160,9 +167,9 @@ class SshLink::Channel {
         for (;;) {
             const std::string_view out = user_.Unsent();
             if (out.empty()) return Ok();
-            const int put =
-                ssh_channel_write(channel_, out.data(),
-                                  static_cast<std::uint32_t>(std::min<std::size_t>(out.size(), 1U << 20)));
+            const int put = ssh_channel_write(
+                channel_, out.data(),
+                static_cast<std::uint32_t>(std::min<std::size_t>(out.size(), 1U << 20)));
             if (put == SSH_ERROR) return link_->Failure("writing");
             if (put <= 0) return Ok();  // the window is full; an adjustment wakes us
             user_.Sent(static_cast<std::size_t>(put));
@@ -187,8 +194,12 @@ void SshLink::CloseChannel::operator()(Channel* channel) const {
 }
 
 SshLink::SshLink(IoLoop& loop, UniqueFd socket, const SshLogin& login, SshListener& listener)
-    : loop_(loop), listener_(listener), login_(login), socket_(std::move(socket)),
-      session_(std::make_unique<Session>()), self_(std::make_shared<SshLink*>(this)) {
+    : loop_(loop),
+      listener_(listener),
+      login_(login),
+      socket_(std::move(socket)),
+      session_(std::make_unique<Session>()),
+      self_(std::make_shared<SshLink*>(this)) {
     DCHECK(loop_.OnThread());
     ssh_session ssh = session_->ssh;
     // Only meaningful for TCP; fails harmlessly elsewhere.
@@ -197,12 +208,15 @@ SshLink::SshLink(IoLoop& loop, UniqueFd socket, const SshLogin& login, SshListen
     (void)::setsockopt(socket_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &kTcpUserTimeoutMs,
                        sizeof kTcpUserTimeoutMs);
 
-    // libssh closes the descriptor it is given, in ssh_free or at the first error: it gets one of its own, so that
-    // ours never names somebody else's file (SshLinkTest.ALostLink...LeaksNoDescriptor).
+    // libssh closes the descriptor it is given, in ssh_free or at the first error: it gets one of
+    // its own, so that ours never names somebody else's file
+    // (SshLinkTest.ALostLink...LeaksNoDescriptor).
     const int fd = ::fcntl(socket_.get(), F_DUPFD_CLOEXEC, 0);
     const int no = 0;
-    (void)ssh_options_set(ssh, SSH_OPTIONS_PROCESS_CONFIG, &no);  // the user's ssh_config is not ours
-    (void)ssh_options_set(ssh, SSH_OPTIONS_HOST, "sandbox");      // a name for messages; the socket decides
+    (void)ssh_options_set(ssh, SSH_OPTIONS_PROCESS_CONFIG,
+                          &no);  // the user's ssh_config is not ours
+    (void)ssh_options_set(ssh, SSH_OPTIONS_HOST,
+                          "sandbox");  // a name for messages; the socket decides
     (void)ssh_options_set(ssh, SSH_OPTIONS_USER, login_.user.c_str());
     (void)ssh_options_set(ssh, SSH_OPTIONS_FD, &fd);
     (void)ssh_options_set(ssh, SSH_OPTIONS_CIPHERS_C_S, kCiphers);
@@ -219,7 +233,8 @@ SshLink::~SshLink() {
     DCHECK(loop_.OnThread());
     *self_ = nullptr;
     const Error gone(Errno{EHOSTUNREACH}, "the link was closed", Blame::kRemote);
-    for (Channel* channel : std::exchange(session_->channels, {})) channel->Orphan(gone);
+    for (Channel* channel : std::exchange(session_->channels, {}))
+        channel->Orphan(gone);
     watch_.reset();
     session_.reset();  // before the socket: libssh says goodbye on it
 }
@@ -247,9 +262,9 @@ void SshLink::Pump() {
     kicked_ = false;
     Status status = Ok();
     bool progress = true;
-    // Until nothing moves: libssh reads whole packets ahead, so the socket may look empty while it is not. What
-    // one channel's turn took from the socket may be for a channel whose turn is over: go round again
-    // (SshLinkTest.CarriesMegabytesBothWaysOnTwoChannelsAtOnce).
+    // Until nothing moves: libssh reads whole packets ahead, so the socket may look empty while it
+    // is not. What one channel's turn took from the socket may be for a channel whose turn is over:
+    // go round again (SshLinkTest.CarriesMegabytesBothWaysOnTwoChannelsAtOnce).
     while (status && progress && step_ != Step::kDead) {
         const std::uint64_t taken = session_->counter.in_bytes;
         progress = false;
@@ -264,10 +279,17 @@ void SshLink::Pump() {
 Status SshLink::PumpStep(bool& progress) {
     const Step before = step_;
     switch (step_) {
-        case Step::kConnect: (void)TRY(Connect()); break;
-        case Step::kAuth: (void)TRY(Authenticate()); break;
-        case Step::kUp: (void)TRY(PumpChannels(progress)); break;
-        case Step::kDead: return Ok();
+        case Step::kConnect:
+            (void)TRY(Connect());
+            break;
+        case Step::kAuth:
+            (void)TRY(Authenticate());
+            break;
+        case Step::kUp:
+            (void)TRY(PumpChannels(progress));
+            break;
+        case Step::kDead:
+            return Ok();
     }
     if (before != step_) progress = true;
     return Ok();
@@ -275,16 +297,18 @@ Status SshLink::PumpStep(bool& progress) {
 
 Status SshLink::Connect() {
     const int code = ssh_connect(session_->ssh);
-    // libssh makes the socket blocking once it is connected; a full socket would then stop the whole loop. With
-    // O_NONBLOCK it still never sees EAGAIN, because it writes only after POLLOUT.
+    // libssh makes the socket blocking once it is connected; a full socket would then stop the
+    // whole loop. With O_NONBLOCK it still never sees EAGAIN, because it writes only after POLLOUT.
     (void)::fcntl(socket_.get(), F_SETFL, ::fcntl(socket_.get(), F_GETFL) | O_NONBLOCK);
     if (code == SSH_AGAIN) return Ok();
     if (code != SSH_OK) return Failure("connecting");
     (void)TRY(CheckHostKey());
     ssh_key key = nullptr;
     const std::string pem(login_.client_key.Reveal());
-    const int imported = ssh_pki_import_privkey_base64(pem.c_str(), nullptr, nullptr, nullptr, &key);
-    if (imported != SSH_OK) return Error(Errno{EACCES}, "ssh: the client key is unreadable", Blame::kBug);
+    const int imported =
+        ssh_pki_import_privkey_base64(pem.c_str(), nullptr, nullptr, nullptr, &key);
+    if (imported != SSH_OK)
+        return Error(Errno{EACCES}, "ssh: the client key is unreadable", Blame::kBug);
     session_->client_key.reset(key);
     step_ = Step::kAuth;
     return Ok();
@@ -292,14 +316,17 @@ Status SshLink::Connect() {
 
 Status SshLink::CheckHostKey() {
     ssh_key shown_raw = nullptr;
-    if (ssh_get_server_publickey(session_->ssh, &shown_raw) != SSH_OK) return Failure("reading the host key");
+    if (ssh_get_server_publickey(session_->ssh, &shown_raw) != SSH_OK)
+        return Failure("reading the host key");
     const KeyPtr shown(shown_raw);
     const KeyPtr pinned = TRY(ParsePublicLine(login_.host_key));
     if (ssh_key_cmp(shown.get(), pinned.get(), SSH_KEY_CMP_PUBLIC) == 0) return Ok();
-    return Error(Errno{EACCES},
-                 "ssh: the server shows another host key than the one pinned for this sandbox; somebody else "
-                 "answers at its address. Nothing was sent; destroy the sandbox with rmdir if it is gone",
-                 Blame::kRemote);
+    return Error(
+        Errno{EACCES},
+        "ssh: the server shows another host key than the one pinned for this sandbox; somebody "
+        "else "
+        "answers at its address. Nothing was sent; destroy the sandbox with rmdir if it is gone",
+        Blame::kRemote);
 }
 
 Status SshLink::Authenticate() {
@@ -307,8 +334,10 @@ Status SshLink::Authenticate() {
     if (code == SSH_AUTH_AGAIN) return Ok();
     if (code == SSH_AUTH_ERROR) return Failure("logging in");
     if (code != SSH_AUTH_SUCCESS) {
-        return Error(Errno{EACCES}, "ssh: the server does not accept the client key for user " +
-                                        Printable(login_.user), Blame::kRemote);
+        return Error(
+            Errno{EACCES},
+            "ssh: the server does not accept the client key for user " + Printable(login_.user),
+            Blame::kRemote);
     }
     step_ = Step::kUp;
     listener_.OnLoggedIn();
@@ -331,7 +360,8 @@ void SshLink::Lose(const Error& why) {
     if (step_ == Step::kDead) return;
     step_ = Step::kDead;
     watch_.reset();
-    for (Channel* channel : std::exchange(session_->channels, {})) channel->Orphan(why);
+    for (Channel* channel : std::exchange(session_->channels, {}))
+        channel->Orphan(why);
     listener_.OnLinkLost(why);
 }
 

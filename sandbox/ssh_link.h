@@ -1,9 +1,9 @@
-// One SSH connection to one sandbox: login with a pinned host key, then byte streams over channels. Everything is
-// non-blocking and happens on one I/O loop, the link's for life. The only file besides ssh_keys.cc that knows
-// libssh; what the bytes mean is the ChannelUser's business.
+// One SSH connection to one sandbox: login with a pinned host key, then byte streams over channels.
+// Everything is non-blocking and happens on one I/O loop, the link's for life. The only file
+// besides ssh_keys.cc that knows libssh; what the bytes mean is the ChannelUser's business.
 //
-// Owned by SshAttachment. A link that failed once is dead: it tells its listener and every channel's user once,
-// and the owner makes a new one.
+// Owned by SshAttachment. A link that failed once is dead: it tells its listener and every
+// channel's user once, and the owner makes a new one.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,8 @@
 
 namespace sbxfs {
 
-// One end of a channel. All calls come on the link's loop; none may destroy the link or a channel: post that.
+// One end of a channel. All calls come on the link's loop; none may destroy the link or a channel:
+// post that.
 class ChannelUser {
  public:
     ChannelUser() = default;
@@ -65,13 +66,15 @@ class SshLink {
     // Destroying it closes the channel; its user hears nothing more.
     using ChannelPtr = std::unique_ptr<Channel, CloseChannel>;
 
-    // `socket` is connected. The listener outlives the link. Loop thread only, like everything here.
+    // `socket` is connected. The listener outlives the link. Loop thread only, like everything
+    // here.
     SshLink(IoLoop& loop, UniqueFd socket, const SshLogin& login, SshListener& listener);
     ~SshLink();
     SshLink(const SshLink&) = delete;
     SshLink& operator=(const SshLink&) = delete;
 
-    // After OnLoggedIn. An empty `command` asks for the sftp subsystem, else it is executed by the login shell.
+    // After OnLoggedIn. An empty `command` asks for the sftp subsystem, else it is executed by the
+    // login shell.
     ChannelPtr Open(const std::string& command, ChannelUser& user);
 
     // Some user has bytes to send: a pump follows soon, once for all who ask in this round.

@@ -16,7 +16,8 @@ namespace sbxfs {
 
 Result<StateDir> StateDir::Open(std::string path, const std::string& holder) {
     if (path.empty() || path[0] != '/') {
-        return Error(Errno{EINVAL}, "state_dir must be an absolute path, not '" + Printable(path) + "'");
+        return Error(Errno{EINVAL},
+                     "state_dir must be an absolute path, not '" + Printable(path) + "'");
     }
     (void)TRY(MakeDirs(path, 0700));
     struct stat found {};
@@ -34,9 +35,11 @@ Result<StateDir> StateDir::Open(std::string path, const std::string& holder) {
     if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK) return SystemError(errno, "flock " + lock_path);
         const Result<std::string> other = ReadWholeFile(lock_path, 4096);
-        const std::string who = other && !other->empty() ? std::string(Trim(*other)) : "another sbxfs";
-        return Error(Errno{EBUSY}, "state directory " + path + " is in use by " + who +
-                                       ": unmount that first, or choose another with -o state_dir=DIR");
+        const std::string who =
+            other && !other->empty() ? std::string(Trim(*other)) : "another sbxfs";
+        return Error(Errno{EBUSY},
+                     "state directory " + path + " is in use by " + who +
+                         ": unmount that first, or choose another with -o state_dir=DIR");
     }
     if (::ftruncate(lock.get(), 0) != 0) return SystemError(errno, "truncate " + lock_path);
     (void)TRY(WriteAll(lock.get(), holder + "\n"));
@@ -46,8 +49,9 @@ Result<StateDir> StateDir::Open(std::string path, const std::string& holder) {
 Result<std::string> StateDir::DefaultFor(const std::string& mountpoint) {
     std::string base;
     // Called by main before threads start.
-    const char* xdg = ::getenv("XDG_STATE_HOME");  // NOLINT(concurrency-mt-unsafe): single-threaded here
-    const char* home = ::getenv("HOME");           // NOLINT(concurrency-mt-unsafe): single-threaded here
+    const char* xdg =
+        ::getenv("XDG_STATE_HOME");       // NOLINT(concurrency-mt-unsafe): single-threaded here
+    const char* home = ::getenv("HOME");  // NOLINT(concurrency-mt-unsafe): single-threaded here
     if (::geteuid() == 0) {
         base = "/var/lib/sbxfs";
     } else if (xdg != nullptr && xdg[0] == '/') {
@@ -55,12 +59,14 @@ Result<std::string> StateDir::DefaultFor(const std::string& mountpoint) {
     } else if (home != nullptr && home[0] == '/') {
         base = std::string(home) + "/.local/state/sbxfs";
     } else {
-        return Error(Errno{EINVAL}, "HOME is not set: say where to keep state with -o state_dir=DIR");
+        return Error(Errno{EINVAL},
+                     "HOME is not set: say where to keep state with -o state_dir=DIR");
     }
     // Readable in a listing and unique: the last component plus a hash of the whole path.
     std::string leaf = mountpoint.substr(mountpoint.rfind('/') + 1);
     for (char& c : leaf) {
-        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        const bool plain =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
         if (!plain) c = '_';
     }
     const std::uint64_t hash = Fnv1a(mountpoint);

@@ -1,6 +1,7 @@
-// The state directory: everything a mount must remember, one per mount point, 0700. Opening it takes its lock,
-// so that two daemons never share one (contract 7); the lock ends with the process, however it ends. Created by
-// the mount command before threads start; the paths are fixed for the daemon's life.
+// The state directory: everything a mount must remember, one per mount point, 0700. Opening it
+// takes its lock, so that two daemons never share one (contract 7); the lock ends with the process,
+// however it ends. Created by the mount command before threads start; the paths are fixed for the
+// daemon's life.
 #pragma once
 
 #include <string>
@@ -12,11 +13,12 @@ namespace sbxfs {
 
 class StateDir {
  public:
-    // Makes `path` when it is not there. EBUSY, naming the process and mount point that hold it, when another
-    // daemon does; EACCES when it belongs to somebody else. `holder` is what we leave for the next one to read.
+    // Makes `path` when it is not there. EBUSY, naming the process and mount point that hold it,
+    // when another daemon does; EACCES when it belongs to somebody else. `holder` is what we leave
+    // for the next one to read.
     static Result<StateDir> Open(std::string path, const std::string& holder);
-    // The default for a mount point: below $XDG_STATE_HOME or ~/.local/state, for root /var/lib/sbxfs, in a
-    // directory named after the mount point.
+    // The default for a mount point: below $XDG_STATE_HOME or ~/.local/state, for root
+    // /var/lib/sbxfs, in a directory named after the mount point.
     static Result<std::string> DefaultFor(const std::string& mountpoint);
 
     const std::string& path() const { return path_; }

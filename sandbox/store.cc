@@ -5,9 +5,11 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/files.h"
 #include "base/log.h"
 #include "base/strings.h"
@@ -16,8 +18,8 @@
 namespace sbxfs {
 namespace {
 
-// Given up when a commit finds the disk full. Enough for the outcomes of thousands of commands and for a WAL
-// that holds the largest script.
+// Given up when a commit finds the disk full. Enough for the outcomes of thousands of commands and
+// for a WAL that holds the largest script.
 constexpr std::uint64_t kReserveBytes = 8U << 20;
 // New promises are refused below this much free space; the reserve itself is already allocated.
 constexpr std::uint64_t kLowWater = 4U << 20;
@@ -41,6 +43,11 @@ Result<std::unique_ptr<Store>> Store::Open(const StateDir& dir) {
         (void)TRY(store->database_->SetMeta("mount_id", store->mount_id_));
     }
     store->last_generation_ = TRY(store->database_->LastGeneration());
+    // Seconds since the epoch leave room for a million attaches per second of the clock.
+    const auto last = ParseNumber<std::uint64_t>(TRY(store->database_->Meta("epoch"))).value_or(0);
+    const auto now = static_cast<std::uint64_t>(EpochMs(RealClock().System()) / 1000) << 20;
+    store->first_epoch_ = std::max(last + (std::uint64_t{1} << 20), now);
+    (void)TRY(store->database_->SetMeta("epoch", std::to_string(store->first_epoch_)));
     store->RefillReserve();
     return store;
 }
@@ -60,18 +67,14 @@ Result<std::vector<CommandRecord>> Store::LoadCommands(Generation generation) {
     return database_->Commands(generation);
 }
 
-Result<std::uint64_t> Store::LoadNextEvent(Generation generation) {
-    DCHECK(thread_ == nullptr);
-    return database_->NextEvent(generation);
-}
-
 void Store::StartThread() {
-    thread_ = std::make_unique<BatchThread<Job>>("store", LockRank::kStore,
-                                                 [this](std::vector<Job>& batch) { CommitBatch(batch); });
+    thread_ = std::make_unique<BatchThread<Job>>(
+        "store", LockRank::kStore, [this](std::vector<Job>& batch) { CommitBatch(batch); });
 }
 
 Status Store::Admit(std::uint64_t bytes) const {
-    if (FreeBytes(directory_) >= kLowWater + 2 * bytes) return Ok();  // twice: the WAL, then the database
+    if (FreeBytes(directory_) >= kLowWater + 2 * bytes)
+        return Ok();  // twice: the WAL, then the database
     return Error(Errno{ENOSPC}, "the disk of the state directory " + directory_ +
                                     " is nearly full: free some space, then try again");
 }
@@ -86,8 +89,11 @@ void Store::PutCommand(const CommandRecord& record, std::string script, Done don
             std::move(done));
 }
 
-void Store::UpdateCommand(const CommandRecord& record, Done done) {
-    Enqueue([record](StoreDatabase& db) { return db.UpdateCommand(record); }, std::move(done));
+void Store::UpdateCommand(Generation generation, EventNumber n, const EventState& state,
+                          Done done) {
+    Enqueue([generation, n,
+             state](StoreDatabase& db) { return db.UpdateCommand(generation, n, state); },
+            std::move(done));
 }
 
 void Store::ForgetCommand(Generation generation, EventNumber n, Done done) {
@@ -96,11 +102,13 @@ void Store::ForgetCommand(Generation generation, EventNumber n, Done done) {
 }
 
 void Store::Remove(Generation generation, Done done) {
-    Enqueue([generation](StoreDatabase& db) { return db.RemoveSandbox(generation); }, std::move(done));
+    Enqueue([generation](StoreDatabase& db) { return db.RemoveSandbox(generation); },
+            std::move(done));
 }
 
 void Store::LoadScript(Generation generation, EventNumber n, ScriptDone done) {
-    auto script = std::make_shared<Result<std::string>>(Error(Errno{EIO}, "the journal has closed"));
+    auto script =
+        std::make_shared<Result<std::string>>(Error(Errno{EIO}, "the journal has closed"));
     Enqueue(
         [generation, n, script](StoreDatabase& db) {
             *script = db.Script(generation, n);
@@ -124,8 +132,10 @@ void Store::Enqueue(Write write, Done done) {
 void Store::CommitBatch(std::vector<Job>& batch) {
     Status status = TryCommit(batch);
     if (!status && status.error().code() == Errno{ENOSPC} && reserve_there_) {
-        // What is in this batch was accepted before the disk filled up. Keep the promise with the reserve.
-        Log(LogLevel::kWarning, "state directory is full, using the reserve", {{"dir", directory_}});
+        // What is in this batch was accepted before the disk filled up. Keep the promise with the
+        // reserve.
+        Log(LogLevel::kWarning, "state directory is full, using the reserve",
+            {{"dir", directory_}});
         (void)::unlink(reserve_.c_str());
         reserve_there_ = false;
         status = TryCommit(batch);
@@ -162,7 +172,8 @@ void Store::RefillReserve() {
     Result<UniqueFd> fd = OpenFile(reserve_, O_RDWR | O_CREAT, 0600);
     if (!fd) return;
     // An existing reserve keeps its blocks; only a missing one needs room.
-    if (FreeBytes(directory_) < kHighWater && ::lseek(fd->get(), 0, SEEK_END) < off_t{kReserveBytes}) {
+    if (FreeBytes(directory_) < kHighWater &&
+        ::lseek(fd->get(), 0, SEEK_END) < off_t{kReserveBytes}) {
         (void)::unlink(reserve_.c_str());
         return;
     }

@@ -1,9 +1,11 @@
-// The journal: what was promised to a user is in here before the promise is answered. One thread, `store`, puts
-// all waiting records into one SQLite transaction, commits it to the disk (WAL, synchronous=FULL), then completes
-// all their callbacks on that thread. Owned by the daemon; every method but Load* is for any thread.
+// The journal: what was promised to a user is in here before the promise is answered. One thread,
+// `store`, puts all waiting records into one SQLite transaction, commits it to the disk (WAL,
+// synchronous=FULL), then completes all their callbacks on that thread. Owned by the daemon; every
+// method but Load* is for any thread.
 //
-// Full disk: a `reserve` file beside the journal is given up when a commit finds no room, so that what was already
-// accepted can still be recorded, and made again when there is room. Admit() refuses new promises long before.
+// Full disk: a `reserve` file beside the journal is given up when a commit finds no room, so that
+// what was already accepted can still be recorded, and made again when there is room. Admit()
+// refuses new promises long before.
 #pragma once
 
 #include <cstdint>
@@ -36,9 +38,11 @@ class Store {
     // Reading back, before StartThread().
     Result<std::vector<SandboxRecord>> LoadSandboxes();
     Result<std::vector<CommandRecord>> LoadCommands(Generation generation);  // in order of n
-    Result<std::uint64_t> LoadNextEvent(Generation generation);  // first number never used
-    const std::string& mount_id() const { return mount_id_; }    // random, made with the journal
+    const std::string& mount_id() const { return mount_id_; }  // random, made with the journal
     Generation last_generation() const { return last_generation_; }
+    // Higher than any an earlier daemon used with this journal, also with a copy of it that was
+    // restored: attach epochs of this daemon start here (supervisor/protocol.h).
+    std::uint64_t first_epoch() const { return first_epoch_; }
     void StartThread();
 
     // Room for a promise of `bytes`? ENOSPC with a remedy otherwise. Cheap; for FUSE threads.
@@ -47,9 +51,8 @@ class Store {
     // Written as a whole, new or again.
     void Put(const SandboxRecord& record, Done done);
     void PutCommand(const CommandRecord& record, std::string script, Done done);
-    // All but the spec and the script.
-    void UpdateCommand(const CommandRecord& record, Done done);
-    // Keeps the number and the name as used, drops the script; LoadCommands no longer returns it.
+    void UpdateCommand(Generation generation, EventNumber n, const EventState& state, Done done);
+    // Keeps the number and the name as used, drops the script.
     void ForgetCommand(Generation generation, EventNumber n, Done done);
     // Drops a sandbox and its commands: after its time in the history.
     void Remove(Generation generation, Done done);
@@ -76,6 +79,7 @@ class Store {
     std::unique_ptr<StoreDatabase> database_;
     std::string mount_id_;
     Generation last_generation_{};
+    std::uint64_t first_epoch_ = 0;
     bool reserve_there_ = false;  // store thread's own
 
     std::unique_ptr<BatchThread<Job>> thread_;  // last

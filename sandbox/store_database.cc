@@ -22,8 +22,7 @@ CREATE TABLE sandboxes(
     client_public TEXT NOT NULL, client_private TEXT NOT NULL,
     host_public TEXT NOT NULL, host_private TEXT NOT NULL,
     provider_id TEXT NOT NULL, connect TEXT, facts TEXT NOT NULL, ended_as TEXT NOT NULL, error TEXT NOT NULL,
-    phases TEXT NOT NULL, spool_id INTEGER NOT NULL, attach_epoch INTEGER NOT NULL,
-    created_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL) STRICT;
+    phases TEXT NOT NULL, spool_id INTEGER NOT NULL, boot_id INTEGER NOT NULL, protected INTEGER NOT NULL, created_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL) STRICT;
 CREATE TABLE commands(
     generation INTEGER NOT NULL, n INTEGER NOT NULL, forgotten INTEGER NOT NULL DEFAULT 0,
     spec TEXT NOT NULL, script_size INTEGER NOT NULL, accepted_ms INTEGER NOT NULL,
@@ -46,7 +45,8 @@ Json SpecToJson(const CommandSpec& spec) {
     if (spec.timeout_ms != 0) json.Set("timeout_ms", spec.timeout_ms);
     if (!spec.env.empty()) {
         Json env = Json::Object();
-        for (const auto& [key, value] : spec.env) env.Set(key, value);
+        for (const auto& [key, value] : spec.env)
+            env.Set(key, value);
         json.Set("env", env);
     }
     return json;
@@ -56,14 +56,16 @@ CommandSpec SpecFromJson(std::string_view text) {
     CommandSpec spec;
     const Json json = Json::Parse(text).value_or(Json::Object());
     spec.name = json.GetString("name").value_or("");
-    spec.lane = json.GetBool("parallel").value_or(false) ? CommandLane::kParallel : CommandLane::kSerial;
+    spec.lane =
+        json.GetBool("parallel").value_or(false) ? CommandLane::kParallel : CommandLane::kSerial;
     spec.cwd = json.GetString("cwd").value_or("");
     spec.shell = json.GetString("shell").value_or("");
     spec.user = json.GetString("user").value_or("");
     spec.login_shell = json.GetBool("login_shell").value_or(false);
     spec.timeout_ms = json.GetNumber("timeout_ms").value_or(0);
     if (const auto env = json.Find("env")) {
-        for (const std::string& key : env->Keys()) spec.env[key] = env->GetString(key).value_or("");
+        for (const std::string& key : env->Keys())
+            spec.env[key] = env->GetString(key).value_or("");
     }
     return spec;
 }
@@ -81,8 +83,8 @@ void Bind(sqlite3_stmt* statement, int index, std::int64_t value) {
 }
 // The text outlives the step: bound without a copy.
 void Bind(sqlite3_stmt* statement, int index, std::string_view text) {
-    CHECK(sqlite3_bind_text64(statement, index, text.data(), text.size(), SQLITE_STATIC, SQLITE_UTF8) ==
-          SQLITE_OK);
+    CHECK(sqlite3_bind_text64(statement, index, text.data(), text.size(), SQLITE_STATIC,
+                              SQLITE_UTF8) == SQLITE_OK);
 }
 // SQLite has no unsigned 64-bit numbers: the bits are kept.
 std::int64_t Bits(std::uint64_t value) {
@@ -103,7 +105,8 @@ class StoreDatabase::Row {
         const auto* bytes = static_cast<const char*>(sqlite3_column_blob(statement_, column_));
         const int size = sqlite3_column_bytes(statement_, column_);
         ++column_;
-        return bytes == nullptr ? std::string() : std::string(bytes, static_cast<std::size_t>(size));
+        return bytes == nullptr ? std::string()
+                                : std::string(bytes, static_cast<std::size_t>(size));
     }
 
  private:
@@ -123,8 +126,9 @@ StoreDatabase::~StoreDatabase() = default;
 Result<std::unique_ptr<StoreDatabase>> StoreDatabase::Open(const std::string& path) {
     const mode_t before = ::umask(077);  // the journal holds keys; single-threaded at this point
     sqlite3* raw = nullptr;
-    const int code = sqlite3_open_v2(
-        path.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+    const int code =
+        sqlite3_open_v2(path.c_str(), &raw,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
     std::unique_ptr<StoreDatabase> database(new StoreDatabase(raw));
     Status ready = code == SQLITE_OK ? database->Migrate() : database->Failure("opening it");
     (void)::umask(before);
@@ -135,20 +139,24 @@ Result<std::unique_ptr<StoreDatabase>> StoreDatabase::Open(const std::string& pa
 Error StoreDatabase::Failure(std::string_view doing) const {
     const int code = sqlite3_extended_errcode(database_.get());
     std::string what = std::string(doing) + ": " + sqlite3_errmsg(database_.get());
-    // A full disk shows as SQLITE_FULL from write(2) and as an I/O error from the pre-allocation of the WAL.
+    // A full disk shows as SQLITE_FULL from write(2) and as an I/O error from the pre-allocation of
+    // the WAL.
     if ((code & 0xff) == SQLITE_FULL ||
         ((code & 0xff) == SQLITE_IOERR && sqlite3_system_errno(database_.get()) == ENOSPC)) {
-        return {Errno{ENOSPC}, what + ": free some space on the disk of the state directory", Blame::kBug};
+        return {Errno{ENOSPC}, what + ": free some space on the disk of the state directory",
+                Blame::kBug};
     }
     if ((code & 0xff) == SQLITE_NOTADB || (code & 0xff) == SQLITE_CORRUPT) {
-        return {Errno{EIO}, what + ": the journal is damaged; restore it or start with another state_dir",
+        return {Errno{EIO},
+                what + ": the journal is damaged; restore it or start with another state_dir",
                 Blame::kBug};
     }
     return {Errno{EIO}, std::move(what), Blame::kBug};
 }
 
 Status StoreDatabase::Execute(const char* sql) {
-    if (sqlite3_exec(database_.get(), sql, nullptr, nullptr, nullptr) != SQLITE_OK) return Failure(sql);
+    if (sqlite3_exec(database_.get(), sql, nullptr, nullptr, nullptr) != SQLITE_OK)
+        return Failure(sql);
     return Ok();
 }
 
@@ -158,10 +166,12 @@ void StoreDatabase::Rollback() {
 }
 
 Status StoreDatabase::Migrate() {
-    // EXCLUSIVE keeps the WAL index in memory: the state directory's lock already made us the only user.
+    // EXCLUSIVE keeps the WAL index in memory: the state directory's lock already made us the only
+    // user.
     (void)TRY(Execute("PRAGMA locking_mode=EXCLUSIVE"));
     (void)TRY(Execute("PRAGMA journal_mode=WAL"));
-    (void)TRY(Execute("PRAGMA synchronous=FULL"));  // NORMAL may forget the newest commits after a power cut
+    (void)TRY(Execute(
+        "PRAGMA synchronous=FULL"));  // NORMAL may forget the newest commits after a power cut
     (void)TRY(Execute("PRAGMA secure_delete=ON"));  // keys
     (void)TRY(Execute("PRAGMA journal_size_limit=16777216"));
 
@@ -172,7 +182,8 @@ Status StoreDatabase::Migrate() {
         version = sqlite3_column_int(statement.get(), 0);
     }
     if (version > kSchemaVersion) {
-        return Error(Errno{EINVAL}, "it was written by a newer sbxfs (schema " + std::to_string(version) +
+        return Error(Errno{EINVAL}, "it was written by a newer sbxfs (schema " +
+                                        std::to_string(version) +
                                         "): use that version, or another state_dir");
     }
     if (version == 0) {
@@ -182,20 +193,22 @@ Status StoreDatabase::Migrate() {
         (void)TRY(Commit());
     }
     insert_command_ = TRY(Prepare(
-        "INSERT INTO commands(status, exit_code, signal, started_ms, finished_ms, duration_us, stdout_size,"
+        "INSERT INTO commands(status, exit_code, signal, started_ms, finished_ms, duration_us, "
+        "stdout_size,"
         " stderr_size, shell_restarted, reason, generation, n, spec, script_size, accepted_ms)"
         " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
     insert_script_ = TRY(Prepare("INSERT INTO scripts(generation, n, script) VALUES(?,?,?)"));
     update_command_ = TRY(Prepare(
-        "UPDATE commands SET status=?, exit_code=?, signal=?, started_ms=?, finished_ms=?, duration_us=?,"
+        "UPDATE commands SET status=?, exit_code=?, signal=?, started_ms=?, finished_ms=?, "
+        "duration_us=?,"
         " stdout_size=?, stderr_size=?, shell_restarted=?, reason=? WHERE generation=? AND n=?"));
     return Ok();
 }
 
 Result<StoreDatabase::StatementPtr> StoreDatabase::Prepare(std::string_view sql) {
     sqlite3_stmt* statement = nullptr;
-    if (sqlite3_prepare_v2(database_.get(), sql.data(), static_cast<int>(sql.size()), &statement, nullptr) !=
-        SQLITE_OK) {
+    if (sqlite3_prepare_v2(database_.get(), sql.data(), static_cast<int>(sql.size()), &statement,
+                           nullptr) != SQLITE_OK) {
         return Failure(sql);
     }
     return StatementPtr(statement);
@@ -219,7 +232,8 @@ Result<std::string> StoreDatabase::Meta(std::string_view key) {
 }
 
 Status StoreDatabase::SetMeta(std::string_view key, std::string_view value) {
-    const StatementPtr statement = TRY(Prepare("INSERT OR REPLACE INTO meta(key, value) VALUES(?,?)"));
+    const StatementPtr statement =
+        TRY(Prepare("INSERT OR REPLACE INTO meta(key, value) VALUES(?,?)"));
     Bind(statement.get(), 1, key);
     Bind(statement.get(), 2, value);
     return Step(statement.get(), "writing meta");
@@ -227,8 +241,10 @@ Status StoreDatabase::SetMeta(std::string_view key, std::string_view value) {
 
 Result<std::vector<SandboxRecord>> StoreDatabase::Sandboxes() {
     const StatementPtr statement = TRY(Prepare(
-        "SELECT generation, name, template, stage, client_public, client_private, host_public, host_private,"
-        " provider_id, connect, facts, ended_as, error, phases, spool_id, attach_epoch, created_ms, ended_ms"
+        "SELECT generation, name, template, stage, client_public, client_private, host_public, "
+        "host_private,"
+        " provider_id, connect, facts, ended_as, error, phases, spool_id, boot_id, protected,"
+        " created_ms, ended_ms"
         " FROM sandboxes ORDER BY generation"));
     std::vector<SandboxRecord> records;
     int code = 0;
@@ -257,7 +273,8 @@ Result<std::vector<SandboxRecord>> StoreDatabase::Sandboxes() {
                                        phase.GetNumber("at_ms").value_or(0));
         }
         record.spool_id = row.Unsigned();
-        record.attach_epoch = row.Unsigned();
+        record.boot_id = row.Unsigned();
+        record.is_protected = row.Number() != 0;
         record.created_ms = row.Number();
         record.ended_ms = row.Number();
         records.push_back(std::move(record));
@@ -268,9 +285,10 @@ Result<std::vector<SandboxRecord>> StoreDatabase::Sandboxes() {
 
 Result<std::vector<CommandRecord>> StoreDatabase::Commands(Generation generation) {
     const StatementPtr statement = TRY(Prepare(
-        "SELECT n, spec, script_size, accepted_ms, status, exit_code, signal, started_ms, finished_ms,"
-        " duration_us, stdout_size, stderr_size, shell_restarted, reason FROM commands"
-        " WHERE generation=? AND forgotten=0 ORDER BY n"));
+        "SELECT n, spec, script_size, accepted_ms, status, exit_code, signal, started_ms, "
+        "finished_ms,"
+        " duration_us, stdout_size, stderr_size, shell_restarted, reason, forgotten FROM commands"
+        " WHERE generation=? ORDER BY n"));
     Bind(statement.get(), 1, Bits(Raw(generation)));
     std::vector<CommandRecord> records;
     int code = 0;
@@ -282,20 +300,21 @@ Result<std::vector<CommandRecord>> StoreDatabase::Commands(Generation generation
         record.spec = SpecFromJson(row.Text());
         record.script_size = row.Unsigned();
         record.accepted_ms = row.Number();
-        record.status = static_cast<EventStatus>(row.Number());
+        record.state.status = static_cast<EventStatus>(row.Number());
         if (row.IsNull()) {
             row.Skip();
         } else {
-            record.exit_code = static_cast<int>(row.Number());
+            record.state.exit_code = static_cast<int>(row.Number());
         }
-        record.signal = static_cast<int>(row.Number());
-        record.started_ms = row.Number();
-        record.finished_ms = row.Number();
-        record.duration_us = row.Number();
-        record.stdout_size = row.Unsigned();
-        record.stderr_size = row.Unsigned();
-        record.shell_restarted = row.Number() != 0;
-        record.reason = row.Text();
+        record.state.signal = static_cast<int>(row.Number());
+        record.state.started_ms = row.Number();
+        record.state.finished_ms = row.Number();
+        record.state.duration_us = row.Number();
+        record.state.stdout_size = row.Unsigned();
+        record.state.stderr_size = row.Unsigned();
+        record.state.shell_restarted = row.Number() != 0;
+        record.state.reason = row.Text();
+        record.forgotten = row.Number() != 0;
         records.push_back(std::move(record));
     }
     if (code != SQLITE_DONE) return Failure("reading commands");
@@ -304,35 +323,30 @@ Result<std::vector<CommandRecord>> StoreDatabase::Commands(Generation generation
 
 Result<Generation> StoreDatabase::LastGeneration() {
     const std::uint64_t removed = ParseNumber<std::uint64_t>(TRY(Meta("last_removed"))).value_or(0);
-    const StatementPtr statement = TRY(Prepare("SELECT coalesce(max(generation), 0) FROM sandboxes"));
+    const StatementPtr statement =
+        TRY(Prepare("SELECT coalesce(max(generation), 0) FROM sandboxes"));
     if (sqlite3_step(statement.get()) != SQLITE_ROW) return Failure("reading the last generation");
     return Generation{std::max(removed, Row(statement.get()).Unsigned())};
 }
 
-Result<std::uint64_t> StoreDatabase::NextEvent(Generation generation) {
-    // Forgotten commands count: a number is never used twice.
-    const StatementPtr statement = TRY(Prepare("SELECT coalesce(max(n), 0) FROM commands WHERE generation=?"));
-    Bind(statement.get(), 1, Bits(Raw(generation)));
-    if (sqlite3_step(statement.get()) != SQLITE_ROW) return Failure("reading the last number");
-    return Row(statement.get()).Unsigned() + 1;
-}
-
 Result<std::string> StoreDatabase::Script(Generation generation, EventNumber n) {
-    const StatementPtr statement = TRY(Prepare("SELECT script FROM scripts WHERE generation=? AND n=?"));
+    const StatementPtr statement =
+        TRY(Prepare("SELECT script FROM scripts WHERE generation=? AND n=?"));
     Bind(statement.get(), 1, Bits(Raw(generation)));
     Bind(statement.get(), 2, Bits(Raw(n)));
     const int code = sqlite3_step(statement.get());
-    if (code == SQLITE_DONE) return Error(Errno{ENOENT}, "command " + ToString(n) + " was forgotten");
+    if (code == SQLITE_DONE)
+        return Error(Errno{ENOENT}, "command " + ToString(n) + " was forgotten");
     if (code != SQLITE_ROW) return Failure("reading a script");
     return Row(statement.get()).Text();
 }
 
 Status StoreDatabase::PutSandbox(const SandboxRecord& record) {
-    const StatementPtr statement = TRY(
-        Prepare("INSERT OR REPLACE INTO sandboxes(generation, name, template, stage, client_public,"
-                " client_private, host_public, host_private, provider_id, connect, facts, ended_as, error,"
-                " phases, spool_id, attach_epoch, created_ms, ended_ms)"
-                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
+    const StatementPtr statement = TRY(Prepare(
+        "INSERT OR REPLACE INTO sandboxes(generation, name, template, stage, client_public,"
+        " client_private, host_public, host_private, provider_id, connect, facts, ended_as, error,"
+        " phases, spool_id, boot_id, protected, created_ms, ended_ms)"
+        " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
     sqlite3_stmt* raw = statement.get();
     const std::string what = record.what.ToJson().Dump();
     const std::string connect = record.connect ? record.connect->ToJson().Dump() : "";
@@ -353,43 +367,45 @@ Status StoreDatabase::PutSandbox(const SandboxRecord& record) {
     Bind(raw, 13, record.error);
     Bind(raw, 14, phases);
     Bind(raw, 15, Bits(record.spool_id));
-    Bind(raw, 16, Bits(record.attach_epoch));
-    Bind(raw, 17, record.created_ms);
-    Bind(raw, 18, record.ended_ms);
+    Bind(raw, 16, Bits(record.boot_id));
+    Bind(raw, 17, std::int64_t{record.is_protected ? 1 : 0});
+    Bind(raw, 18, record.created_ms);
+    Bind(raw, 19, record.ended_ms);
     return Step(raw, "writing a sandbox");
 }
 
-void StoreDatabase::BindCommand(sqlite3_stmt* statement, const CommandRecord& record) {
-    Bind(statement, 1, static_cast<std::int64_t>(record.status));
-    if (record.exit_code) Bind(statement, 2, std::int64_t{*record.exit_code});
-    Bind(statement, 3, std::int64_t{record.signal});
-    Bind(statement, 4, record.started_ms);
-    Bind(statement, 5, record.finished_ms);
-    Bind(statement, 6, record.duration_us);
-    Bind(statement, 7, Bits(record.stdout_size));
-    Bind(statement, 8, Bits(record.stderr_size));
-    Bind(statement, 9, std::int64_t{record.shell_restarted ? 1 : 0});
-    Bind(statement, 10, record.reason);
-    Bind(statement, 11, Bits(Raw(record.generation)));
-    Bind(statement, 12, Bits(Raw(record.n)));
+void StoreDatabase::BindState(sqlite3_stmt* statement, Generation generation, EventNumber n,
+                              const EventState& state) {
+    Bind(statement, 1, static_cast<std::int64_t>(state.status));
+    if (state.exit_code) Bind(statement, 2, std::int64_t{*state.exit_code});
+    Bind(statement, 3, std::int64_t{state.signal});
+    Bind(statement, 4, state.started_ms);
+    Bind(statement, 5, state.finished_ms);
+    Bind(statement, 6, state.duration_us);
+    Bind(statement, 7, Bits(state.stdout_size));
+    Bind(statement, 8, Bits(state.stderr_size));
+    Bind(statement, 9, std::int64_t{state.shell_restarted ? 1 : 0});
+    Bind(statement, 10, state.reason);
+    Bind(statement, 11, Bits(Raw(generation)));
+    Bind(statement, 12, Bits(Raw(n)));
 }
 
 Status StoreDatabase::InsertCommand(const CommandRecord& record, std::string_view script) {
     const std::string spec = SpecToJson(record.spec).Dump();
-    BindCommand(insert_command_.get(), record);
+    BindState(insert_command_.get(), record.generation, record.n, record.state);
     Bind(insert_command_.get(), 13, spec);
     Bind(insert_command_.get(), 14, Bits(record.script_size));
     Bind(insert_command_.get(), 15, record.accepted_ms);
     (void)TRY(Step(insert_command_.get(), "writing a command"));
     Bind(insert_script_.get(), 1, Bits(Raw(record.generation)));
     Bind(insert_script_.get(), 2, Bits(Raw(record.n)));
-    CHECK(sqlite3_bind_blob64(insert_script_.get(), 3, script.data(), script.size(), SQLITE_STATIC) ==
-          SQLITE_OK);
+    CHECK(sqlite3_bind_blob64(insert_script_.get(), 3, script.data(), script.size(),
+                              SQLITE_STATIC) == SQLITE_OK);
     return Step(insert_script_.get(), "writing a script");
 }
 
-Status StoreDatabase::UpdateCommand(const CommandRecord& record) {
-    BindCommand(update_command_.get(), record);
+Status StoreDatabase::UpdateCommand(Generation generation, EventNumber n, const EventState& state) {
+    BindState(update_command_.get(), generation, n, state);
     return Step(update_command_.get(), "writing an outcome");
 }
 

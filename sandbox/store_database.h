@@ -1,5 +1,5 @@
-// The SQLite side of the journal: schema, statements, rows to records and back. Private to store.cc; used by one
-// thread at a time (opened NOMUTEX). The only door to SQLite.
+// The SQLite side of the journal: schema, statements, rows to records and back. Private to
+// store.cc; used by one thread at a time (opened NOMUTEX). The only door to SQLite.
 #pragma once
 
 #include <cstdint>
@@ -33,12 +33,11 @@ class StoreDatabase {
     Result<std::vector<SandboxRecord>> Sandboxes();
     Result<std::vector<CommandRecord>> Commands(Generation generation);
     Result<Generation> LastGeneration();  // highest ever used, 0 when none was
-    Result<std::uint64_t> NextEvent(Generation generation);
     Result<std::string> Script(Generation generation, EventNumber n);
 
     Status PutSandbox(const SandboxRecord& record);
     Status InsertCommand(const CommandRecord& record, std::string_view script);
-    Status UpdateCommand(const CommandRecord& record);
+    Status UpdateCommand(Generation generation, EventNumber n, const EventState& state);
     Status ForgetCommand(Generation generation, EventNumber n);
     Status RemoveSandbox(Generation generation);
 
@@ -57,7 +56,8 @@ class StoreDatabase {
     Status Migrate();
     Error Failure(std::string_view doing) const;
     Result<StatementPtr> Prepare(std::string_view sql);
-    static void BindCommand(sqlite3_stmt* statement, const CommandRecord& record);
+    static void BindState(sqlite3_stmt* statement, Generation generation, EventNumber n,
+                          const EventState& state);
     Status Step(sqlite3_stmt* statement, std::string_view doing);
 
     std::unique_ptr<sqlite3, CloseDatabase> database_;

@@ -37,27 +37,39 @@ std::int64_t SaneMs(std::uint64_t ms) {
 
 std::optional<OutputStream> ToStream(std::uint8_t value) {
     switch (static_cast<sup::Stream>(value)) {
-        case sup::Stream::kStdout: return OutputStream::kStdout;
-        case sup::Stream::kStderr: return OutputStream::kStderr;
+        case sup::Stream::kStdout:
+            return OutputStream::kStdout;
+        case sup::Stream::kStderr:
+            return OutputStream::kStderr;
     }
     return std::nullopt;
 }
 
 std::optional<CommandOutcome> ToOutcome(sup::Outcome outcome) {
     switch (outcome) {
-        case sup::Outcome::kExited: return CommandOutcome::kExited;
-        case sup::Outcome::kSignaled: return CommandOutcome::kSignaled;
-        case sup::Outcome::kTimedOut: return CommandOutcome::kTimedOut;
-        case sup::Outcome::kLost: return CommandOutcome::kLost;
-        case sup::Outcome::kNotStarted: return CommandOutcome::kNotStarted;
+        case sup::Outcome::kExited:
+            return CommandOutcome::kExited;
+        case sup::Outcome::kSignaled:
+            return CommandOutcome::kSignaled;
+        case sup::Outcome::kTimedOut:
+            return CommandOutcome::kTimedOut;
+        case sup::Outcome::kLost:
+            return CommandOutcome::kLost;
+        case sup::Outcome::kNotStarted:
+            return CommandOutcome::kNotStarted;
     }
     return std::nullopt;
 }
 
 }  // namespace
 
+std::string& SupervisorClient::Out() {
+    if (wake_) wake_();
+    return out_;
+}
+
 void SupervisorClient::Hello(std::uint64_t epoch) {
-    SupWriter(out_, sup::Type::kHello).U32(sup::kProtocol).U32(sup::kProtocol).U64(epoch);
+    SupWriter(Out(), sup::Type::kHello).U32(sup::kProtocol).U32(sup::kProtocol).U64(epoch);
 }
 
 void SupervisorClient::Sent(std::size_t count) {
@@ -74,7 +86,8 @@ Status SupervisorClient::FindMagic(std::string_view& bytes) {
     if (at == std::string::npos) {
         bytes = {};
         if (noise_.size() > kMaxNoise) {
-            return Violation("the login shell prints without end before it starts; check its start-up files");
+            return Violation(
+                "the login shell prints without end before it starts; check its start-up files");
         }
         return Ok();
     }
@@ -111,7 +124,8 @@ Status SupervisorClient::HandleFrame(sup::Type type, Frame frame) {
         return Violation("spoke before it said hello");
     }
     switch (type) {
-        case sup::Type::kHelloOk: return HandleHello(frame);
+        case sup::Type::kHelloOk:
+            return HandleHello(frame);
         case sup::Type::kKnown: {
             const EventNumber n{frame.U64()};
             const auto state = static_cast<sup::State>(frame.U8());
@@ -123,7 +137,9 @@ Status SupervisorClient::HandleFrame(sup::Type type, Frame frame) {
             listener_.OnKnown(n, state == sup::State::kDone, sizes);
             return Ok();
         }
-        case sup::Type::kKnownEnd: listener_.OnKnownEnd(); return Ok();
+        case sup::Type::kKnownEnd:
+            listener_.OnKnownEnd();
+            return Ok();
         case sup::Type::kStarted: {
             const EventNumber n{frame.U64()};
             (void)frame.U32();  // pid
@@ -132,23 +148,28 @@ Status SupervisorClient::HandleFrame(sup::Type type, Frame frame) {
             listener_.OnStarted(n, at_ms);
             return Ok();
         }
-        case sup::Type::kOutput: return HandleOutput(frame);
+        case sup::Type::kOutput:
+            return HandleOutput(frame);
         case sup::Type::kHole: {
             const EventNumber n{frame.U64()};
             const auto stream = ToStream(frame.U8());
             const std::uint64_t offset = frame.U64();
             const std::uint64_t length = frame.U64();
-            if (!frame.ok() || !stream || offset + length < offset) return Violation("malformed Hole");
+            if (!frame.ok() || !stream || offset + length < offset)
+                return Violation("malformed Hole");
             listener_.OnHole(n, *stream, offset, length);
             return Ok();
         }
-        case sup::Type::kDone: return HandleDone(frame);
+        case sup::Type::kDone:
+            return HandleDone(frame);
         case sup::Type::kStatOk:
         case sup::Type::kProcessesOk:
         case sup::Type::kTimerOk:
         case sup::Type::kPong:
-        case sup::Type::kEnvironOk: return HandleAnswer(type, frame);
-        case sup::Type::kError: return HandleError(frame);
+        case sup::Type::kEnvironOk:
+            return HandleAnswer(type, frame);
+        case sup::Type::kError:
+            return HandleError(frame);
         case sup::Type::kHello:
         case sup::Type::kStart:
         case sup::Type::kRead:
@@ -161,25 +182,29 @@ Status SupervisorClient::HandleFrame(sup::Type type, Frame frame) {
         case sup::Type::kUse:
         case sup::Type::kPing:
         case sup::Type::kShutdown:
-        case sup::Type::kEnviron: break;
+        case sup::Type::kEnviron:
+            break;
     }
     return Violation("unknown frame type");
 }
 
 Status SupervisorClient::HandleHello(Frame& frame) {
     if (hello_seen_) return Violation("said hello twice");
+    const sup::HelloOkFields fields = sup::GetHelloOkFields(frame);
+    if (!frame.ok() || fields.spool == 0) return Violation("malformed HelloOk");
+    if (fields.protocol != sup::kProtocol) {
+        return Violation("speaks protocol " + std::to_string(fields.protocol));
+    }
     SupervisorHello hello;
-    const std::uint32_t protocol = frame.U32();
-    hello.spool_id = frame.U64();
-    hello.clock_ms = SaneMs(frame.U64());
-    hello.uid = frame.U32();
-    hello.gid = frame.U32();
-    hello.machine = View(frame.String());
-    hello.build = View(frame.String());
-    hello.home = View(frame.String());
-    hello.shell = View(frame.String());
-    if (!frame.ok() || hello.spool_id == 0) return Violation("malformed HelloOk");
-    if (protocol != sup::kProtocol) return Violation("speaks protocol " + std::to_string(protocol));
+    hello.spool_id = fields.spool;
+    hello.boot_id = fields.boot;
+    hello.clock_ms = SaneMs(fields.clock_ms);
+    hello.uid = fields.uid;
+    hello.gid = fields.gid;
+    hello.machine = View(fields.machine);
+    hello.build = View(fields.build);
+    hello.home = View(fields.home);
+    hello.shell = View(fields.default_shell);
     hello_seen_ = true;
     std::exchange(on_hello_, {})(hello);
     return Ok();
@@ -190,7 +215,8 @@ Status SupervisorClient::HandleOutput(Frame& frame) {
     const auto stream = ToStream(frame.U8());
     const std::uint64_t offset = frame.U64();
     const sup::Text bytes = frame.String();
-    if (!frame.ok() || !stream || bytes.size > sup::kMaxOutputChunk || offset + bytes.size < offset) {
+    if (!frame.ok() || !stream || bytes.size > sup::kMaxOutputChunk ||
+        offset + bytes.size < offset) {
         return Violation("malformed Output");
     }
     listener_.OnOutput(n, *stream, offset, std::string(View(bytes)));
@@ -207,7 +233,8 @@ Status SupervisorClient::HandleDone(Frame& frame) {
     end.sizes = {fields.stdout_size, fields.stderr_size};
     end.started_ms = SaneMs(fields.started_ms);
     end.finished_ms = SaneMs(fields.finished_ms);
-    end.duration_us = static_cast<std::int64_t>(std::min<std::uint64_t>(fields.duration_us, INT64_MAX));
+    end.duration_us =
+        static_cast<std::int64_t>(std::min<std::uint64_t>(fields.duration_us, INT64_MAX));
     end.shell_restarted = fields.shell_restarted != 0;
     end.others = fields.others;
     end.reason = Printable(View(fields.reason), 1024);
@@ -241,18 +268,22 @@ Status SupervisorClient::HandleError(Frame& frame) {
     } else if (n != 0 && hello_seen_) {
         listener_.OnCommandError(EventNumber{n}, error);
     } else {
-        return Violation(text);  // about the conversation itself
+        return Error(Errno{static_cast<int>(code)}, "supervisor: " + text,
+                     Blame::kRemote);  // the end of it
     }
     return Ok();
 }
 
 void SupervisorClient::FailAll(const Error& error) {
     const auto failed = std::exchange(waiting_, {});
-    for (const auto& [request, waiting] : failed) waiting.done(error);
+    for (const auto& [request, waiting] : failed)
+        waiting.done(error);
 }
 
-std::uint32_t SupervisorClient::NextRequest(sup::Type answer, UniqueFunction<void(Result<Frame*>)> done) {
-    while (next_request_ == 0 || waiting_.contains(next_request_)) ++next_request_;
+std::uint32_t SupervisorClient::NextRequest(sup::Type answer,
+                                            UniqueFunction<void(Result<Frame*>)> done) {
+    while (next_request_ == 0 || waiting_.contains(next_request_))
+        ++next_request_;
     const std::uint32_t request = next_request_++;
     waiting_.emplace(request, Waiting{answer, std::move(done)});
     return request;
@@ -269,53 +300,62 @@ void SupervisorClient::Start(const StartRequest& request) {
     fields.cwd = ToText(request.cwd);
     fields.user = ToText(request.user);
     fields.script = ToText(request.script);
-    SupWriter writer(out_, sup::Type::kStart);
+    SupWriter writer(Out(), sup::Type::kStart);
     sup::PutStartFields(writer, fields);
     writer.U32(static_cast<std::uint32_t>(request.env.size()));
-    for (const auto& [name, value] : request.env) writer.String(ToText(name)).String(ToText(value));
+    for (const auto& [name, value] : request.env)
+        writer.String(ToText(name)).String(ToText(value));
 }
 
 void SupervisorClient::Read(EventNumber n, OutputSizes from) {
-    SupWriter(out_, sup::Type::kRead).U64(Raw(n)).U64(from.out).U64(from.err);
+    SupWriter(Out(), sup::Type::kRead).U64(Raw(n)).U64(from.out).U64(from.err);
 }
 
 void SupervisorClient::Credit(std::uint32_t bytes) {
-    SupWriter(out_, sup::Type::kCredit).U32(bytes);
+    SupWriter(Out(), sup::Type::kCredit).U32(bytes);
 }
 
 void SupervisorClient::Signal(EventNumber n, int signal) {
-    SupWriter(out_, sup::Type::kSignal).U64(Raw(n)).U32(static_cast<std::uint32_t>(signal));
+    SupWriter(Out(), sup::Type::kSignal).U64(Raw(n)).U32(static_cast<std::uint32_t>(signal));
 }
 
 void SupervisorClient::Forget(EventNumber n) {
-    SupWriter(out_, sup::Type::kForget).U64(Raw(n));
+    SupWriter(Out(), sup::Type::kForget).U64(Raw(n));
 }
 
 void SupervisorClient::Use() {
-    SupWriter(out_, sup::Type::kUse);
+    SupWriter(Out(), sup::Type::kUse);
 }
 
 void SupervisorClient::StatBatch(const std::vector<std::string>& paths,
                                  UniqueFunction<void(Result<std::vector<IdentityStat>>)> done) {
     const std::size_t asked = paths.size();
-    const std::uint32_t request = NextRequest(
-        sup::Type::kStatOk, [asked, done = std::move(done)](Result<Frame*> answer) {
+    const std::uint32_t request =
+        NextRequest(sup::Type::kStatOk, [asked, done = std::move(done)](Result<Frame*> answer) {
             if (!answer) return done(std::move(answer).error());
             Frame& frame = **answer;
             if (frame.U32() != asked) return done(Violation("stat of other paths"));
             std::vector<IdentityStat> stats(asked);
             for (IdentityStat& stat : stats) {
                 const sup::StatFields f = sup::GetStatFields(frame);
-                stat = {.error = static_cast<int>(f.error & 0xfff), .dev = f.dev, .ino = f.ino,
-                        .mode = f.mode, .nlink = f.nlink, .uid = f.uid, .gid = f.gid, .size = f.size,
-                        .mtime_ns = f.mtime_ns, .ctime_ns = f.ctime_ns};
+                stat = {.error = static_cast<int>(f.error & 0xfff),
+                        .dev = f.dev,
+                        .ino = f.ino,
+                        .mode = f.mode,
+                        .nlink = f.nlink,
+                        .uid = f.uid,
+                        .gid = f.gid,
+                        .size = f.size,
+                        .mtime_ns = f.mtime_ns,
+                        .ctime_ns = f.ctime_ns};
             }
             if (!frame.ok()) return done(Violation("malformed StatOk"));
             done(std::move(stats));
         });
-    SupWriter writer(out_, sup::Type::kStat);
+    SupWriter writer(Out(), sup::Type::kStat);
     writer.U32(request).U32(static_cast<std::uint32_t>(asked));
-    for (const std::string& path : paths) writer.String(ToText(path));
+    for (const std::string& path : paths)
+        writer.String(ToText(path));
 }
 
 void SupervisorClient::Processes(UniqueFunction<void(Result<std::vector<RemoteProcess>>)> done) {
@@ -334,7 +374,7 @@ void SupervisorClient::Processes(UniqueFunction<void(Result<std::vector<RemotePr
             if (!frame.ok()) return done(Violation("malformed ProcessesOk"));
             done(std::move(processes));
         });
-    SupWriter(out_, sup::Type::kProcesses).U32(request);
+    SupWriter(Out(), sup::Type::kProcesses).U32(request);
 }
 
 void SupervisorClient::Environment(UniqueFunction<void(Result<std::vector<std::string>>)> done) {
@@ -345,11 +385,12 @@ void SupervisorClient::Environment(UniqueFunction<void(Result<std::vector<std::s
             const std::uint32_t count = frame.U32();
             if (count > sup::kMaxBatch) return done(Violation("absurd environment"));
             std::vector<std::string> variables(count);
-            for (std::string& variable : variables) variable = View(frame.String());
+            for (std::string& variable : variables)
+                variable = View(frame.String());
             if (!frame.ok()) return done(Violation("malformed EnvironOk"));
             done(std::move(variables));
         });
-    SupWriter(out_, sup::Type::kEnviron).U32(request);
+    SupWriter(Out(), sup::Type::kEnviron).U32(request);
 }
 
 void SupervisorClient::SetTimer(std::int64_t lifetime_ms, std::int64_t idle_ms, ExpiryAction action,
@@ -363,7 +404,7 @@ void SupervisorClient::SetTimer(std::int64_t lifetime_ms, std::int64_t idle_ms, 
             if (!(*answer)->ok()) return done(Violation("malformed TimerOk"));
             done(state);
         });
-    SupWriter(out_, sup::Type::kTimer)
+    SupWriter(Out(), sup::Type::kTimer)
         .U32(request)
         .U64(static_cast<std::uint64_t>(lifetime_ms))
         .U64(static_cast<std::uint64_t>(idle_ms))
@@ -375,7 +416,7 @@ void SupervisorClient::Ping(Done done) {
         NextRequest(sup::Type::kPong, [done = std::move(done)](const Result<Frame*>& answer) {
             done(answer ? Ok() : Status(answer.error()));
         });
-    SupWriter(out_, sup::Type::kPing).U32(request);
+    SupWriter(Out(), sup::Type::kPing).U32(request);
 }
 
 void SupervisorClient::Shutdown(bool clear_spool, Done done) {
@@ -383,7 +424,7 @@ void SupervisorClient::Shutdown(bool clear_spool, Done done) {
         NextRequest(sup::Type::kPong, [done = std::move(done)](const Result<Frame*>& answer) {
             done(answer ? Ok() : Status(answer.error()));
         });
-    SupWriter(out_, sup::Type::kShutdown).U32(request).U8(clear_spool ? 1 : 0);
+    SupWriter(Out(), sup::Type::kShutdown).U32(request).U8(clear_spool ? 1 : 0);
 }
 
 }  // namespace sbxfs

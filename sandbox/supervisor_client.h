@@ -1,8 +1,10 @@
-// The daemon's end of supervisor/protocol.h: a state machine without I/O. Bytes in by Feed(), bytes out by
-// Unsent() and Sent(), meaning to the listener and to callbacks. Lives as long as one exec channel, on its loop.
+// The daemon's end of supervisor/protocol.h: a state machine without I/O. Bytes in by Feed(), bytes
+// out by Unsent() and Sent(), meaning to the listener and to callbacks. Lives as long as one exec
+// channel, on its loop.
 //
-// Everything fed is hostile: lengths, enums, answers to nobody, floods. The first violation ends the channel.
-// Tested with bytes (tests/unit/supervisor_client_test.cc) and against the real program (tests/supervisor).
+// Everything fed is hostile: lengths, enums, answers to nobody, floods. The first violation ends
+// the channel. Tested with bytes (tests/unit/supervisor_client_test.cc) and against the real
+// program (tests/supervisor).
 #pragma once
 
 #include <cstdint>
@@ -13,6 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "sandbox/loop.h"
 #include "sandbox/supervisor/protocol.h"
 #include "sandbox/supervisor_port.h"
 
@@ -25,6 +28,9 @@ class SupervisorClient final : public SupervisorPort {
     // `on_hello` runs once, before the listener hears of anything.
     SupervisorClient(SupervisorListener& listener, HelloDone on_hello)
         : listener_(listener), on_hello_(std::move(on_hello)) {}
+
+    // Called when there is something to send; it may only take a note (post, kick).
+    void SetWake(Job wake) { wake_ = std::move(wake); }
 
     // The first thing to say; `epoch` is higher than any used with this sandbox before.
     void Hello(std::uint64_t epoch);
@@ -63,6 +69,7 @@ class SupervisorClient final : public SupervisorPort {
         UniqueFunction<void(Result<Frame*>)> done;  // the frame's payload after the request number
     };
 
+    std::string& Out();  // to write a frame to
     std::uint32_t NextRequest(supervisor::Type answer, UniqueFunction<void(Result<Frame*>)> done);
     Status FindMagic(std::string_view& bytes);
     Status HandleFrame(supervisor::Type type, Frame frame);
@@ -74,6 +81,7 @@ class SupervisorClient final : public SupervisorPort {
 
     SupervisorListener& listener_;
     HelloDone on_hello_;
+    Job wake_;
     bool recognised_ = false;
     bool hello_seen_ = false;
     std::string noise_;

@@ -1,6 +1,7 @@
-// How the daemon speaks with the supervisor of one attached sandbox, as an interface: real SupervisorClient, fake
-// FakeSupervisor in tests/fakes. Everything happens on the sandbox's loop. What the supervisor says is hostile
-// input: events about commands nobody started are legal to deliver and must be ignored by the listener.
+// How the daemon speaks with the supervisor of one attached sandbox, as an interface: real
+// SupervisorClient, fake FakeSupervisor in tests/fakes. Everything happens on the sandbox's loop.
+// What the supervisor says is hostile input: events about commands nobody started are legal to
+// deliver and must be ignored by the listener.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,9 @@
 namespace sbxfs {
 
 struct SupervisorHello {
-    std::uint64_t spool_id = 0;
-    std::int64_t clock_ms = 0;  // the sandbox's wall clock
+    std::uint64_t spool_id = 0;  // another number: another, empty spool
+    std::uint64_t boot_id = 0;   // another number: the machine there was restarted meanwhile
+    std::int64_t clock_ms = 0;   // the sandbox's wall clock
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
     std::string machine;
@@ -62,12 +64,15 @@ class SupervisorListener {
     SupervisorListener& operator=(const SupervisorListener&) = delete;
     virtual ~SupervisorListener() = default;
 
-    // One per command in the spool after each attach, then OnKnownEnd.
+    // One per command in the spool after each attach, each followed by its OnStarted or OnDone,
+    // then OnKnownEnd.
     virtual void OnKnown(EventNumber n, bool done, OutputSizes sizes) = 0;
     virtual void OnKnownEnd() = 0;
     virtual void OnStarted(EventNumber n, std::int64_t started_ms) = 0;
-    virtual void OnOutput(EventNumber n, OutputStream stream, std::uint64_t offset, std::string bytes) = 0;
-    virtual void OnHole(EventNumber n, OutputStream stream, std::uint64_t offset, std::uint64_t length) = 0;
+    virtual void OnOutput(EventNumber n, OutputStream stream, std::uint64_t offset,
+                          std::string bytes) = 0;
+    virtual void OnHole(EventNumber n, OutputStream stream, std::uint64_t offset,
+                        std::uint64_t length) = 0;
     virtual void OnDone(EventNumber n, const CommandEnd& end) = 0;
     // A Start or Signal the supervisor refused.
     virtual void OnCommandError(EventNumber n, const Error& error) = 0;

@@ -1,5 +1,6 @@
-// What to launch: a template of the configuration after defaults, checks and overrides (contract 3 and 8).
-// A plain value; a sandbox keeps the copy it was created with, whatever happens to the configuration later.
+// What to launch: a template of the configuration after defaults, checks and overrides (contract 3
+// and 8). A plain value; a sandbox keeps the copy it was created with, whatever happens to the
+// configuration later.
 #pragma once
 
 #include <cstdint>

@@ -20,7 +20,8 @@ using testing::PrivateSshd;
 int OpenDescriptors() {
     int count = 0;
     DIR* dir = ::opendir("/proc/self/fd");
-    while (::readdir(dir) != nullptr) ++count;
+    while (::readdir(dir) != nullptr)
+        ++count;
     (void)::closedir(dir);
     return count;
 }
@@ -99,7 +100,8 @@ TEST_F(SshLinkTest, RunsAProgramAndReportsItsExitStatus) {
 TEST_F(SshLinkTest, CarriesMegabytesBothWaysOnTwoChannelsAtOnce) {
     const std::string data = [] {
         std::string bytes;
-        for (int i = 0; bytes.size() < (8U << 20); ++i) bytes += std::to_string(i) + ",";
+        for (int i = 0; bytes.size() < (8U << 20); ++i)
+            bytes += std::to_string(i) + ",";
         return bytes;
     }();
     for (const char* extra : {"", "RekeyLimit 1M"}) {
@@ -110,7 +112,9 @@ TEST_F(SshLinkTest, CarriesMegabytesBothWaysOnTwoChannelsAtOnce) {
         Collector two(data);
         SshLink::ChannelPtr first;
         SshLink::ChannelPtr second;
-        On([&] { link = std::make_unique<SshLink>(*loop_, sshd_.Connect(extra), Login(), listener); });
+        On([&] {
+            link = std::make_unique<SshLink>(*loop_, sshd_.Connect(extra), Login(), listener);
+        });
         ASSERT_TRUE(listener.state.get_future().get().has_value());
         On([&] {
             first = link->Open(count, one);

@@ -55,7 +55,8 @@ PrivateSshd::~PrivateSshd() {
 UniqueFd PrivateSshd::Connect(const std::string& extra) {
     const std::string config = directory_ + "/config" + std::to_string(configs_++);
     CHECK(ReplaceFile(config,
-                      extra + "\nHostKey " + directory_ + "/host\nAuthorizedKeysFile " + directory_ +
+                      extra + "\nHostKey " + directory_ + "/host\nAuthorizedKeysFile " +
+                          directory_ +
                           "/authorized\nStrictModes no\nPasswordAuthentication no\nUsePAM no\n"
                           "PermitRootLogin prohibit-password\nPidFile none\nLogLevel QUIET\n"
                           "Subsystem sftp internal-sftp\n",

@@ -1,5 +1,5 @@
-// A real sshd of the test's own: keys and configuration in a temporary directory, one `sshd -i` per connection on a
-// socketpair, no port. For tests of everything that speaks SSH.
+// A real sshd of the test's own: keys and configuration in a temporary directory, one `sshd -i` per
+// connection on a socketpair, no port. For tests of everything that speaks SSH.
 #pragma once
 
 #include <sys/types.h>
@@ -28,7 +28,7 @@ class PrivateSshd {
 
     const std::string& directory() const { return directory_; }
     const std::string& user() const { return user_; }
-    const std::string& host_key() const { return host_key_; }            // public line
+    const std::string& host_key() const { return host_key_; }              // public line
     const std::string& client_private() const { return client_private_; }  // OpenSSH's format
 
  private:

@@ -1,0 +1,204 @@
+// The commands of one sandbox: accepted ones get a number and a place in the journal, wait their
+// turn, are started at most once by the supervisor, and end with an outcome that is what the
+// process returned, or `lost`, or `refused`; never invented (contract 4).
+//
+// Owned by Sandbox. The part for FUSE threads (Reserve, Submit, Find, ...) is guarded by mu_;
+// dispatch and everything the supervisor says happens on the sandbox's loop. Callbacks run without
+// mu_ held.
+//
+// At most once, through crashes of either side: a command is in the journal before it is started;
+// the supervisor's directory for its number is made before it starts there, and lists what it knows
+// at every attach. What it knows is taken over, never started again. What it does not know was
+// never started, as long as its spool is the one the journal remembers and its machine was not
+// restarted; otherwise nobody can tell, and the command is lost.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "base/sync.h"
+#include "sandbox/loop.h"
+#include "sandbox/outputs.h"
+#include "sandbox/records.h"
+#include "sandbox/store.h"
+#include "sandbox/supervisor_port.h"
+
+namespace sbxfs {
+
+// A command as others see it: a copy, true at the moment it was made.
+struct EventView {
+    CommandRecord record;
+    OutputSizes sizes;  // bytes that can be read here now
+};
+
+using SubmitDone = UniqueFunction<void(Result<EventNumber>)>;
+
+class Commands final : public SupervisorListener, public std::enable_shared_from_this<Commands> {
+ public:
+    struct Limits {
+        std::size_t queue = 1024;           // waiting and running commands
+        std::size_t script = 1U << 20;      // bytes
+        std::size_t parallel = 16;          // running run/NAME commands
+        std::size_t cached_script = 16384;  // larger ones wait in the journal, not in memory
+    };
+    // What every command of this sandbox starts with, unless its spec says otherwise.
+    struct Defaults {
+        std::string cwd;
+        std::string shell;
+        bool login_shell = false;
+        std::map<std::string, std::string> env;
+    };
+
+    Commands(Loop& loop, Store& store, Outputs& outputs, Generation generation, Limits limits,
+             Defaults defaults);
+    ~Commands() override;
+
+    // At start, before anything else: what the journal remembers, in order of n.
+    void Restore(std::vector<CommandRecord> records, const Outputs& outputs);
+
+    // --- any thread ---
+
+    // A place in the queue and room in the journal, so that a later Submit cannot be refused for
+    // their lack. Given back by its destructor.
+    class Slot {
+     public:
+        Slot() = default;
+        Slot(Slot&& other) noexcept = default;
+        Slot& operator=(Slot&& other) noexcept;
+        ~Slot() { GiveBack(); }
+        explicit operator bool() const { return owner_ != nullptr; }
+
+     private:
+        friend class Commands;
+        void GiveBack();
+        std::shared_ptr<Commands> owner_;
+        std::string name_;
+    };
+    // EHOSTDOWN when the sandbox has ended, EAGAIN when the queue is full, ENOSPC; with a name also
+    // EEXIST.
+    Result<Slot> Reserve(const std::string& name);
+    // EFBIG over the limit, EINVAL for a NUL byte.
+    Status CheckScript(std::string_view script) const;
+    // Takes the command over; `done` runs when it is in the journal, with its number.
+    void Submit(Slot slot, CommandSpec spec, std::string script, SubmitDone done);
+
+    std::vector<EventNumber> Numbers() const;  // ascending, without forgotten ones
+    std::vector<std::pair<std::string, EventNumber>> Names() const;  // of events that are there
+    bool NameUsed(const std::string& name) const;  // also by forgotten and reserved ones
+    std::optional<EventNumber> Latest() const;
+    std::optional<EventNumber> FindName(const std::string& name) const;
+    std::optional<EventView> Find(EventNumber n) const;
+    void ReadScript(EventNumber n, TextDone done);
+    void ReadOutput(EventNumber n, OutputStream stream, FileRange range, BytesDone done);
+
+    // Runs `job` once the event is finished; at once, on this thread, when it is already. The id
+    // cancels it.
+    std::uint64_t WhenFinished(EventNumber n, Job job);
+    void CancelWait(EventNumber n, std::uint64_t id);
+    // rmdir events/N: EBUSY while it waits or runs.
+    void Forget(EventNumber n, Done done);
+
+    // Refuses new commands from now on with this error; nothing else changes.
+    void Close(const Error& why);
+
+    // --- loop thread only ---
+
+    // The supervisor answered. Nothing is started before Allow(): the journal must know the spool
+    // first.
+    struct Spool {
+        std::uint64_t id = 0;
+        bool same = false;  // it is the one the journal remembers: what it knows is ours
+        bool same_boot =
+            false;  // and its machine was not restarted: what it does not know never ran
+    };
+    void Attached(SupervisorPort& port, const Spool& spool);
+    void Allow();
+    void AllowFor(std::uint64_t spool_id);  // the same, unless another spool is attached by now
+    void Detached();
+    // The sandbox is gone for good: what waits is refused, what runs is lost.
+    void End(const std::string& why);
+    // Output of a command that has ended is still on its way.
+    bool OutputPending() const;
+    // The number of living processes there beyond ours at the last command's end.
+    std::uint32_t others() const { return others_; }
+
+    void OnKnown(EventNumber n, bool done, OutputSizes sizes) override;
+    void OnKnownEnd() override;
+    void OnStarted(EventNumber n, std::int64_t started_ms) override;
+    void OnOutput(EventNumber n, OutputStream stream, std::uint64_t offset,
+                  std::string bytes) override;
+    void OnHole(EventNumber n, OutputStream stream, std::uint64_t offset,
+                std::uint64_t length) override;
+    void OnDone(EventNumber n, const CommandEnd& end) override;
+    void OnCommandError(EventNumber n, const Error& error) override;
+
+    // Called on the loop whenever a command has ended there, before its outcome is visible here:
+    // what is cached of the sandbox's files may be stale from now on (contract 5, "files see
+    // command").
+    std::function<void()> before_visible;
+
+ private:
+    struct Event;
+    using EventPtr = std::shared_ptr<Event>;
+
+    EventPtr FindEvent(EventNumber n) const;
+    std::vector<EventPtr> Unfinished() const;
+    EventState StateOf(const EventPtr& event) const;
+    EventStatus StatusOf(const EventPtr& event) const;
+    void Dispatch();
+    void Begin(const EventPtr& event);
+    void Send(const EventPtr& event, std::string script);
+    void Written(const EventPtr& event, OutputStream stream, std::uint64_t offset,
+                 std::uint64_t size, const Status& status);
+    void Reread(const EventPtr& event);
+    void FinishIfComplete(const EventPtr& event);
+    void Finish(const EventPtr& event, const EventState& state);
+    void FinishAs(const EventPtr& event, EventStatus status, const std::string& reason);
+    void Publish(const EventPtr& event, const EventState& state);
+    void ReleaseSpool(EventNumber n);
+    void Reconcile(const EventPtr& event);
+    void TakeOver(const EventPtr& event);
+    // Runs `job` on the loop after `delay`, if this still lives then.
+    void Later(Duration delay, UniqueFunction<void(Commands&)> job);
+    // Posts to the loop, keeping this alive until then.
+    void Post(UniqueFunction<void(Commands&)> job);
+
+    Loop& loop_;
+    Store& store_;
+    Outputs& outputs_;
+    const Generation generation_;
+    const Limits limits_;
+    const Defaults defaults_;
+
+    mutable Mutex mu_{LockRank::kCommands};
+    std::map<EventNumber, EventPtr> events_ GUARDED_BY(mu_);
+    std::map<std::string, EventNumber> names_ GUARDED_BY(mu_);  // also of forgotten ones
+    std::set<std::string> reserved_names_ GUARDED_BY(mu_);
+    std::size_t slots_ GUARDED_BY(mu_) = 0;       // reserved, not submitted
+    std::size_t unfinished_ GUARDED_BY(mu_) = 0;  // submitted, not finished
+    std::uint64_t next_ GUARDED_BY(mu_) = 1;
+    std::uint64_t next_wait_ GUARDED_BY(mu_) = 1;
+    std::optional<Error> closed_ GUARDED_BY(mu_);
+
+    // Loop thread's own.
+    SupervisorPort* port_ = nullptr;
+    Spool spool_;
+    bool reconciled_ = false;  // KnownEnd has come on this attach
+    bool allowed_ = false;
+    std::map<EventNumber, bool> known_;
+    std::set<EventNumber> waiting_serial_;
+    std::set<EventNumber> waiting_parallel_;
+    std::set<EventNumber> active_serial_;  // loading its script, started, or not known: at most one
+    std::set<EventNumber> active_parallel_;
+    std::uint32_t others_ = 0;
+};
+
+}  // namespace sbxfs

@@ -1,0 +1,96 @@
+// The files of a sandbox for as long as the sandbox lives: passes operations to whatever SFTP
+// session is up, holds them while there is none, and bounds every wait (contract 5, "link down").
+// Any thread may call; answers come on the sandbox's loop. Owned by Sandbox.
+//
+// A request waits at most op_timeout (name changes: name_timeout, because the kernel holds their
+// directory), then ETIMEDOUT. While the link is known to be down, EHOSTUNREACH at once. A cut in
+// the middle: what only asked is asked again on the next link; a change whose answer was lost is
+// ETIMEDOUT, outcome unknown. What a caller was told had failed is never sent afterwards.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "sandbox/loop.h"
+#include "sandbox/remote_files.h"
+
+namespace sbxfs {
+
+class LinkedFiles final : public RemoteFiles, public std::enable_shared_from_this<LinkedFiles> {
+ public:
+    struct Timeouts {
+        Duration operation = std::chrono::seconds(30);
+        Duration name_change = std::chrono::seconds(5);
+    };
+    LinkedFiles(Loop& loop, Timeouts timeouts);
+    ~LinkedFiles() override;
+
+    // --- loop thread only: what the sandbox knows of the link ---
+    // `target` outlives Cut(), Down() or End().
+    void Up(RemoteFiles& target);
+    // The link is gone or not there yet; a new one is being made. Requests wait.
+    void Cut();
+    // Making a new one fails: requests fail at once with `why` until Up().
+    void Down(const Error& why);
+    // The sandbox has ended; for good.
+    void End(const Error& why);
+
+    void Lstat(const std::string& path, StatDone done) override;
+    void List(const std::string& path, EntriesDone done) override;
+    void ReadLink(const std::string& path, TextDone done) override;
+    void SetStat(const std::string& path, const StatChange& change, StatDone done) override;
+    void MakeDir(const std::string& path, std::uint32_t mode, StatDone done) override;
+    void RemoveDir(const std::string& path, Done done) override;
+    void Unlink(const std::string& path, Done done) override;
+    void Symlink(const std::string& target, const std::string& path, StatDone done) override;
+    void Link(const std::string& from, const std::string& to, StatDone done) override;
+    void Rename(const std::string& from, const std::string& to, Replace replace,
+                Done done) override;
+    void Statfs(const std::string& path, StatfsDone done) override;
+    void Open(const std::string& path, const OpenHow& how, OpenDone done) override;
+    void Read(const RemoteFilePtr& file, FileRange range, BytesDone done) override;
+    void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+               Done done) override;
+    void FileStat(const RemoteFilePtr& file, StatDone done) override;
+    void SetFileStat(const RemoteFilePtr& file, const StatChange& change, StatDone done) override;
+    void Sync(const RemoteFilePtr& file, Done done) override;
+    void Close(const RemoteFilePtr& file, Done done) override;
+
+ private:
+    // kQuestion may be asked twice; kChange and kNameChange may not.
+    enum class Kind { kQuestion, kChange, kNameChange };
+    struct Operation;
+    template <class T>
+    struct TypedOperation;
+    template <class T>
+    using Run = UniqueFunction<void(RemoteFiles&, UniqueFunction<void(Result<T>)>)>;
+
+    template <class T>
+    void Submit(Kind kind, Run<T> run, UniqueFunction<void(Result<T>)> done);
+    void Accept(std::unique_ptr<Operation> operation);
+    void Start(std::uint64_t id);
+    void Lost(std::uint64_t id);
+    std::unique_ptr<Operation> Take(std::uint64_t id);
+    void FailWaiting(const Error& why);
+    void ArmDeadline();
+    void CheckDeadlines();
+
+    Loop& loop_;
+    const Timeouts timeouts_;
+
+    // Loop thread's own.
+    RemoteFiles* target_ = nullptr;
+    std::uint64_t link_ =
+        0;  // counts Up()s: tells an answer of a lost link from one of the present
+    std::optional<Error> down_;
+    std::map<std::uint64_t, std::unique_ptr<Operation>> operations_;  // by number, oldest first
+    std::uint64_t next_ = 1;
+    bool deadline_armed_ = false;
+};
+
+}  // namespace sbxfs

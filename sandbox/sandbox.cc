@@ -1,0 +1,477 @@
+#include "sandbox/sandbox.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/files.h"
+#include "base/log.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr Duration kFirstRetry = std::chrono::milliseconds(50);
+constexpr Duration kLongestRetry = std::chrono::seconds(10);
+constexpr Duration kLongestRetryLaunching = std::chrono::seconds(1);
+constexpr Duration kLongestDestroyRetry = std::chrono::seconds(60);
+// How long rmdir's work behind waits for output of commands that have ended (contract 4).
+constexpr Duration kFetchLimit = std::chrono::seconds(30);
+constexpr Duration kFetchPoll = std::chrono::milliseconds(50);
+
+// 50 ms, doubled for each failure, at most `longest`, a quarter more or less so that many do not
+// come at once.
+Duration Backoff(int failures, Duration longest) {
+    const Duration plain = std::min(longest, kFirstRetry * (1 << std::clamp(failures - 1, 0, 10)));
+    return plain * 3 / 4 + plain / 2 * static_cast<Duration::rep>(RandomNumber() % 1000) / 1000;
+}
+
+Error HostDown(const std::string& name, std::string_view status, const std::string& why) {
+    std::string text = "sandbox '" + name + "' has ended (" + std::string(status) + ")";
+    if (!why.empty()) text += ": " + why;
+    return {Errno{EHOSTDOWN}, text + ". Remove it with rmdir and make a new one", Blame::kCaller};
+}
+
+// What file operations hear while no link can be made. A refused key or a wrong host key stays
+// EACCES (contract 10).
+Error Unreachable(const std::string& name, const Error& why) {
+    const Errno code = why.code() == Errno{EACCES} ? why.code() : Errno{EHOSTUNREACH};
+    return {
+        code,
+        "sandbox '" + name + "' cannot be reached: " + why.what() + ". It is tried again by itself",
+        Blame::kRemote};
+}
+
+}  // namespace
+
+Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider,
+                 SandboxRecord record, std::string token, GoneCallback on_gone)
+    : services_(services),
+      loop_(loop),
+      provider_(provider),
+      name_(record.name),
+      generation_(record.generation),
+      template_(record.what),
+      token_(std::move(token)),
+      created_ms_(record.created_ms),
+      commands_(std::make_shared<Commands>(
+          loop, *services.store, *services.outputs, record.generation, services.limits,
+          Commands::Defaults{.cwd = record.what.workdir,
+                             .shell = record.what.shell,
+                             .login_shell = record.what.login_shell,
+                             .env = record.what.env})),
+      files_(std::make_shared<LinkedFiles>(loop, services.timeouts)),
+      record_(std::move(record)),
+      on_gone_(std::move(on_gone)) {}
+
+Sandbox::~Sandbox() = default;
+
+// --- any thread
+// -------------------------------------------------------------------------------------------------
+
+SandboxSnapshot Sandbox::Snapshot() const {
+    const MutexLock lock(mu_);
+    return {record_, status_, error_, supervisor_, clock_skew_ms_, spool_dir_};
+}
+
+SandboxStatus Sandbox::status() const {
+    const MutexLock lock(mu_);
+    return status_;
+}
+
+Stage Sandbox::stage() const {
+    const MutexLock lock(mu_);
+    return record_.stage;
+}
+
+std::vector<std::string> Sandbox::Verbs() const {
+    return provider_.Verbs();
+}
+
+std::uint64_t Sandbox::WhenSettled(Job job) {
+    {
+        const MutexLock lock(mu_);
+        if (status_ != SandboxStatus::kReady && !HasEnded(status_) &&
+            status_ != SandboxStatus::kStopping) {
+            const std::uint64_t id = next_wait_++;
+            settled_waiters_.emplace(id, std::move(job));
+            return id;
+        }
+    }
+    job();
+    return 0;
+}
+
+void Sandbox::CancelWait(std::uint64_t id) {
+    Job doomed;  // dies after the lock: it owns a reply
+    const MutexLock lock(mu_);
+    const auto it = settled_waiters_.find(id);
+    if (it == settled_waiters_.end()) return;
+    doomed = std::move(it->second);
+    settled_waiters_.erase(it);
+}
+
+void Sandbox::Start() {
+    Post([](Sandbox& self) {
+        switch (self.stage()) {
+            case Stage::kLaunching:
+                return self.Launch();
+            case Stage::kLaunched:
+                return self.Attach();
+            case Stage::kDestroying:
+                return self.BeginDestroy();
+            case Stage::kEnded:
+            case Stage::kGone: {
+                const SandboxSnapshot now = self.Snapshot();
+                return self.EndAs(now.record.ended_as, now.record.error);
+            }
+        }
+    });
+}
+
+void Sandbox::Destroy(Done done) {
+    Stage before{};
+    {
+        const MutexLock lock(mu_);
+        before = record_.stage;
+        if (before != Stage::kDestroying && before != Stage::kGone)
+            record_.stage = Stage::kDestroying;
+    }
+    if (before == Stage::kDestroying || before == Stage::kGone) return done(Ok());
+    Save([self = shared_from_this(), before, done = std::move(done)](const Status& kept) {
+        if (!kept) {
+            {
+                const MutexLock lock(self->mu_);
+                self->record_.stage = before;
+            }
+            return done(kept.error());
+        }
+        self->commands_->Close(
+            Error(Errno{EHOSTDOWN}, "sandbox '" + self->name_ + "' is being destroyed"));
+        self->Post([](Sandbox& sandbox) { sandbox.BeginDestroy(); });
+        done(Ok());
+    });
+}
+
+void Sandbox::Post(UniqueFunction<void(Sandbox&)> job) {
+    loop_.Post([self = shared_from_this(), job = std::move(job)] { job(*self); });
+}
+
+void Sandbox::Later(Duration delay, UniqueFunction<void(Sandbox&)> job) {
+    RunLater(loop_, delay, [weak = weak_from_this(), job = std::move(job)] {
+        if (const auto self = weak.lock(); self != nullptr && !self->stopped_) job(*self);
+    });
+}
+
+void Sandbox::Save(Done done) {
+    SandboxRecord copy;
+    {
+        const MutexLock lock(mu_);
+        copy = record_;
+    }
+    services_.store->Put(copy, std::move(done));
+}
+
+void Sandbox::SaveAndIgnore() {
+    // What is not kept now is found out again by the next daemon; the store has logged why.
+    Save([](const Status&) {});
+}
+
+void Sandbox::Phase(std::string_view phase) {
+    const std::int64_t now = EpochMs(loop_.clock().System());
+    const MutexLock lock(mu_);
+    record_.phases.emplace_back(std::string(phase), now);
+}
+
+void Sandbox::SetStatus(SandboxStatus status, std::string error) {
+    std::map<std::uint64_t, Job> waiters;
+    bool changed = false;
+    {
+        const MutexLock lock(mu_);
+        changed = status_ != status;
+        status_ = status;
+        error_ = error;
+        const bool settled = status == SandboxStatus::kReady || HasEnded(status) ||
+                             status == SandboxStatus::kStopping;
+        if (settled) waiters.swap(settled_waiters_);
+    }
+    if (changed) {
+        Log(HasEnded(status) && status != SandboxStatus::kStopped ? LogLevel::kWarning
+                                                                  : LogLevel::kInfo,
+            "sandbox status",
+            {{"box", name_},
+             {"generation", Raw(generation_)},
+             {"status", ToString(status)},
+             {"why", error}});
+    }
+    for (auto& [id, job] : waiters)
+        job();
+}
+
+// --- launching
+// --------------------------------------------------------------------------------------------------
+
+void Sandbox::Launch() {
+    LaunchSpec spec;
+    {
+        const MutexLock lock(mu_);
+        spec.name = SandboxName{name_, ""};
+        spec.client_key = record_.client_key.public_line;
+        spec.host_key = record_.host_key;
+    }
+    spec.token = token_;
+    spec.generation = generation_;
+    spec.what = template_;
+    Phase("requested");
+    provider_.Launch(
+        spec,
+        [weak = weak_from_this()](std::string_view phase) {
+            if (const auto self = weak.lock()) self->Phase(phase);
+        },
+        [self = shared_from_this()](Result<sbxfs::Launched> result) {
+            self->Launched(std::move(result));
+        });
+}
+
+void Sandbox::Launched(Result<sbxfs::Launched> result) {
+    if (stage() != Stage::kLaunching || stopped_) return;  // destroyed meanwhile
+    if (!result) return FailedToLaunch(result.error());
+    Phase("launched");
+    {
+        const MutexLock lock(mu_);
+        record_.stage = Stage::kLaunched;
+        record_.provider_id = result->id;
+        record_.connect = result->connect;
+        record_.facts = result->facts;
+    }
+    // Not waited for: the provider finds it again by the token.
+    SaveAndIgnore();
+    Attach();
+}
+
+void Sandbox::FailedToLaunch(const Error& why) {
+    // What may have been half made is ended; rmdir asks again until it is confirmed.
+    provider_.Destroy(token_, "", [name = name_](const Status& status) {
+        if (!status)
+            Log(LogLevel::kWarning, "after a failed launch",
+                {{"box", name}, {"why", status.error()}});
+    });
+    EndAs(SandboxStatus::kFailed, why.what());
+}
+
+// --- the link
+// ---------------------------------------------------------------------------------------------------
+
+void Sandbox::Attach() {
+    if (stopped_ || stage() != Stage::kLaunched) return;
+    if (attach_started_ == SteadyTime{}) attach_started_ = loop_.clock().Steady();
+    AttachRequest request;
+    {
+        const MutexLock lock(mu_);
+        DCHECK(record_.connect.has_value());
+        request.connect = *record_.connect;
+        request.client_key = record_.client_key.private_pem;
+    }
+    request.epoch = services_.next_epoch->fetch_add(1);
+    attachment_ = services_.attacher->Attach(loop_, request, *this, *commands_);
+}
+
+void Sandbox::OnAttachPhase(std::string_view phase) {
+    if (!ever_ready_) Phase(phase);
+}
+
+void Sandbox::OnFiles(RemoteFiles& files) {
+    files_->Up(files);
+}
+
+void Sandbox::OnSupervisor(SupervisorPort& port, const SupervisorHello& hello,
+                           const std::string& spool_dir) {
+    Commands::Spool spool{.id = hello.spool_id};
+    bool news = false;
+    {
+        const MutexLock lock(mu_);
+        const bool first = record_.spool_id == 0;
+        spool.same = first || record_.spool_id == hello.spool_id;
+        spool.same_boot = first || record_.boot_id == hello.boot_id;
+        news = record_.spool_id != hello.spool_id || record_.boot_id != hello.boot_id;
+        record_.spool_id = hello.spool_id;
+        record_.boot_id = hello.boot_id;
+        supervisor_ = hello;
+        clock_skew_ms_ = hello.clock_ms - EpochMs(loop_.clock().System());
+        spool_dir_ = spool_dir;
+    }
+    commands_->Attached(port, spool);
+    if (!news) {
+        commands_->Allow();
+    } else {
+        // Before anything is started there: should this daemon be killed, the next one must know
+        // the spool.
+        Save([self = shared_from_this(), id = hello.spool_id](const Status& kept) {
+            if (!kept) return;  // the store has logged it; the next attach tries again
+            self->Post([id](Sandbox& sandbox) { sandbox.commands_->AllowFor(id); });
+        });
+    }
+    if (template_.max_lifetime_s > 0 || template_.idle_timeout_s > 0) {
+        const std::int64_t age_ms = EpochMs(loop_.clock().System()) - created_ms_;
+        const std::int64_t left =
+            template_.max_lifetime_s == 0
+                ? 0
+                : std::max<std::int64_t>(template_.max_lifetime_s * 1000 - age_ms, 1);
+        port.SetTimer(
+            left, template_.idle_timeout_s * 1000, provider_.OnExpiry(),
+            [name = name_](const Result<TimerState>& state) {
+                if (state) return;
+                Log(LogLevel::kWarning, "timer not set", {{"box", name}, {"why", state.error()}});
+            });
+    }
+    Ready();
+}
+
+void Sandbox::Ready() {
+    failures_ = 0;
+    if (!std::exchange(ever_ready_, true)) {
+        Phase("ready");
+        SaveAndIgnore();
+    }
+    SetStatus(SandboxStatus::kReady, "");
+}
+
+void Sandbox::OnSupervisorLost(const Error& why) {
+    commands_->Detached();
+    if (ever_ready_) {
+        SetStatus(SandboxStatus::kUnreachable, why.what() + ". Files can be used; commands wait");
+    } else {
+        SetStatus(SandboxStatus::kLaunching, why.what());
+    }
+}
+
+void Sandbox::OnDetached(const Error& why) {
+    commands_->Detached();
+    files_->Cut();
+    ++failures_;
+    // The first new link after a good one is tried at once, and requests wait for it. After that
+    // they fail at once.
+    if (ever_ready_) {
+        if (failures_ > 1) files_->Down(Unreachable(name_, why));
+        SetStatus(SandboxStatus::kUnreachable, why.what() + ". Trying again");
+    } else {
+        SetStatus(SandboxStatus::kLaunching, "not reachable yet: " + why.what());
+    }
+    Post([why](Sandbox& self) {
+        self.attachment_.reset();
+        if (self.stopped_ || self.stage() != Stage::kLaunched) return;
+        if (why.code() == Errno{EOPNOTSUPP}) return self.EndAs(SandboxStatus::kFailed, why.what());
+        if (self.ever_ready_ && self.failures_ == 1) return self.Attach();
+        self.ProbeThenReattach();
+    });
+}
+
+void Sandbox::ProbeThenReattach() {
+    std::string id;
+    {
+        const MutexLock lock(mu_);
+        id = record_.provider_id;
+    }
+    provider_.Probe(token_, id,
+                    [self = shared_from_this()](const Health& health) { self->Probed(health); });
+}
+
+void Sandbox::Probed(const Health& health) {
+    if (stopped_ || stage() != Stage::kLaunched) return;
+    if (health.liveness == Liveness::kEnded) return EndAs(SandboxStatus::kFailed, health.why);
+    if (health.liveness == Liveness::kExpired) return EndAs(SandboxStatus::kExpired, health.why);
+    if (!ever_ready_ && loop_.clock().Steady() - attach_started_ > services_.launch_limit) {
+        const std::string last = Snapshot().error;
+        return EndAs(SandboxStatus::kFailed, "it was launched, but could not be reached: " + last);
+    }
+    Later(Backoff(failures_, ever_ready_ ? kLongestRetry : kLongestRetryLaunching),
+          [](Sandbox& self) { self.Attach(); });
+}
+
+// --- the end
+// ----------------------------------------------------------------------------------------------------
+
+void Sandbox::EndAs(SandboxStatus status, const std::string& error) {
+    bool save = false;
+    {
+        const MutexLock lock(mu_);
+        save = record_.stage == Stage::kLaunching || record_.stage == Stage::kLaunched;
+        if (save) {
+            record_.stage = Stage::kEnded;
+            record_.ended_as = status;
+            record_.error = error;
+            record_.ended_ms = EpochMs(loop_.clock().System());
+        }
+    }
+    if (save) SaveAndIgnore();
+    const Error down = HostDown(name_, ToString(status), error);
+    commands_->Close(down);
+    commands_->End(error);
+    files_->End(down);
+    attachment_.reset();  // last: what fails with it finds its answer decided
+    SetStatus(status, error);
+}
+
+void Sandbox::BeginDestroy() {
+    if (std::exchange(destroy_running_, true)) return;
+    SetStatus(SandboxStatus::kStopping, "");
+    attach_started_ = loop_.clock().Steady();
+    FetchThenDestroy();
+}
+
+void Sandbox::FetchThenDestroy() {
+    const bool in_time = loop_.clock().Steady() - attach_started_ < kFetchLimit;
+    if (attachment_ != nullptr && commands_->OutputPending() && in_time) {
+        return Later(kFetchPoll, [](Sandbox& self) { self.FetchThenDestroy(); });
+    }
+    commands_->End("it was destroyed");
+    files_->End(Error(Errno{EHOSTDOWN}, "sandbox '" + name_ + "' was destroyed"));
+    attachment_.reset();
+    failures_ = 0;
+    TryDestroy();
+}
+
+void Sandbox::TryDestroy() {
+    std::string id;
+    {
+        const MutexLock lock(mu_);
+        id = record_.provider_id;
+    }
+    provider_.Destroy(token_, id, [self = shared_from_this()](const Status& status) {
+        if (self->stopped_) return;
+        if (status) return self->Confirmed();
+        ++self->failures_;
+        self->SetStatus(SandboxStatus::kStopping, status.error().what() + ". Trying again");
+        self->Later(Backoff(self->failures_, kLongestDestroyRetry),
+                    [](Sandbox& again) { again.TryDestroy(); });
+    });
+}
+
+void Sandbox::Confirmed() {
+    {
+        const MutexLock lock(mu_);
+        if (record_.ended_ms == 0) {
+            record_.ended_as = SandboxStatus::kStopped;
+            record_.ended_ms = EpochMs(loop_.clock().System());
+        }
+        record_.stage = Stage::kGone;
+    }
+    Save([self = shared_from_this()](const Status& kept) {
+        if (!kept) return;  // the next daemon destroys it once more, harmlessly
+        self->Post([](Sandbox& gone) {
+            gone.SetStatus(gone.Snapshot().record.ended_as, gone.Snapshot().record.error);
+            if (gone.on_gone_) std::exchange(gone.on_gone_, {})(gone);
+        });
+    });
+}
+
+void Sandbox::Stop() {
+    DCHECK(loop_.OnThread());
+    stopped_ = true;
+    commands_->Detached();
+    files_->Down(Error(Errno{EHOSTUNREACH}, "sbxfs is being unmounted"));
+    attachment_.reset();
+}
+
+}  // namespace sbxfs

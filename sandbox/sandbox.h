@@ -1,0 +1,156 @@
+// One sandbox: its journal record, the state machine that launches, attaches, re-attaches and
+// destroys it, and what it owns: its commands and its files. Made by Sandboxes; held by nodes and
+// callbacks through shared_ptr.
+//
+// The machine runs on the sandbox's loop. What other threads may ask (Snapshot, commands(),
+// files()) is guarded by mu_ or thread-safe by itself. Stages are in the journal before they are
+// acted on, so a new daemon goes on where this one was killed:
+//
+//     Launching --launched--> Launched --ended--> Ended
+//         |                       |                 |         rmdir from anywhere
+//         +-----------------------+-----------------+--------> Destroying --confirmed--> Gone
+//
+// Within Launched the link comes and goes: ready when files and supervisor are there, unreachable
+// when a new link could not be made; then the provider is asked whether the sandbox still lives.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/result.h"
+#include "base/sync.h"
+#include "sandbox/attachment.h"
+#include "sandbox/commands.h"
+#include "sandbox/linked_files.h"
+#include "sandbox/loop.h"
+#include "sandbox/outputs.h"
+#include "sandbox/provider.h"
+#include "sandbox/records.h"
+#include "sandbox/store.h"
+
+namespace sbxfs {
+
+// What all sandboxes of a mount share. Everything here outlives them.
+struct SandboxServices {
+    Store* store = nullptr;
+    Outputs* outputs = nullptr;
+    Attacher* attacher = nullptr;
+    LinkedFiles::Timeouts timeouts;
+    Commands::Limits limits;
+    std::atomic<std::uint64_t>* next_epoch = nullptr;
+    Duration launch_limit = std::chrono::minutes(10);  // from launched to first attached
+};
+
+// A copy of what is known, true at the moment it was made.
+struct SandboxSnapshot {
+    SandboxRecord record;
+    SandboxStatus status = SandboxStatus::kLaunching;
+    std::string error;  // empty, or a sentence with a remedy
+    std::optional<SupervisorHello> supervisor;
+    std::int64_t clock_skew_ms = 0;  // the sandbox's clock minus ours
+    std::string spool_dir;           // absolute, hidden from fs/
+};
+
+class Sandbox final : public AttachmentListener, public std::enable_shared_from_this<Sandbox> {
+ public:
+    // Called on the loop when the sandbox is gone for good, to drop it from the registry's books.
+    using GoneCallback = UniqueFunction<void(const Sandbox&)>;
+
+    Sandbox(const SandboxServices& services, Loop& loop, Provider& provider, SandboxRecord record,
+            std::string token, GoneCallback on_gone);
+    ~Sandbox() override;
+
+    // --- any thread ---
+    const std::string& name() const { return name_; }
+    Generation generation() const { return generation_; }
+    const Template& what() const { return template_; }
+    std::int64_t created_ms() const { return created_ms_; }
+    SandboxSnapshot Snapshot() const;
+    SandboxStatus status() const;
+    Commands& commands() { return *commands_; }
+    LinkedFiles& files() { return *files_; }
+    Provider& provider() { return provider_; }
+    std::vector<std::string> Verbs() const;
+
+    // Runs `job` once the sandbox is ready or has ended; at once when it is. 0 then, else an id to
+    // cancel with.
+    std::uint64_t WhenSettled(Job job);
+    void CancelWait(std::uint64_t id);
+
+    // Starts the machine where the record says. For a new one: after its intent is in the journal.
+    void Start();
+    // rmdir: journals, then `done`, then everything else behind. Idempotent.
+    void Destroy(Done done);
+    void RunOnLoop(UniqueFunction<void(Sandbox&)> job) { Post(std::move(job)); }
+
+    // Ends the machine without touching the sandbox: the daemon is going away. Loop thread only.
+    void Stop();
+
+    // --- AttachmentListener, loop thread ---
+    void OnAttachPhase(std::string_view phase) override;
+    void OnFiles(RemoteFiles& files) override;
+    void OnSupervisor(SupervisorPort& port, const SupervisorHello& hello,
+                      const std::string& spool_dir) override;
+    void OnSupervisorLost(const Error& why) override;
+    void OnDetached(const Error& why) override;
+
+ private:
+    void Post(UniqueFunction<void(Sandbox&)> job);
+    void Later(Duration delay, UniqueFunction<void(Sandbox&)> job);
+    void Save(Done done);
+    void SaveAndIgnore();
+    void Launch();
+    void Launched(Result<sbxfs::Launched> result);
+    void Attach();
+    void ProbeThenReattach();
+    void Probed(const Health& health);
+    void Ready();
+    void EndAs(SandboxStatus status, const std::string& error);
+    void FailedToLaunch(const Error& why);
+    void BeginDestroy();
+    void FetchThenDestroy();
+    void TryDestroy();
+    void Confirmed();
+    void SetStatus(SandboxStatus status, std::string error);
+    void Phase(std::string_view phase);
+    Stage stage() const;
+
+    const SandboxServices& services_;
+    Loop& loop_;
+    Provider& provider_;
+    const std::string name_;
+    const Generation generation_;
+    const Template template_;
+    const std::string token_;
+    const std::int64_t created_ms_;
+    const std::shared_ptr<Commands> commands_;
+    const std::shared_ptr<LinkedFiles> files_;
+
+    mutable Mutex mu_{LockRank::kSandbox};
+    SandboxRecord record_ GUARDED_BY(mu_);
+    SandboxStatus status_ GUARDED_BY(mu_) = SandboxStatus::kLaunching;
+    std::string error_ GUARDED_BY(mu_);
+    std::optional<SupervisorHello> supervisor_ GUARDED_BY(mu_);
+    std::int64_t clock_skew_ms_ GUARDED_BY(mu_) = 0;
+    std::string spool_dir_ GUARDED_BY(mu_);
+    std::map<std::uint64_t, Job> settled_waiters_ GUARDED_BY(mu_);
+    std::uint64_t next_wait_ GUARDED_BY(mu_) = 1;
+
+    // The loop thread's own.
+    GoneCallback on_gone_;
+    std::unique_ptr<Attachment> attachment_;
+    bool stopped_ = false;
+    bool destroy_running_ = false;
+    bool ever_ready_ = false;
+    int failures_ = 0;             // attachments that failed in a row
+    SteadyTime attach_started_{};  // of the first attach; then of the destroying
+};
+
+}  // namespace sbxfs

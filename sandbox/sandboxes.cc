@@ -1,0 +1,209 @@
+#include "sandbox/sandboxes.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <latch>
+#include <utility>
+
+#include "base/log.h"
+#include "sandbox/ssh_keys.h"
+
+namespace sbxfs {
+namespace {
+
+// Every room a create needs in the journal: template, keys, facts.
+constexpr std::uint64_t kCreateBytes = 64U << 10;
+
+}  // namespace
+
+Sandboxes::Sandboxes(SandboxServices services, Config config, FindProvider find_provider,
+                     NextLoop next_loop)
+    : services_(services),
+      config_(config),
+      find_provider_(std::move(find_provider)),
+      next_loop_(std::move(next_loop)),
+      next_epoch_(services.store->first_epoch()),
+      next_generation_(Raw(services.store->last_generation()) + 1) {
+    services_.next_epoch = &next_epoch_;
+}
+
+Sandboxes::~Sandboxes() = default;
+
+std::string Sandboxes::TokenFor(Generation generation) const {
+    return "sbxfs-" + services_.store->mount_id() + "-" + ToString(generation);
+}
+
+SandboxPtr Sandboxes::Make(SandboxRecord record, Provider& provider) {
+    const Generation generation = record.generation;
+    return std::make_shared<Sandbox>(services_, next_loop_(), provider, std::move(record),
+                                     TokenFor(generation),
+                                     [this](const Sandbox& sandbox) { Gone(sandbox); });
+}
+
+Status Sandboxes::Load() {
+    const MutexLock lock(mu_);
+    std::vector<SandboxRecord> records = TRY(services_.store->LoadSandboxes());
+    for (SandboxRecord& record : records) {
+        Result<Provider*> provider = find_provider_(record.what);
+        if (!provider) {
+            return std::move(provider).error().While("taking over sandbox '" + record.name +
+                                                     "', whose provider is no longer configured");
+        }
+        std::vector<CommandRecord> commands = TRY(services_.store->LoadCommands(record.generation));
+        const bool named = record.stage != Stage::kDestroying && record.stage != Stage::kGone;
+        const SandboxPtr sandbox = Make(std::move(record), **provider);
+        sandbox->commands().Restore(std::move(commands), *services_.outputs);
+        all_[sandbox->generation()] = sandbox;
+        if (named) by_name_[sandbox->name()] = sandbox;
+    }
+    return Ok();
+}
+
+void Sandboxes::Start() {
+    for (const SandboxPtr& sandbox : [this] {
+             const MutexLock lock(mu_);
+             std::vector<SandboxPtr> all;
+             for (const auto& [generation, one] : all_)
+                 all.push_back(one);
+             return all;
+         }()) {
+        sandbox->Start();
+    }
+    DropOldHistory();
+}
+
+void Sandboxes::Stop() {
+    std::vector<SandboxPtr> all;
+    {
+        const MutexLock lock(mu_);
+        for (const auto& [generation, sandbox] : all_)
+            all.push_back(sandbox);
+    }
+    std::latch stopped(static_cast<std::ptrdiff_t>(all.size()));
+    for (const SandboxPtr& sandbox : all) {
+        sandbox->RunOnLoop([&stopped](Sandbox& machine) {
+            machine.Stop();
+            stopped.count_down();
+        });
+    }
+    stopped.wait();
+}
+
+void Sandboxes::Create(const SandboxName& name, const Template& what,
+                       UniqueFunction<void(Result<SandboxPtr>)> done) {
+    const Result<Provider*> provider = find_provider_(what);
+    if (!provider) return done(provider.error());
+    if (Status fit = (*provider)->Check(what); !fit) return done(std::move(fit).error());
+    if (Status room = services_.store->Admit(kCreateBytes); !room)
+        return done(std::move(room).error());
+    Result<SshKeyPair> client_key = GenerateSshKeyPair();
+    if (!client_key) return done(std::move(client_key).error());
+    Result<SshKeyPair> host_key = GenerateSshKeyPair();
+    if (!host_key) return done(std::move(host_key).error());
+
+    SandboxRecord record;
+    record.name = name.full;
+    record.what = what;
+    record.client_key = std::move(*client_key);
+    record.host_key = std::move(*host_key);
+    record.created_ms = EpochMs(RealClock().System());
+    std::optional<Error> refused;
+    {
+        const MutexLock lock(mu_);
+        if (by_name_.contains(name.full) || creating_.contains(name.full)) {
+            refused = Error(Errno{EEXIST}, "a sandbox named '" + name.full + "' is there already");
+        } else if (by_name_.size() + creating_.size() >= config_.limit) {
+            refused = Error(Errno{EDQUOT}, "this mount may have " + std::to_string(config_.limit) +
+                                               " sandboxes at a time: remove one with rmdir");
+        } else {
+            creating_.insert(name.full);
+            record.generation = Generation{next_generation_++};
+        }
+    }
+    if (refused) return done(*std::move(refused));
+
+    const SandboxPtr sandbox = Make(record, **provider);
+    services_.store->Put(record, [this, sandbox, done = std::move(done)](const Status& kept) {
+        {
+            const MutexLock lock(mu_);
+            creating_.erase(sandbox->name());
+            if (kept) {
+                all_[sandbox->generation()] = sandbox;
+                by_name_[sandbox->name()] = sandbox;
+            }
+        }
+        if (!kept) return done(kept.error());
+        sandbox->Start();
+        done(sandbox);
+    });
+}
+
+void Sandboxes::Destroy(const std::string& name, Done done) {
+    const SandboxPtr sandbox = Find(name);
+    if (sandbox == nullptr) return done(Error(Errno{ENOENT}, "no sandbox named '" + name + "'"));
+    sandbox->Destroy([this, sandbox, done = std::move(done)](Status kept) {
+        if (kept) {
+            const MutexLock lock(mu_);
+            const auto it = by_name_.find(sandbox->name());
+            if (it != by_name_.end() && it->second == sandbox) by_name_.erase(it);
+        }
+        done(std::move(kept));
+    });
+}
+
+SandboxPtr Sandboxes::Find(const std::string& name) const {
+    const MutexLock lock(mu_);
+    const auto it = by_name_.find(name);
+    return it == by_name_.end() ? nullptr : it->second;
+}
+
+SandboxPtr Sandboxes::FindGeneration(Generation generation) const {
+    const MutexLock lock(mu_);
+    const auto it = all_.find(generation);
+    return it == all_.end() ? nullptr : it->second;
+}
+
+std::vector<SandboxPtr> Sandboxes::List() const {
+    const MutexLock lock(mu_);
+    std::vector<SandboxPtr> list;
+    list.reserve(by_name_.size());
+    for (const auto& [name, sandbox] : by_name_)
+        list.push_back(sandbox);
+    return list;
+}
+
+std::vector<SandboxPtr> Sandboxes::History() const {
+    const MutexLock lock(mu_);
+    std::vector<SandboxPtr> list;
+    for (const auto& [generation, sandbox] : all_) {
+        const auto it = by_name_.find(sandbox->name());
+        if (it == by_name_.end() || it->second != sandbox) list.push_back(sandbox);
+    }
+    return list;
+}
+
+void Sandboxes::Gone(const Sandbox& sandbox) {
+    Log(LogLevel::kInfo, "sandbox gone",
+        {{"box", sandbox.name()}, {"generation", Raw(sandbox.generation())}});
+    DropOldHistory();
+}
+
+void Sandboxes::DropOldHistory() {
+    const std::int64_t limit =
+        EpochMs(RealClock().System()) -
+        std::chrono::duration_cast<std::chrono::milliseconds>(config_.history).count();
+    for (const SandboxPtr& sandbox : History()) {
+        const SandboxRecord record = sandbox->Snapshot().record;
+        if (record.stage != Stage::kGone || record.ended_ms > limit) continue;
+        const Generation generation = sandbox->generation();
+        {
+            const MutexLock lock(mu_);
+            all_.erase(generation);
+        }
+        services_.outputs->RemoveAll(generation);
+        services_.store->Remove(generation, [](const Status&) {});
+    }
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,91 @@
+// The real Attachment: an SSH link with two channels, one for SFTP, one for the supervisor. Brings
+// the supervisor there when it is missing, and back when it ended. Made by SshAttacher for one
+// Sandbox; loop thread only.
+//
+// The way in, with what goes side by side:
+//
+//     connect -> log in -+-> sftp channel -> INIT -> files -----------------------------+-> ready
+//                        +-> exec: uname -m; exec supervisor -> magic -> Hello ---------+
+//                            (not there: upload over SFTP, exec again)
+//
+// The supervisor's file name carries the hash of the programs this daemon has, so a newer daemon
+// brings its own and takes over what an older supervisor runs (supervisor/protocol.h).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "sandbox/attachment.h"
+#include "sandbox/dialer.h"
+#include "sandbox/io_loop.h"
+#include "sandbox/sftp_client.h"
+#include "sandbox/sftp_files.h"
+#include "sandbox/ssh_link.h"
+#include "sandbox/supervisor_client.h"
+
+namespace sbxfs {
+
+class SshAttachment final : public Attachment, public SshListener {
+ public:
+    SshAttachment(IoLoop& loop, const AttachRequest& request, AttachmentListener& listener,
+                  SupervisorListener& supervisor_listener);
+    ~SshAttachment() override;
+
+    void OnLoggedIn() override;
+    void OnLinkLost(const Error& why) override;
+
+ private:
+    class SftpChannel;
+    class ExecChannel;
+    struct Upload;
+
+    void Dialed(Result<UniqueFd> socket);
+    void SftpReady(const Status& status);
+    void OpenExec();
+    void ExecClosed(const Error& why, int exit_status);
+    void SupervisorMissing();
+    void SupervisorReady(const SupervisorHello& hello);
+    void StartUpload();
+    void Uploaded(const Status& status);
+    void RetryExec(const Error& why);
+    void Detach(const Error& why);
+    void KeepAlive();
+    std::string ProgramPath() const;
+
+    IoLoop& loop_;
+    const AttachRequest request_;
+    AttachmentListener& listener_;
+    SupervisorListener& supervisor_listener_;
+    const std::string directory_;  // of the spool, as this login sees it
+
+    bool detached_ = false;
+    bool files_up_ = false;
+    bool want_upload_ = false;
+    bool uploaded_ = false;
+    int exec_failures_ = 0;
+    std::uint64_t heard_ = 0;         // bytes received so far
+    std::uint64_t heard_before_ = 0;  // at the last keepalive tick
+    std::unique_ptr<Dialing> dialing_;
+    std::unique_ptr<SshLink> link_;
+    std::shared_ptr<SftpClient> sftp_;
+    std::shared_ptr<SftpFiles> files_;
+    std::unique_ptr<SftpChannel> sftp_user_;
+    std::unique_ptr<ExecChannel> exec_user_;
+    SshLink::ChannelPtr sftp_channel_;
+    SshLink::ChannelPtr exec_channel_;
+    std::shared_ptr<Upload> upload_;
+    TimerPtr limit_;  // until the supervisor answered
+    TimerPtr retry_;  // of the exec channel
+    TimerPtr keepalive_;
+};
+
+// Attaches over SSH; `loop` must be an IoLoop.
+class SshAttacher final : public Attacher {
+ public:
+    std::unique_ptr<Attachment> Attach(Loop& loop, const AttachRequest& request,
+                                       AttachmentListener& listener,
+                                       SupervisorListener& supervisor_listener) override;
+};
+
+}  // namespace sbxfs
