@@ -32,6 +32,7 @@
 // names up first) and answer ENXIO themselves.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -122,6 +123,11 @@ class SftpFiles final : public RemoteFiles, public std::enable_shared_from_this<
 
     // Listed entries that were not passed on: hostile names, impossible sizes, no type.
     std::uint64_t DroppedEntries() const { return dropped_entries_; }
+    // When a listing is given up as endless; the default is far beyond any real directory.
+    void BoundListings(std::size_t entries, std::size_t bytes) {
+        most_entries_ = entries;
+        most_bytes_ = bytes;
+    }
     // Handles the server holds for us, or will once it answers.
     std::uint64_t OpenHandles() const { return handles_; }
 
@@ -194,6 +200,8 @@ class SftpFiles final : public RemoteFiles, public std::enable_shared_from_this<
     Loop& loop_;
     std::uint64_t handles_ = 0;
     std::uint64_t dropped_entries_ = 0;
+    std::size_t most_entries_ = 2'000'000;
+    std::size_t most_bytes_ = 512U << 20;
 };
 
 // Attributes as the rest of sbxfs knows them; an error when they lack a type or cannot be true.

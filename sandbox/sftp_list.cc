@@ -21,8 +21,6 @@ namespace {
 constexpr std::size_t kFirstWindow =
     4;  // requests in flight: enough for 400 entries in one round trip
 constexpr std::size_t kMostInFlight = 32;  // each may bring 256 KiB
-constexpr std::size_t kMostEntries = 2'000'000;
-constexpr std::size_t kMostBytes = 512U << 20;
 constexpr std::size_t kNameMax = 255;
 
 bool IsName(std::string_view name) {
@@ -107,7 +105,9 @@ void SftpFiles::Listing::Take(SftpAnswer<std::vector<SftpName>> names) {
     if (names && !names->empty()) {
         for (SftpName& name : *names)
             Accept(name);
-        if (seen_entries_ > kMostEntries || seen_bytes_ > kMostBytes) endless_ = ended_ = true;
+        if (seen_entries_ > files_->most_entries_ || seen_bytes_ > files_->most_bytes_) {
+            endless_ = ended_ = true;
+        }
         // As long as there is more, each answer lets three requests follow: a listing of any length
         // takes few round trips.
         window_ = std::min(window_ + 2, kMostInFlight);

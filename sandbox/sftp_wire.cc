@@ -1,6 +1,7 @@
 #include "sandbox/sftp_wire.h"
 
 #include <cerrno>
+#include <utility>
 
 namespace sbxfs {
 namespace {
@@ -115,9 +116,11 @@ Result<std::vector<SftpName>> PacketReader::Names() {
     std::vector<SftpName> names;
     names.reserve(count);
     for (std::uint32_t i = 0; i < count; ++i) {
-        const std::string_view name = TRY(Text());
+        SftpName entry;  // g++ 12 leaks the members of an aggregate when TRY leaves its initialiser
+        entry.name = TRY(Text());
         (void)TRY(Text());
-        names.push_back({std::string(name), TRY(Attrs())});
+        entry.attrs = TRY(Attrs());
+        names.push_back(std::move(entry));
     }
     return names;
 }

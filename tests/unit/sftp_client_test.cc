@@ -27,16 +27,24 @@ using testing::ReadyClient;
 using testing::TakeBytes;
 using testing::TakeRequests;
 
-// Keeps the answer of one request.
+// Keeps the answer of one request. Callbacks may outlive it: a client that dies answers what is
+// left.
 template <class T>
-struct Kept {
-    std::optional<SftpAnswer<T>> answer;
-    int times = 0;
+class Kept {
+    struct State {
+        std::optional<SftpAnswer<T>> answer;
+        int times = 0;
+    };
+    const std::shared_ptr<State> state_ = std::make_shared<State>();
+
+ public:
+    std::optional<SftpAnswer<T>>& answer = state_->answer;
+    int& times = state_->times;
 
     SftpClient::Callback<T> Back() {
-        return [this](SftpAnswer<T> got) {
-            answer = std::move(got);
-            ++times;
+        return [state = state_](SftpAnswer<T> got) {
+            state->answer = std::move(got);
+            ++state->times;
         };
     }
     bool ok() const { return answer && answer->has_value(); }
