@@ -144,19 +144,20 @@ long FindOrStart(const Fd& dir, View spool, int grace_ms, const Inherited& inher
     return -ETIMEDOUT;
 }
 
-// Our standard output may have been made non-blocking by whoever shares it.
-long SayMagic() {
-    View left(static_cast<const char*>(kMagic));
-    while (!left.empty()) {
-        const long put = sys::Write(1, left.data, left.size);
-        if (put == -EAGAIN || put == -EINTR) {
-            sys::SleepMs(1);
-            continue;
-        }
-        if (put < 0) return put;
-        left = left.From(static_cast<size_t>(put));
+enum class Handed { kTaken, kLostTheSupervisor, kImpossible };
+
+// The supervisor may die, or have died with a child not yet executed holding its socket, between
+// our connecting and its taking the channel. It says so when it has.
+Handed HandOver(const Fd& relay) {
+    const int ends[2] = {0, 1};
+    const long error = SendFds(relay.get(), ends, 2);
+    if (error == -EBADF || error == -EINVAL) return Handed::kImpossible;
+    if (error < 0) return Handed::kLostTheSupervisor;
+    char byte = 0;
+    for (;;) {
+        const long got = sys::Read(relay.get(), &byte, 1);
+        if (got != -EINTR) return got == 1 ? Handed::kTaken : Handed::kLostTheSupervisor;
     }
-    return 0;
 }
 
 }  // namespace
@@ -172,16 +173,20 @@ int Attach(View spool, int grace_ms, char** environment) {
     if (const long error = sys::ChangeDirFd(dir.get()); error < 0) {
         return Complain("cannot enter the spool", spool, error, "");
     }
-    int code = 0;
-    const long connected = FindOrStart(dir, spool, grace_ms, inherited, environment, &code);
-    if (connected < 0) return code;
-    const Fd relay(connected);
-    if (SayMagic() < 0) return 0;  // nobody is there any more
-    const int ends[2] = {0, 1};
-    if (const long error = SendFds(relay.get(), ends, 2); error < 0) {
-        return Complain("cannot hand the channel to the supervisor of", spool, error, "");
+    Fd relay;
+    for (int tries = 0;; ++tries) {
+        int code = 0;
+        const long connected = FindOrStart(dir, spool, grace_ms, inherited, environment, &code);
+        if (connected < 0) return code;
+        relay = Fd(connected);
+        const Handed handed = HandOver(relay);
+        if (handed == Handed::kTaken) break;
+        if (handed == Handed::kImpossible || tries == 100) {
+            return Complain("cannot hand the channel to the supervisor of", spool, -EIO, "");
+        }
+        sys::SleepMs(tries < 10 ? 1 : 20);
     }
-    // Nothing is ever said here: the end of the connection ends this.
+    // Nothing more is said here: the end of the connection ends this.
     char byte = 0;
     for (;;) {
         const long got = sys::Read(relay.get(), &byte, 1);

@@ -206,6 +206,7 @@ class Box {
     T* operator->() const { return owned_; }
     T& operator*() const { return *owned_; }
     explicit operator bool() const { return owned_ != nullptr; }
+    T* release() { return std::exchange(owned_, nullptr); }
     void reset(T* owned = nullptr) {
         if (owned_ != nullptr) {
             owned_->~T();

@@ -55,7 +55,7 @@ struct Command {
     bool killed_before = false;  // by a kSignal SIGKILL
     uint8_t fresh = 0;           // kShellFresh, when it was the first in a new shell
     Str fresh_reason;
-    int watch = -1;  // inotify's number
+    int watch[2] = {-1, -1};  // inotify's numbers, of stdout and stderr
     uint64_t output_limit = 0;
     uint64_t timeout_ms = 0;
     uint64_t signalled = 0;  // bits of the signals kSignal sent

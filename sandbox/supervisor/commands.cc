@@ -86,7 +86,7 @@ Command* Commands::Create(const StartFields& fields, Box<StartOrder> order, cons
     }
     command.has_files = true;
     EnsureOpen(command);
-    Watch(command);
+    Watch(command, Closes::kIgnore);
     return &command;
 }
 
@@ -166,10 +166,12 @@ long Commands::Forget(uint64_t n) {
     if (command->phase != Phase::kDone) return -EBUSY;
     command->tell_done = command->tell_known = command->tell_started = false;
     command->forgotten = true;
-    if (!command->has_files || !EnsureOpen(*command) || !HasWriters(*command)) {
-        Remove(n);
-        return 0;
+    if (command->has_files && EnsureOpen(*command) && HasWriters(*command)) {
+        // Told of the last close, then asked again: it may have come in between.
+        Watch(*command, Closes::kTell);
+        if (HasWriters(*command)) return 0;
     }
+    Remove(n);
     return 0;
 }
 
@@ -299,20 +301,23 @@ void Commands::OpenWatch() {
     }
 }
 
-void Commands::Watch(Command& command) {
-    if (!inotify_) return;
-    Str path(runtime_.spool.path());
-    path.append("/commands/").Number(command.n);
-    const long watch =
-        sys::InotifyAdd(inotify_.get(), path.c_str(), IN_MODIFY | IN_CLOSE_WRITE | IN_ONLYDIR);
-    if (watch >= 0) {
-        command.watch = static_cast<int>(watch);
-    } else {
-        // Out of watches: everything is polled from now on.
-        runtime_.Unwatch(inotify_.get());
-        inotify_.reset();
-        rearm_ms_ = kNever;
-        poll_ms_ = 0;
+// On the files, not their directory, where our own notes would wake us. Only a forgotten command
+// needs to know when somebody closes them.
+void Commands::Watch(Command& command, Closes closes) {
+    const uint32_t mask = IN_MODIFY | (closes == Closes::kTell ? IN_CLOSE_WRITE : 0);
+    for (int i = 0; i < 2 && inotify_; ++i) {
+        Str path(runtime_.spool.path());
+        path.append("/commands/").Number(command.n).append("/").append(View(StreamName(i)));
+        const long watch = sys::InotifyAdd(inotify_.get(), path.c_str(), mask);
+        if (watch >= 0) {
+            command.watch[i] = static_cast<int>(watch);
+        } else {
+            // Out of watches: everything is polled from now on.
+            runtime_.Unwatch(inotify_.get());
+            inotify_.reset();
+            rearm_ms_ = kNever;
+            poll_ms_ = 0;
+        }
     }
 }
 
@@ -329,7 +334,8 @@ void Commands::OnFileEvents() {
             modified = modified || (event->mask & IN_MODIFY) != 0;
             for (size_t i = 0; i < all_.size(); ++i) {
                 Command& command = *all_[i];
-                if (!overflow && command.watch != event->wd) continue;
+                const int watch = event->wd;
+                if (!overflow && command.watch[0] != watch && command.watch[1] != watch) continue;
                 if (EnsureOpen(command)) Refresh(command);
                 if (command.forgotten) {
                     const size_t before = all_.size();
@@ -393,7 +399,9 @@ void Commands::Remove(uint64_t n) {
 
 void Commands::RemoveAt(size_t i) {
     const Command& command = *all_[i];
-    if (command.watch >= 0) sys::InotifyRemove(inotify_.get(), command.watch);
+    for (const int watch : command.watch) {
+        if (watch >= 0 && inotify_) sys::InotifyRemove(inotify_.get(), watch);
+    }
     if (command.has_files) runtime_.spool.RemoveCommand(command.n);
     all_.Remove(i);
 }

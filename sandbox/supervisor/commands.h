@@ -64,7 +64,8 @@ class Commands {
     void LookAtEnding(Command& command, int64_t now_ms);
     void RemoveAt(size_t i);
     void Remove(uint64_t n);
-    void Watch(Command& command);
+    enum class Closes { kIgnore, kTell };
+    void Watch(Command& command, Closes closes);
     bool HasWriters(Command& command);
 
     Runtime& runtime_;

@@ -7,6 +7,8 @@ namespace {
 
 constexpr size_t kHeader = 4;
 constexpr size_t kStep = 64U << 10;
+constexpr size_t kFirstStep =
+    1024;  // most requests; larger blocks come from the kernel and go back to it
 
 uint32_t LengthAt(const char* bytes) {
     Reader reader(bytes, kHeader);
@@ -50,11 +52,10 @@ Connection::State Connection::Receive() {
     if (taken_ > 0) {
         in_bytes_.DropFront(taken_);
         taken_ = 0;
-        if (in_bytes_.empty()) in_bytes_.reset();
     }
-    const long got = sys::Read(in_.get(), in_bytes_.Room(kStep), kStep);
+    const size_t step = in_bytes_.empty() ? kFirstStep : kStep;
+    const long got = sys::Read(in_.get(), in_bytes_.Room(step), step);
     if (got == -EAGAIN || got == -EINTR) {
-        if (in_bytes_.empty()) in_bytes_.reset();
         return State::kOpen;
     }
     if (got <= 0) return State::kClosed;
@@ -66,7 +67,7 @@ bool Connection::NextFrame(Type* type, View* payload) {
     const View rest = in_bytes_.view().From(taken_);
     if (rest.size < kHeader + 1) {
         if (rest.empty()) {
-            in_bytes_.reset();  // idle connections hold no buffer
+            in_bytes_.size() > kFirstStep ? in_bytes_.reset() : in_bytes_.clear();
             taken_ = 0;
         }
         return false;
@@ -96,7 +97,7 @@ Connection::State Connection::Flush() {
         sent_ += static_cast<size_t>(put);
     }
     if (sent_ == out_bytes_.size()) {
-        out_bytes_.reset();
+        out_bytes_.size() > kFirstStep ? out_bytes_.reset() : out_bytes_.clear();
         sent_ = 0;
     } else if (sent_ >= kStep) {
         out_bytes_.DropFront(sent_);

@@ -27,7 +27,6 @@ Dialect DialectOf(View program) {
         dialect.resets_lineno = true;
     } else if (program == "zsh") {
         dialect.has_builtin = true;
-        dialect.command_eval = false;  // `command` means external programs only
     } else if (program == "ksh" || program == "ksh93" || program == "mksh" || program == "lksh") {
         // With an EXIT trap, `kill $$` ends mksh with status 0 and ksh93 with status 15.
         dialect.exit_trap = false;
@@ -86,7 +85,6 @@ void AppendCommandLines(Str* to, const Dialect& dialect, const ShellCommand& com
         to->append(":; ");
     }
     to->append(word);
-    if (dialect.has_builtin && dialect.command_eval) to->append("command ");
     to->append("eval ").Quoted(command.script).append(files.view());
     to->append("; _sbxfs_report ").Number(command.n).append(" \"$?\" \"$-\"; }");
     to->append(" </dev/null >/dev/null 2>&1\n");

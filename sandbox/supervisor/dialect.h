@@ -9,9 +9,10 @@
 // - `eval` of one quoted word keeps unterminated quotes, comments and here-documents inside;
 // `command` keeps
 //   dash and busybox alive through errors of special builtins. The first letters are quoted against
-//   aliases. Functions beat builtins: bash and zsh are told `builtin`, the others `command`, and a
-//   function of that very name (and of `exec`) is removed; every other function of the user's stays
-//   and cannot get in the way.
+//   aliases. Functions beat builtins: bash and zsh are told `\builtin eval` (with `command` between
+//   the two bash would run a DEBUG trap once more, into the command's output), the others `\command
+//   eval`. A function of that very name (and of `exec`) is removed; every other function of the
+//   user's stays and cannot get in the way.
 // - The group sends the traces of `set -x` and the output of DEBUG traps for our own words to
 // /dev/null.
 // - The outer `exec` is there for the way out: dash, and bash under `set -e`, undo the redirections
@@ -37,7 +38,6 @@ namespace sbxfs::supervisor {
 struct Dialect {
     bool known = false;        // can be driven; false for fish, csh and strangers
     bool has_builtin = false;  // has the word `builtin`, which beats functions
-    bool command_eval = true;  // `command eval` means what POSIX says
     bool resets_lineno = false;
     bool exit_trap = true;  // an EXIT trap does not change how signals end it
 };

@@ -14,7 +14,8 @@ long ReadFile(int dir, const char* path, Str* to, size_t limit) {
     if (opened < 0) return opened;
     const Fd file(opened);
     while (limit > 0) {
-        const size_t step = limit < 4096 ? limit : 4096;
+        // Small enough for the heap's small blocks: most of these files hold a line.
+        const size_t step = limit < 1024 ? limit : 1024;
         const long got = sys::Read(file.get(), to->Room(step), step);
         if (got <= 0) return got;
         to->Grown(static_cast<size_t>(got));

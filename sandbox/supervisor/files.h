@@ -38,7 +38,10 @@ long WriteFile(int dir, const char* path, View bytes);
 // As above, but under another name first, so that the file is never seen in part.
 long ReplaceFile(int dir, const char* path, View bytes);
 
-// Calls `each(name)` for all but "." and "..".
+// Calls `each(name, inode)` for all but "." and "..".
+template <class Each>
+long ListEntries(int dir, Each each);
+// Calls `each(name)` likewise.
 template <class Each>
 long ListNames(int dir, Each each);
 
@@ -60,7 +63,7 @@ struct DirEntry {
 long ReadEntries(int dir, void* to, size_t size);
 
 template <class Each>
-long ListNames(int dir, Each each) {
+long ListEntries(int dir, Each each) {
     alignas(8) char page[2048];
     for (;;) {
         const long got = ReadEntries(dir, page, sizeof page);
@@ -68,10 +71,15 @@ long ListNames(int dir, Each each) {
         for (long at = 0; at < got;) {
             auto* entry = reinterpret_cast<DirEntry*>(page + at);
             const View name(static_cast<const char*>(entry->name));
-            if (!(name == ".") && !(name == "..")) each(name);
+            if (!(name == ".") && !(name == "..")) each(name, entry->inode);
             at += entry->length;
         }
     }
+}
+
+template <class Each>
+long ListNames(int dir, Each each) {
+    return ListEntries(dir, [&](View name, uint64_t) { each(name); });
 }
 
 }  // namespace sbxfs::supervisor

@@ -29,7 +29,7 @@ void Commands::RecoverOne(uint64_t n, Vec<uint64_t>* lost) {
     started_.Add(n);
     runtime_.spool.AppendEvent(&command.tree.mark, n);
     EnsureOpen(command);
-    Watch(command);
+    Watch(command, Closes::kIgnore);
     Refresh(command);
     Str storage;
     DoneFields done;

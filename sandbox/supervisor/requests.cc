@@ -226,11 +226,12 @@ bool Session::HandleStart(Reader& reader) {
         Refuse(0, fields.n, EINVAL, why);
         return true;
     }
-    if (Command* known = commands_.Find(fields.n)) {
+    Command* known = commands_.Find(fields.n);
+    if (known != nullptr && !known->forgotten) {
         known->tell_known = true;
         return true;
     }
-    if (commands_.WasForgotten(fields.n)) {
+    if (known != nullptr || commands_.WasForgotten(fields.n)) {
         Refuse(0, fields.n, EEXIST, "that number was used before; nothing runs twice");
         return true;
     }

@@ -98,7 +98,11 @@ void Server::OnPending(uint64_t fd) {
         Fd relay = std::move(pending_[i]);
         pending_.Remove(i);
         runtime_.Unwatch(relay.get());
-        if (error == 0) session_.Accept(std::move(in), std::move(out), std::move(relay));
+        // The attach hears that somebody living has its channel; without this it tries again
+        // (attach.cc).
+        const char taken = 'A';
+        if (error != 0 || sys::Write(relay.get(), &taken, 1) != 1) return;
+        session_.Accept(std::move(in), std::move(out), std::move(relay));
         return;
     }
 }
@@ -177,6 +181,7 @@ void Server::End() {
     shell_.KillShell();
     // The last answers, as far as the daemon takes them within two seconds.
     const int64_t until = sys::MonotonicMs() + 2000;
+    session_.Pump();
     while (session_.HasUnsent() && sys::MonotonicMs() < until) {
         session_.Pump();
         sys::SleepMs(5);

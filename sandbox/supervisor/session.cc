@@ -30,6 +30,8 @@ void Session::Accept(Fd in, Fd out, Fd relay) {
     opened_[slot] = ++open_count_;
     connections_[slot].Open(runtime_, slot, std::move(in), std::move(out), std::move(relay));
     connections_[slot].hello_by_ms = sys::MonotonicMs() + kHelloMs;
+    connections_[slot].out().append(kMagic, sizeof kMagic - 1);
+    if (connections_[slot].Flush() == Connection::State::kClosed) Drop(slot);
 }
 
 void Session::Drop(uint64_t slot) {

@@ -393,11 +393,9 @@ void ShellLane::KillShell() {
 Str ShellLane::CurrentDirectory() const {
     Str path;
     path.append("/proc/").Number(static_cast<uint64_t>(shell_.pid)).append("/cwd");
-    Str target;
-    const long length = sys::ReadLinkAt(AT_FDCWD, path.c_str(), target.Room(4096), 4096);
-    if (length > 0) target.Grown(static_cast<size_t>(length));
-    if (target.empty()) target.Assign(directory_.view());
-    return target;
+    char target[4096];
+    const long length = sys::ReadLinkAt(AT_FDCWD, path.c_str(), target, sizeof target);
+    return Str(length > 0 ? View(target, static_cast<size_t>(length)) : directory_.view());
 }
 
 // Its script is over (stdin is our pipe again), the pipe is empty, and it does nothing.
