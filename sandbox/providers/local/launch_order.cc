@@ -1,0 +1,94 @@
+#include "sandbox/providers/local/launch_order.h"
+
+#include <utility>
+
+#include "base/strings.h"
+#include "sandbox/providers/local/box.h"
+#include "sandbox/strict_json.h"
+
+namespace sbxfs {
+namespace {
+
+Json Texts(const std::vector<std::string>& texts) {
+    Json list = Json::Array();
+    for (const std::string& text : texts)
+        list.Append(Json::String(text));
+    return list;
+}
+
+std::string BindText(const Bind& bind) {
+    return bind.source + ":" + bind.target + (bind.writable ? ":rw" : ":ro");
+}
+
+}  // namespace
+
+Json LaunchOrder::ToRecord() const {
+    Json json = Json::Object();
+    json.Set("token", token).Set("state_dir", state_dir).Set("hostname", hostname);
+    json.Set("workdir", workdir).Set("cpu", cpu).Set("memory", memory);
+    json.Set("lifetime_ms", lifetime_ms);
+    json.Set("own_network", settings.own_network).Set("pids", settings.pids);
+    std::vector<std::string> binds;
+    for (const Bind& bind : settings.binds)
+        binds.push_back(BindText(bind));
+    json.Set("binds", Texts(binds)).Set("forbidden", Texts(forbidden));
+    json.Set("init_program", init_program);
+    return json;
+}
+
+Json LaunchOrder::ToJson() const {
+    Json json = ToRecord();
+    json.Set("client_key", client_key).Set("host_public", host_key.public_line);
+    json.Set("host_private", host_key.private_pem.Reveal());
+    return json;
+}
+
+Result<LaunchOrder> LaunchOrder::FromJson(const Json& json) {
+    LaunchOrder order;
+    std::vector<std::string> binds;
+    std::string host_private;
+    StrictJson in(json, "launch order");
+    in.Require("token").Require("state_dir").Require("client_key").Require("host_private");
+    in.Take("token", order.token).Take("state_dir", order.state_dir);
+    in.Take("hostname", order.hostname).Take("workdir", order.workdir);
+    in.Take("client_key", order.client_key).Take("host_public", order.host_key.public_line);
+    in.Take("host_private", host_private);
+    in.Take("cpu", order.cpu).Take("memory", order.memory).Take("lifetime_ms", order.lifetime_ms);
+    in.Take("own_network", order.settings.own_network).Take("pids", order.settings.pids);
+    in.Take("binds", binds).Take("forbidden", order.forbidden);
+    in.Take("init_program", order.init_program);
+    (void)TRY(in.Finish());
+    (void)TRY(CheckToken(order.token));
+    order.host_key.private_pem = Secret(std::move(host_private));
+    for (const std::string& text : binds)
+        order.settings.binds.push_back(TRY(ParseBind(text)));
+    return order;
+}
+
+Json DestroyOrder::ToJson() const {
+    Json json = Json::Object();
+    json.Set("token", token).Set("state_dir", state_dir);
+    return json;
+}
+
+Result<DestroyOrder> DestroyOrder::FromJson(const Json& json) {
+    DestroyOrder order;
+    StrictJson in(json, "destroy order");
+    in.Require("token").Require("state_dir");
+    in.Take("token", order.token).Take("state_dir", order.state_dir);
+    (void)TRY(in.Finish());
+    (void)TRY(CheckToken(order.token));
+    return order;
+}
+
+std::string HostnameFor(std::string_view sandbox_name) {
+    std::string name;
+    for (const char c : sandbox_name.substr(0, 63)) {
+        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                           (c >= '0' && c <= '9') || c == '-' || c == '.';
+        name += plain ? c : '-';
+    }
+    return name.empty() ? "sandbox" : name;
+}
+
+}  // namespace sbxfs
