@@ -144,6 +144,12 @@ long FindOrStart(const Fd& dir, View spool, int grace_ms, const Inherited& inher
     return -ETIMEDOUT;
 }
 
+// The supervisor waits for both ends with epoll, which takes no files and no /dev/null.
+bool CanBeWaitedFor(int fd) {
+    const Fd epoll(sys::EpollCreate());
+    return sys::EpollControl(epoll.get(), EPOLL_CTL_ADD, fd, 0, 0) == 0;
+}
+
 enum class Handed { kTaken, kLostTheSupervisor, kImpossible };
 
 // The supervisor may die, or have died with a child not yet executed holding its socket, between
@@ -172,6 +178,10 @@ int Attach(View spool, int grace_ms, char** environment) {
     if (const int code = OpenSpool(spool, &dir); code != 0) return code;
     if (const long error = sys::ChangeDirFd(dir.get()); error < 0) {
         return Complain("cannot enter the spool", spool, error, "");
+    }
+    if (!CanBeWaitedFor(0) || !CanBeWaitedFor(1)) {
+        Complain("standard input and output must be pipes or sockets, as over ssh", "", 0, "");
+        return 2;
     }
     Fd relay;
     for (int tries = 0;; ++tries) {

@@ -65,7 +65,7 @@ Connection::State Connection::Receive() {
 
 bool Connection::NextFrame(Type* type, View* payload) {
     const View rest = in_bytes_.view().From(taken_);
-    if (rest.size < kHeader + 1) {
+    if (rest.size < kHeader) {
         if (rest.empty()) {
             in_bytes_.size() > kFirstStep ? in_bytes_.reset() : in_bytes_.clear();
             taken_ = 0;

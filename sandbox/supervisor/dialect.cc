@@ -52,16 +52,17 @@ void AddShellOptions(View program, bool login, Vec<const char*>* argv) {
     }
 }
 
+// Each report begins with a newline, which ends whatever unfinished line somebody else left in the FIFO.
 void AppendInitLines(Str* to, const Dialect& dialect, View fifo) {
     const View word = Word(dialect);
     to->append("_sbxfs_report() { ");
     AppendReserve(to, dialect);
-    to->append("; ").append(word).append("echo \"R $1 $2 $3\" >>").Quoted(fifo).append("; }\n");
+    to->append("; ").append(word).append("echo \"\nR $1 $2 $3\" >>").Quoted(fifo).append("; }\n");
     to->append("_sbxfs_status() { ").append(dialect.has_builtin ? word : View("\\"));
     to->append("return \"$1\"; }\n");
     if (!dialect.exit_trap) return;
     Str action;
-    action.append("{ ").append(word).append("echo \"C $$ ${PWD-}").append(kDirectoryEnd);
+    action.append("{ ").append(word).append("echo \"\nC $$ ${PWD-}").append(kDirectoryEnd);
     action.append("\" >>").Quoted(fifo).append("; } 2>/dev/null || ").append(word).append(":");
     to->append("trap ").Quoted(action.view()).append(" 0\n");
 }

@@ -72,6 +72,12 @@ bool ShellLane::ChooseDirectory(const StartOrder& order, Str* cwd) {
 
 bool ShellLane::StartShell(Command& command) {
     const StartOrder& order = *command.order;
+    if (!runtime_.spool.HasReports()) {
+        // Somebody cleaned up below us. Without it no shell could ever report again.
+        runtime_.Unwatch(runtime_.spool.reports());
+        runtime_.spool.OpenReports();
+        runtime_.Watch(runtime_.spool.reports(), EPOLLIN, Tag(Source::kReports));
+    }
     Shell shell;
     if (!ChooseShell(runtime_, order.shell.view(), &shell)) {
         commands_.Finish(command, NotStarted(ENOENT,

@@ -49,19 +49,23 @@ long Spool::Open(Fd dir) {
     if (length < 0) return length;
     path_.Grown(static_cast<size_t>(length) - 1);  // it counts the NUL
     sys::ChangeDir("/");
-    // Others may pass through it, so that commands under another user reach their own output; who
-    // they are is decided by the spool's own 0700.
-    long error = sys::MakeDirAt(dir_.get(), "commands", 0711);
-    if (error < 0 && error != -EEXIST) return error;
-    const long commands = sys::OpenAt(dir_.get(), "commands", O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    if (commands < 0) return commands;
-    commands_ = Fd(commands);
-    sys::ChangeModeFd(commands_.get(), 0711);
-    error = ReadOrMakeId();
-    if (error < 0) return error;
+    if (const long error = OpenCommands(); error < 0) return error;
+    if (const long error = ReadOrMakeId(); error < 0) return error;
     Str epoch;
     if (ReadFile(dir_.get(), "epoch", &epoch, 32) == 0) ParseNumber(epoch.view(), &epoch_);
     return OpenReports();
+}
+
+long Spool::OpenCommands() {
+    // Others may pass through it, so that commands under another user reach their own output; who they are is
+    // decided by the spool's own 0700.
+    const long error = sys::MakeDirAt(dir_.get(), "commands", 0711);
+    if (error < 0 && error != -EEXIST) return error;
+    const long opened = sys::OpenAt(dir_.get(), "commands", O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (opened < 0) return opened;
+    commands_ = Fd(opened);
+    sys::ChangeModeFd(commands_.get(), 0711);
+    return 0;
 }
 
 long Spool::ReadOrMakeId() {
@@ -90,6 +94,13 @@ long Spool::OpenReports() {
     return 0;
 }
 
+bool Spool::HasReports() const {
+    struct stat ours {};
+    struct stat named {};
+    return sys::StatFd(reports_.get(), &ours) == 0 &&
+           sys::StatAt(commands_.get(), "report", &named) == 0 && ours.st_ino == named.st_ino;
+}
+
 void Spool::SetEpoch(uint64_t epoch) {
     if (epoch == epoch_) return;
     epoch_ = epoch;
@@ -112,6 +123,10 @@ long Spool::CreateCommand(uint64_t n, const Account* owner) {
     Str name;
     name.Number(n);
     long error = sys::MakeDirAt(commands_.get(), name.c_str(), 0711);
+    // Somebody cleaned up below us.
+    if (error == -ENOENT && OpenCommands() == 0) {
+        error = sys::MakeDirAt(commands_.get(), name.c_str(), 0711);
+    }
     if (error < 0) return error;
     if (owner != nullptr) {
         // The supervisor's umask took these bits away.

@@ -47,6 +47,9 @@ class Spool {
     void SetEpoch(uint64_t epoch);
     View path() const { return path_.view(); }  // absolute
     int reports() const { return reports_.get(); }
+    // Whether shells still find the FIFO by its name; OpenReports makes it anew.
+    bool HasReports() const;
+    long OpenReports();
 
     // SBXFS_EVENT of a command.
     void AppendEvent(Str* to, uint64_t n) const;
@@ -71,7 +74,7 @@ class Spool {
 
  private:
     long ReadOrMakeId();
-    long OpenReports();
+    long OpenCommands();
 
     Fd dir_;
     Fd commands_;

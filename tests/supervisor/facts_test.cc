@@ -1,0 +1,415 @@
+// What the supervisor tells about the sandbox, and the circumstances commands run in: stat, processes, environment,
+// interpreters, users, a full disk, its own resources.
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "tests/supervisor/client.h"
+
+namespace sbxfs::supervisor {
+namespace {
+
+using std::chrono::seconds;
+
+StartOptions Parallel() {
+    StartOptions options;
+    options.lane = Lane::kParallel;
+    return options;
+}
+
+// Runs `body` in a child with a mount namespace of its own, where `mount_point` is what the body makes it.
+// 77: not possible here.
+int InMountNamespace(const std::function<int()>& body) {
+    const pid_t child = fork();
+    if (child == 0) {
+        if (unshare(CLONE_NEWNS) != 0 ||
+            mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+            _exit(77);
+        }
+        _exit(body());
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 99;
+}
+
+TEST(Stat, IsWhatTheKernelSaysInBatches) {
+    const SpoolDir spool;
+    Client client(spool.path());
+    ASSERT_TRUE(client.Greet(1));
+    std::ofstream(spool.root() + "/file") << "12345";
+    std::filesystem::create_symlink("nowhere", spool.root() + "/link");
+    const std::vector<std::string> paths = {spool.root() + "/file",
+                                            spool.root() + "/link",
+                                            spool.root(),
+                                            spool.root() + "/missing",
+                                            spool.root() + "/file/below",
+                                            "/" + std::string(5000, 'x'),
+                                            "/" + std::string(300, 'x'),
+                                            "relative",
+                                            "",
+                                            std::string("/a\0b", 4),
+                                            "/./././dev/null"};
+    client.Send(Frame(Type::kStat, [&](auto& w) {
+        w.U32(77).U32(static_cast<std::uint32_t>(paths.size()));
+        for (const std::string& path : paths)
+            w.String(AsText(path));
+    }));
+    ASSERT_TRUE(client.Await([&] { return !client.answers.empty(); }));
+    const std::string& answer = client.answers[0];
+    EXPECT_EQ(answer[0], static_cast<char>(Type::kStatOk));
+    Reader reader(answer.data() + 1, answer.size() - 1);
+    EXPECT_EQ(reader.U32(), 77U);
+    ASSERT_EQ(reader.U32(), paths.size());
+    std::vector<std::uint32_t> errors;
+    for (const std::string& path : paths) {
+        const StatFields fields = GetStatFields(reader);
+        errors.push_back(fields.error);
+        struct stat stat {};
+        if (fields.error != 0 || lstat(path.c_str(), &stat) != 0) continue;
+        EXPECT_EQ(fields.dev, stat.st_dev);
+        EXPECT_EQ(fields.ino, stat.st_ino);
+        EXPECT_EQ(fields.mode, stat.st_mode);
+        EXPECT_EQ(fields.nlink, stat.st_nlink);
+        EXPECT_EQ(fields.uid, stat.st_uid);
+        EXPECT_EQ(fields.gid, stat.st_gid);
+        EXPECT_EQ(fields.size, static_cast<std::uint64_t>(stat.st_size));
+        EXPECT_EQ(fields.mtime_ns, stat.st_mtim.tv_sec * 1000000000 + stat.st_mtim.tv_nsec);
+        EXPECT_EQ(fields.ctime_ns, stat.st_ctim.tv_sec * 1000000000 + stat.st_ctim.tv_nsec);
+    }
+    EXPECT_TRUE(reader.at_end());
+    EXPECT_EQ(errors, (std::vector<std::uint32_t>{0, 0, 0, ENOENT, ENOTDIR, ENAMETOOLONG,
+                                                  ENAMETOOLONG, EINVAL, EINVAL, EINVAL, 0}));
+}
+
+TEST(Hello, SaysWhoAndWhere) {
+    const SpoolDir spool;
+    Client client(spool.path());
+    ASSERT_TRUE(client.Greet(1));
+    EXPECT_EQ(client.hello.protocol, kProtocol);
+    EXPECT_NE(client.hello.spool, 0U);
+    EXPECT_NE(client.hello.boot, 0U);
+    EXPECT_EQ(client.hello.uid, geteuid());
+    EXPECT_EQ(AsString(client.hello.home), "/root");
+    EXPECT_EQ(AsString(client.hello.default_shell), "/bin/bash");
+    EXPECT_EQ(AsString(client.hello.build).size(), 16U);
+    const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
+                         std::chrono::system_clock::now().time_since_epoch())
+                         .count();
+    EXPECT_NEAR(static_cast<double>(client.hello.clock_ms), static_cast<double>(now), 60000);
+}
+
+TEST(Commands, HaveTheLoginsEnvironmentTheirOwnAndTheMark) {
+    const SpoolDir spool;
+    AttachOptions attach;
+    attach.environment = {"FROM_LOGIN=1", "SBXFS_SECRET=no"};
+    Client client(spool.path(), attach);
+    ASSERT_TRUE(client.Greet(1));
+    for (const Lane lane : {Lane::kSerial, Lane::kParallel}) {
+        StartOptions options;
+        options.lane = lane;
+        options.cwd = "/usr";
+        options.env = {{"MINE", "a b"}, {"FROM_LOGIN", lane == Lane::kSerial ? "1" : "2"}};
+        const std::string text =
+            client.Run("env; echo \"PWD is $(pwd)\"; umask; cat /proc/self/oom_score_adj", options)
+                .out[0];
+        EXPECT_NE(text.find("\nMINE=a b\n"), std::string::npos) << text;
+        EXPECT_NE(text.find(lane == Lane::kSerial ? "FROM_LOGIN=1\n" : "FROM_LOGIN=2\n"),
+                  std::string::npos);
+        EXPECT_NE(text.find("HOME=/root\n"), std::string::npos);
+        EXPECT_NE(text.find("SBXFS_EVENT="), std::string::npos);
+        EXPECT_NE(text.find("-" + std::to_string(client.last_n) + "\n"), std::string::npos);
+        EXPECT_EQ(text.find("SBXFS_SECRET"), std::string::npos);
+        EXPECT_EQ(text.find("SSH_CONNECTION"), std::string::npos);
+        EXPECT_NE(text.find("PWD is /usr\n"), std::string::npos);
+        EXPECT_NE(text.find("0022\n0\n"), std::string::npos)
+            << "not the supervisor's umask or score";
+    }
+}
+
+TEST(Commands, NothingOfTheSupervisorsIsOpenInThem) {
+    const SpoolDir spool;
+    Client client(spool.path());
+    ASSERT_TRUE(client.Greet(1));
+    for (const Lane lane : {Lane::kSerial, Lane::kParallel}) {
+        StartOptions options;
+        options.lane = lane;
+        // 3 is ls's own. A shell keeps copies above 9, closed on exec.
+        EXPECT_EQ(client.Run("/bin/ls /proc/self/fd | tr '\\n' ' '", options).out[0], "0 1 2 3 ");
+        EXPECT_EQ(
+            client.Run("readlink /proc/self/fd/0; ulimit -n", options).out[0], "/dev/null\n" + [] {
+                rlimit limit{};
+                getrlimit(RLIMIT_NOFILE, &limit);
+                return std::to_string(limit.rlim_cur);
+            }() + "\n");
+    }
+}
+
+TEST(Commands, AnInterpreterLineIsHonouredAlsoWhereTheSpoolIsNoexec) {
+    const SpoolDir spool;
+    Client client(spool.path());
+    ASSERT_TRUE(client.Greet(1));
+    EXPECT_EQ(client.Run("#!/bin/cat\nmy own text\n", Parallel()).out[0],
+              "#!/bin/cat\nmy own text\n");
+    EXPECT_EQ(client.Run("#!/bin/sh -e\necho a; false; echo b\n", Parallel()).out[0], "a\n");
+    const Heard& missing = client.Run("#!/no/such/interpreter x\n", Parallel());
+    EXPECT_EQ(missing.end.fields.outcome, Outcome::kNotStarted);
+    EXPECT_EQ(missing.end.fields.code, static_cast<std::uint32_t>(ENOENT));
+    EXPECT_NE(missing.end.reason.find("/no/such/interpreter"), std::string::npos);
+    StartOptions nowhere = Parallel();
+    nowhere.cwd = "/no/such/place";
+    EXPECT_EQ(client.Run("true", nowhere).end.fields.code, static_cast<std::uint32_t>(ENOENT));
+    const int result = InMountNamespace([&] {
+        const std::string where = spool.root() + "/noexec";
+        std::filesystem::create_directory(where);
+        if (mount("tmpfs", where.c_str(), "tmpfs", MS_NOEXEC, "size=1m") != 0) return 77;
+        Client inner(where + "/spool");
+        if (!inner.Greet(1)) return 1;
+        const bool ok = inner.Run("#!/bin/sh\necho yes", Parallel()).out[0] == "yes\n" &&
+                        inner.Run("echo yes").out[0] == "yes\n";
+        inner.Shutdown(true);
+        return ok ? 0 : 2;
+    });
+    if (result == 77) GTEST_SKIP() << "no mount namespaces here";
+    EXPECT_EQ(result, 0);
+}
+
+TEST(Commands, AFullDiskIsSaidNotGuessed) {
+    const SpoolDir spool;
+    const int result = InMountNamespace([&] {
+        const std::string where = spool.root() + "/small";
+        std::filesystem::create_directory(where);
+        if (mount("tmpfs", where.c_str(), "tmpfs", 0, "size=256k,nr_inodes=40") != 0) return 77;
+        Client client(where + "/spool");
+        if (!client.Greet(1)) return 1;
+        // Output that does not fit ends as the program decides, and the outcome is told all the same.
+        const Heard& flood = client.Run("head -c 1000000 /dev/zero", Parallel());
+        if (flood.end.fields.outcome != Outcome::kExited || flood.end.fields.code == 0) return 2;
+        // No inodes are left for further ones.
+        std::uint64_t refused = 0;
+        for (int i = 0; i < 30 && refused == 0; ++i) {
+            const Heard& heard = client.Run("true", Parallel());
+            if (heard.end.fields.outcome != Outcome::kNotStarted) continue;
+            if (heard.end.fields.code != ENOSPC || heard.end.reason.empty()) return 3;
+            refused = client.last_n;
+        }
+        if (refused == 0) return 4;
+        client.Forget(refused);
+        for (std::uint64_t n = 1; n < refused; ++n)
+            client.Forget(n);
+        if (client.Run("echo again", Parallel()).out[0] != "again\n") return 5;
+        if (client.Run("echo again").out[0] != "again\n") return 6;
+        client.Shutdown(true);
+        // A disk that has no room for the spool itself.
+        const std::string full = spool.root() + "/full";
+        std::filesystem::create_directory(full);
+        if (mount("tmpfs", full.c_str(), "tmpfs", 0, "size=64k,nr_inodes=2") != 0) return 77;
+        Client hopeless(full + "/spool");
+        if (hopeless.AwaitMagic() || hopeless.AwaitExit() != 4) return 7;
+        return 0;
+    });
+    if (result == 77) GTEST_SKIP() << "no mount namespaces here";
+    EXPECT_EQ(result, 0);
+}
+
+TEST(Users, AnotherOneHasItsOwnIdentityAndReachesItsOutput) {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    const SpoolDir spool;
+    Client client(spool.path());
+    ASSERT_TRUE(client.Greet(1));
+    StartOptions options;
+    options.user = "nobody";
+    for (const Lane lane : {Lane::kParallel, Lane::kSerial}) {
+        options.lane = lane;
+        SCOPED_TRACE(static_cast<int>(lane));
+        const Heard& heard =
+            client.Run("id -un; id -G; echo $USER; echo err >&2; (exit 3)", options);
+        EXPECT_TRUE(heard.out[0].starts_with("nobody\n65534\nnobody\n")) << heard.out[0];
+        EXPECT_EQ(heard.out[1], "err\n");
+        EXPECT_EQ(heard.end.fields.code, 3U);
+        EXPECT_EQ(client.Run("#!/bin/sh\necho hi", options).out[0],
+                  lane == Lane::kSerial ? "hi\n" : "hi\n");
+    }
+    EXPECT_EQ(client.Run("cd /usr; x=1", options).end.cwd, "/usr");
+    EXPECT_EQ(client.Run("pwd; echo $x; id -un; echo \"$?\"", options).out[0],
+              "/usr\n1\nnobody\n0\n");
+    options.lane = Lane::kParallel;
+    options.user = "no-such-user";
+    const Heard& unknown = client.Run("true", options);
+    EXPECT_EQ(unknown.end.fields.outcome, Outcome::kNotStarted);
+    EXPECT_EQ(unknown.end.fields.code, static_cast<std::uint32_t>(ENOENT));
+    options.user = "12345";
+    EXPECT_EQ(client.Run("id -u", options).out[0], "12345\n");
+}
+
+TEST(Users, OnlyRootBecomesAnother) {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root to become somebody first";
+    const SpoolDir spool;
+    ASSERT_EQ(chown(spool.root().c_str(), 65534, 65534), 0);
+    AttachOptions attach;
+    attach.prefix = {"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"};
+    // The build may be where nobody can reach it.
+    attach.program = spool.root() + "/supervisor";
+    std::filesystem::copy(NativeProgram(), attach.program);
+    Client client(spool.path(), attach);
+    ASSERT_TRUE(client.Greet(1));
+    StartOptions options;
+    options.user = "root";
+    for (const Lane lane : {Lane::kSerial, Lane::kParallel}) {
+        options.lane = lane;
+        const Heard& heard = client.Run("id", options);
+        EXPECT_EQ(heard.end.fields.outcome, Outcome::kNotStarted);
+        EXPECT_EQ(heard.end.fields.code, static_cast<std::uint32_t>(EPERM));
+        EXPECT_NE(heard.end.reason.find("root"), std::string::npos);
+    }
+    options.user = "nobody";
+    EXPECT_EQ(client.Run("id -un", options).out[0], "nobody\n");
+}
+
+// In a pid namespace of its own, where everybody is known.
+TEST(Processes, AreCountedWithoutOurOwn) {
+    const SpoolDir spool;
+    AttachOptions attach;
+    attach.prefix = {
+        "unshare", "--pid", "--fork", "--mount-proc", "sh", "-c",
+        // PID 1, and "sshd" with a session of ours below it.
+        "cp /bin/sleep " + spool.root() + "/sshd; " + spool.root() + "/sshd 300 & \"$@\"; exit",
+        "sh"};
+    Client client(spool.path(), attach);
+    if (!client.Greet(1)) GTEST_SKIP() << "no pid namespaces here";
+    EXPECT_EQ(client.Run("true").end.fields.others, 0U);
+    EXPECT_EQ(client.Run("sleep 300 & sleep 300 & true").end.fields.others, 2U);
+    client.Number(Type::kProcesses, 6);
+    ASSERT_TRUE(client.Await([&] { return !client.answers.empty(); }));
+    Reader reader(client.answers[0].data() + 1, client.answers[0].size() - 1);
+    EXPECT_EQ(reader.U32(), 6U);
+    ASSERT_EQ(reader.U32(), 2U);
+    for (int i = 0; i < 2; ++i) {
+        reader.U32();
+        EXPECT_GT(reader.U32(), 1U);
+        const std::string name = AsString(reader.String());
+        EXPECT_TRUE(name == "sleep" || name == "bash") << name;  // before exec
+    }
+    EXPECT_TRUE(reader.at_end());
+    client.Run("kill %1 %2; wait");
+    EXPECT_EQ(client.Run("true").end.fields.others, 0U);
+    client.answers.clear();
+    client.Number(Type::kEnviron, 8);
+    ASSERT_TRUE(client.Await([&] { return !client.answers.empty(); }));
+    Reader environ(client.answers[0].data() + 1, client.answers[0].size() - 1);
+    EXPECT_EQ(environ.U32(), 8U);
+    std::vector<std::string> pairs(environ.U32());
+    for (std::string& pair : pairs)
+        pair = AsString(environ.String());
+    EXPECT_TRUE(environ.at_end());
+    EXPECT_NE(std::find(pairs.begin(), pairs.end(), "LC_ALL=C.UTF-8"), pairs.end());
+    client.Shutdown(true);
+}
+
+TEST(Timers, EndTheSandboxByItsInit) {
+    const SpoolDir spool;
+    const std::string note = spool.root() + "/note";
+    AttachOptions attach;
+    // PID 1 writes down which signal it got.
+    attach.prefix = {"unshare",
+                     "--pid",
+                     "--fork",
+                     "--kill-child",
+                     "--mount-proc",
+                     "sh",
+                     "-c",
+                     "trap 'echo idle > " + note + "; exit' USR1; trap 'echo lifetime > " + note +
+                         "; exit' USR2; exec 3<&0; \"$@\" <&3 & while :; do sleep 0.05; done",
+                     "sh"};
+    for (const bool idle : {true, false}) {
+        Client client(spool.path(), attach);
+        if (!client.Greet(1)) GTEST_SKIP() << "no pid namespaces here";
+        client.Send(Frame(Type::kTimer, [&](auto& w) {
+            w.U32(1)
+                .U64(idle ? 0 : 300)
+                .U64(idle ? 300 : 0)
+                .U8(static_cast<std::uint8_t>(TimerAction::kEndSandbox));
+        }));
+        if (idle) {
+            // Stands still while a command runs, and begins again after it.
+            const Heard& heard = client.Run("sleep 0.6; echo lived");
+            EXPECT_EQ(heard.out[0], "lived\n");
+        }
+        EXPECT_TRUE(client.AwaitClosed());
+        EXPECT_EQ(ReadText(note), idle ? "idle\n" : "lifetime\n");
+        std::filesystem::remove_all(spool.path());
+    }
+}
+
+TEST(Attach, NeedsAChannelItCanWaitFor) {
+    const SpoolDir spool;
+    const std::string command =
+        NativeProgram() + " attach --spool " + spool.path() + " </dev/null 2>/dev/null";
+    EXPECT_EQ(WEXITSTATUS(system(command.c_str())), 2);
+}
+
+TEST(Resources, AnIdleSupervisorSleepsAndIsSmall) {
+    const SpoolDir spool;
+    Client client(spool.path());
+    ASSERT_TRUE(client.Greet(1));
+    // Work first: nothing of it may stay.
+    client.keep_output = false;
+    for (int i = 0; i < 20; ++i)
+        client.Run("head -c 300000 /dev/zero", Parallel());
+    std::string big(900000, '#');
+    client.Run(big);
+    for (std::uint64_t n = 1; n <= client.last_n; ++n)
+        client.Forget(n);
+    ASSERT_TRUE(client.Sync());
+    const std::vector<pid_t> holders = HoldersOf(spool.path() + "/lock");
+    ASSERT_EQ(holders.size(), 1U);
+    const std::string proc = "/proc/" + std::to_string(holders[0]);
+    const auto switches = [&] {
+        const std::string status = ReadText(proc + "/status");
+        return std::stoul(status.substr(status.find("\nvoluntary_ctxt_switches:") + 26));
+    };
+    // Its last events settle; then it is not woken at all for a second.
+    unsigned long last = 0;
+    EXPECT_TRUE(AwaitTrue([&] {
+        last = switches();
+        usleep(1000000);
+        return switches() == last;
+    })) << "it wakes though nothing happens";
+    const std::string status = ReadText(proc + "/status");
+    const unsigned long kib = std::stoul(status.substr(status.find("VmRSS:") + 6));
+    EXPECT_LT(kib, 400U);
+    RecordProperty("rss_kib", static_cast<int>(kib));
+}
+
+TEST(Resources, TheStartOfACommandIsQuick) {
+    const SpoolDir spool;
+    Client client(spool.path());
+    ASSERT_TRUE(client.Greet(1));
+    std::vector<std::int64_t> us;
+    for (int i = 0; i < 200; ++i) {
+        const auto start = std::chrono::steady_clock::now();
+        client.Run("true");
+        us.push_back(std::chrono::duration_cast<std::chrono::microseconds>(
+                         std::chrono::steady_clock::now() - start)
+                         .count());
+        client.Forget(client.last_n);
+    }
+    std::sort(us.begin(), us.end());
+    std::cout << "Start to Done of `true`: median " << us[100] << " us, 95% " << us[190] << " us\n";
+    EXPECT_LT(us[100], 20000) << "far above what it takes, for slow machines";
+}
+
+}  // namespace
+}  // namespace sbxfs::supervisor
