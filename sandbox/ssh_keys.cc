@@ -11,10 +11,10 @@
 namespace sbxfs {
 namespace {
 
-struct KeyFree {
+struct FreeOwnedKey {
     void operator()(ssh_key key) const { ssh_key_free(key); }
 };
-using KeyPtr = std::unique_ptr<ssh_key_struct, KeyFree>;
+using OwnedKey = std::unique_ptr<ssh_key_struct, FreeOwnedKey>;
 
 struct TextFree {
     void operator()(char* text) const { ssh_string_free_char(text); }
@@ -35,14 +35,14 @@ Result<std::string> PublicLine(ssh_key key) {
 }
 
 // Nothing when `line` is not a public key.
-KeyPtr Import(std::string_view line) {
+OwnedKey Import(std::string_view line) {
     const std::vector<std::string> words = Split(Trim(line), ' ');
     if (words.size() < 2) return nullptr;
     const enum ssh_keytypes_e type = ssh_key_type_from_name(words[0].c_str());
     if (type == SSH_KEYTYPE_UNKNOWN) return nullptr;
     ssh_key key = nullptr;
     if (ssh_pki_import_pubkey_base64(words[1].c_str(), type, &key) != SSH_OK) return nullptr;
-    return KeyPtr(key);
+    return OwnedKey(key);
 }
 
 }  // namespace
@@ -52,7 +52,7 @@ Result<SshKeyPair> GenerateSshKeyPair() {
     if (ssh_pki_generate(SSH_KEYTYPE_ED25519, 0, &raw) != SSH_OK) {
         return Error(Errno{EIO}, "ssh key: the library cannot make an ed25519 key", Blame::kBug);
     }
-    const KeyPtr key(raw);
+    const OwnedKey key(raw);
     SshKeyPair pair;
     pair.public_line = TRY(PublicLine(key.get()));
     char* pem = nullptr;
@@ -66,7 +66,7 @@ Result<SshKeyPair> GenerateSshKeyPair() {
 }
 
 Result<std::string> ParsePublicLine(std::string_view line) {
-    const KeyPtr key = Import(line);
+    const OwnedKey key = Import(line);
     if (!key) {
         return Error(Errno{EINVAL}, "`" + Printable(Trim(line), 40) +
                                         "` is not a public key line (TYPE BASE64 [COMMENT])");
@@ -75,8 +75,8 @@ Result<std::string> ParsePublicLine(std::string_view line) {
 }
 
 bool SamePublicKey(std::string_view a, std::string_view b) {
-    const KeyPtr left = Import(a);
-    const KeyPtr right = Import(b);
+    const OwnedKey left = Import(a);
+    const OwnedKey right = Import(b);
     return left && right && ssh_key_cmp(left.get(), right.get(), SSH_KEY_CMP_PUBLIC) == 0;
 }
 
@@ -90,7 +90,7 @@ Result<std::string> PublicLineOf(const Secret& private_pem) {
         return Error(Errno{EINVAL},
                      "not a private key, or one with a passphrase; use a key without one");
     }
-    const KeyPtr key(raw);
+    const OwnedKey key(raw);
     return PublicLine(key.get());
 }
 

@@ -25,7 +25,7 @@
 namespace sbxfs {
 namespace {
 
-constexpr int kLockLimitMs =
+constexpr int kDestroyLockLimitMs =
     120'000;  // behind another destroy, which may have a million files to remove
 constexpr int kKillLimitMs = 20'000;
 constexpr int kCgroupLimitMs = 5'000;
@@ -34,7 +34,7 @@ constexpr int kCgroupLimitMs = 5'000;
 // (starter.h). Nothing when the box has gone meanwhile.
 Result<std::optional<UniqueFd>> LockForDestroy(Box& box) {
     const auto deadline =
-        std::chrono::steady_clock::now() + std::chrono::milliseconds(kLockLimitMs);
+        std::chrono::steady_clock::now() + std::chrono::milliseconds(kDestroyLockLimitMs);
     for (;;) {
         auto lock = box.TryLock(Role::kDestroy);
         if (box.Gone()) return std::optional<UniqueFd>();

@@ -61,13 +61,13 @@ Result<Json> ReadOrder() {
     return *std::move(json);
 }
 
-Result<Json> Launch(const Json& json) {
+Result<Json> RunLaunch(const Json& json) {
     const LaunchOrder order = TRY(LaunchOrder::FromJson(json));
     const auto tell = [](std::string_view phase) { Say(Json::Object().Set("phase", phase)); };
     return Json::Object().Set("launched", TRY(LaunchBox(order, tell)));
 }
 
-Result<Json> Destroy(const Json& json) {
+Result<Json> RunDestroy(const Json& json) {
     const DestroyOrder order = TRY(DestroyOrder::FromJson(json));
     (void)TRY(DestroyBox(order));
     return Json::Object().Set("destroyed", true);
@@ -91,7 +91,7 @@ int LocalHelperMain(int argc, char** argv) {
     }
     const auto order = ReadOrder();
     if (!order) return Fail(order.error());
-    const auto result = what == "launch" ? Launch(*order) : Destroy(*order);
+    const auto result = what == "launch" ? RunLaunch(*order) : RunDestroy(*order);
     if (!result) return Fail(result.error());
     Say(*result);
     return 0;

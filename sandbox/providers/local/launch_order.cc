@@ -16,7 +16,7 @@ Json Texts(const std::vector<std::string>& texts) {
     return list;
 }
 
-std::string BindText(const Bind& bind) {
+std::string BindText(const HostBind& bind) {
     return bind.source + ":" + bind.target + (bind.writable ? ":rw" : ":ro");
 }
 
@@ -29,7 +29,7 @@ Json LaunchOrder::ToRecord() const {
     json.Set("lifetime_ms", lifetime_ms);
     json.Set("own_network", settings.own_network).Set("pids", settings.pids);
     std::vector<std::string> binds;
-    for (const Bind& bind : settings.binds)
+    for (const HostBind& bind : settings.binds)
         binds.push_back(BindText(bind));
     json.Set("binds", Texts(binds)).Set("forbidden", Texts(forbidden));
     json.Set("init_program", init_program);

@@ -36,7 +36,7 @@
 namespace sbxfs {
 namespace {
 
-constexpr int kLockLimitMs = 30'000;
+constexpr int kLaunchLockLimitMs = 30'000;
 constexpr int kStragglersMs = 10'000;
 constexpr int kBannerLimitMs = 15'000;
 
@@ -46,7 +46,7 @@ Error Destroyed() {
 
 Result<UniqueFd> LockForLaunch(Box& box) {
     const auto deadline =
-        std::chrono::steady_clock::now() + std::chrono::milliseconds(kLockLimitMs);
+        std::chrono::steady_clock::now() + std::chrono::milliseconds(kLaunchLockLimitMs);
     for (;;) {
         Result<std::optional<UniqueFd>> lock = box.TryLock(Role::kLaunch);
         // Looked at after the lock: a destroy marks first and locks second.
@@ -75,7 +75,7 @@ Login LoginOf(bool range_mapped) {
 }
 
 // Looks at what lies at the source of a bind now, links resolved, and judges that.
-Result<ReadyBind> FindSource(const Bind& bind, const LaunchOrder& order,
+Result<ReadyBind> FindSource(const HostBind& bind, const LaunchOrder& order,
                              std::optional<std::uint32_t> first_id) {
     ReadyBind ready;
     ready.bind = bind;
@@ -212,7 +212,7 @@ class Launch {
             userns_ = TRY(MakeUserNamespace(range, range));
             owner_ = {*first_id_, *first_id_};
         }
-        for (const Bind& bind : order_.settings.binds) {
+        for (const HostBind& bind : order_.settings.binds) {
             binds_.push_back(TRY(FindSource(bind, order_, first_id_)));
         }
         return Ok();

@@ -29,13 +29,13 @@ Status CheckReserved(const std::string& path, std::string_view what) {
     return Ok();
 }
 
-Result<std::vector<Bind>> ReadBinds(const OptionValue& value,
+Result<std::vector<HostBind>> ReadBinds(const OptionValue& value,
                                     const std::vector<std::string>& forbidden) {
     const auto* texts = std::get_if<std::vector<std::string>>(&value);
     if (texts == nullptr) return Invalid("`binds` must be a list of \"SRC:DST[:ro|rw]\"");
-    std::vector<Bind> binds;
+    std::vector<HostBind> binds;
     for (const std::string& text : *texts) {
-        Bind bind = TRY(ParseBind(text));
+        HostBind bind = TRY(ParseBind(text));
         (void)TRY(CheckBindSource(bind.source, forbidden));
         binds.push_back(std::move(bind));
     }
@@ -92,11 +92,11 @@ Result<LocalSettings> ReadLocalSettings(const Template& what,
     return settings;
 }
 
-Result<Bind> ParseBind(std::string_view text) {
+Result<HostBind> ParseBind(std::string_view text) {
     const std::vector<std::string> parts = Split(text, ':');
     const std::string shown = "`binds`: \"" + Printable(text, 200) + "\"";
     if (parts.size() < 2 || parts.size() > 3) return Invalid(shown + " is not \"SRC:DST[:ro|rw]\"");
-    Bind bind;
+    HostBind bind;
     bind.source = TRY(CleanAbsolutePath(parts[0], shown + ": the source"));
     bind.target = TRY(CleanAbsolutePath(parts[1], shown + ": the target"));
     if (parts.size() == 3 && parts[2] != "ro" && parts[2] != "rw") {

@@ -19,18 +19,18 @@
 
 namespace sbxfs {
 
-struct Bind {
+struct HostBind {
     std::string source;
     std::string target;
     bool writable = false;
 
-    bool operator==(const Bind&) const = default;
+    bool operator==(const HostBind&) const = default;
 };
 
 struct LocalSettings {
     bool own_network = false;  // network = "none"
     std::int64_t pids = 4096;
-    std::vector<Bind> binds;
+    std::vector<HostBind> binds;
 };
 
 // `forbidden`: paths no bind may lie in or contain (the state directory, the mount point). EINVAL
@@ -39,7 +39,7 @@ Result<LocalSettings> ReadLocalSettings(const Template& what,
                                         const std::vector<std::string>& forbidden);
 
 // "SRC:DST[:ro|rw]"; a path with a colon in it cannot be bound.
-Result<Bind> ParseBind(std::string_view text);
+Result<HostBind> ParseBind(std::string_view text);
 
 // Absolute, without empty, "." or ".." components, no NUL; a trailing slash is dropped. EINVAL
 // names `what`.

@@ -28,10 +28,10 @@ namespace {
 
 constexpr int kMaxOpen = 32;
 
-struct DirClose {
+struct CloseRemoved {
     void operator()(DIR* dir) const { (void)::closedir(dir); }
 };
-using DirPtr = std::unique_ptr<DIR, DirClose>;
+using DirPtr = std::unique_ptr<DIR, CloseRemoved>;
 
 UniqueFd OpenBeneath(int parent, const std::string& name, int flags) {
     open_how how{};

@@ -30,7 +30,7 @@ inline constexpr char kSpoolDir[] = "/var/lib/sbxfs";   // inside the sandbox
 
 // A bind whose source has been found and judged.
 struct ReadyBind {
-    Bind bind;
+    HostBind bind;
     std::string source;  // without links
     bool directory = false;
     dev_t device = 0;  // to notice that something else came to lie there

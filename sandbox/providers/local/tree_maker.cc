@@ -22,7 +22,7 @@ constexpr int kMaxCopied = 10'000;
 constexpr int kMaxDepth = 8;
 constexpr off_t kMaxFile = 4 << 20;
 
-struct DirClose {
+struct CloseSource {
     void operator()(DIR* dir) const { (void)::closedir(dir); }
 };
 
@@ -122,7 +122,7 @@ void TreeMaker::CopyPublicAt(int source_dir, const std::string& name, const std:
     UniqueFd in(
         ::openat(source_dir, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
     if (!in || (path != "." && !Dir(path, 0755))) return;
-    const std::unique_ptr<DIR, DirClose> entries(::fdopendir(in.get()));
+    const std::unique_ptr<DIR, CloseSource> entries(::fdopendir(in.get()));
     if (!entries) return;
     const int fd = in.release();  // entries closes it
     while (const dirent* entry = ::readdir(entries.get())) {

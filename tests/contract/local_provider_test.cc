@@ -1,0 +1,607 @@
+// Provider local on real namespaces: what every provider keeps, then what only this one promises (docs/LOCAL.md).
+#include "sandbox/providers/local/local_provider.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/files.h"
+#include "base/strings.h"
+#include "sandbox/providers/local/box.h"
+#include "tests/contract/local_world.h"
+#include "tests/contract/provider_contract.h"
+
+namespace sbxfs::testing {
+
+INSTANTIATE_TYPED_TEST_SUITE_P(Local, ProviderContract, LocalWorld);
+
+TEST(LocalProviderAsUser, KeepsTheProviderContractToo) {
+    if (::geteuid() != 0) GTEST_SKIP() << "the contract already ran as this user";
+    RunAsUser("Local/ProviderContract*");
+}
+
+class LocalProviderTest : public ::testing::TestWithParam<Who> {
+ protected:
+    void SetUp() override {
+        if (RanElsewhere(GetParam())) {
+            over_ = true;
+            return;
+        }
+        world_ = std::make_unique<LocalWorld>();
+    }
+    void TearDown() override {
+        if (!world_) return;
+        for (const std::string& token : tokens_) {
+            const Status destroyed = DestroyAndWait(world_->provider(), token);
+            EXPECT_TRUE(destroyed) << TextOf(destroyed);
+            EXPECT_EQ(world_->LeftOf(token), "") << "of " << token;
+        }
+    }
+
+    LaunchSpec Spec(const std::string& token, const Template& what) {
+        tokens_.push_back(token);
+        return world_->Spec(token, what);
+    }
+    Launched MustLaunch(const std::string& token) {
+        return MustLaunch(token, world_->SomeTemplate());
+    }
+    Launched MustLaunch(const std::string& token, const Template& what) {
+        Result<Launched> launched = LaunchAndWait(world_->provider(), Spec(token, what));
+        if (launched) return *std::move(launched);
+        ADD_FAILURE() << TextOf(launched);
+        const auto log = ReadWholeFile(world_->BoxPath(token) + "/log");
+        if (log) ADD_FAILURE() << *log;
+        std::abort();
+    }
+    // The pid of a sandbox's init, as this machine counts.
+    pid_t InitOf(const std::string& token) const {
+        const auto box = Box::Open(world_->state_dir(), token);
+        const auto init = box ? box->Init() : std::nullopt;
+        return init ? init->pid : -1;
+    }
+
+    bool over_ = false;
+    std::unique_ptr<LocalWorld> world_;
+    std::vector<std::string> tokens_;
+};
+INSTANTIATE_TEST_SUITE_P(Who, LocalProviderTest, ::testing::Values(Who::kRoot, Who::kUser),
+                         [](const auto& who) { return WhoName(who.param); });
+
+TEST_P(LocalProviderTest, LoginAndSftpWorkWithThePinnedHostKeyOnly) {
+    if (over_) return;
+    Launched box = MustLaunch("t-login");
+    const Output id = world_->Ssh(box, "id -un; pwd; echo $PATH; echo $LANG; echo err >&2; exit 7");
+    EXPECT_EQ(id.exit_code, 7) << id.err;
+    EXPECT_EQ(id.err, "err\n");
+    const std::string home = GetParam() == Who::kRoot ? "/root" : "/home/" + box.connect.user;
+    EXPECT_EQ(id.out,
+              box.connect.user + "\n" + home +
+                  "\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nC.UTF-8\n");
+
+    ASSERT_TRUE(ReplaceFile(world_->directory() + "/up", "bytes\n", 0644));
+    const Output sftp = world_->Sftp(
+        box, "put " + world_->directory() + "/up /workspace/there\nget /workspace/there " +
+                 world_->directory() + "/down\nls -l " + box.connect.spool_dir + "\n");
+    EXPECT_EQ(sftp.exit_code, 0) << sftp.err;
+    EXPECT_EQ(*ReadWholeFile(world_->directory() + "/down"), "bytes\n");
+
+    const Output spool = world_->Ssh(box, "stat -c '%a %U' " + box.connect.spool_dir);
+    EXPECT_EQ(spool.out, "700 " + box.connect.user + "\n");
+
+    ASSERT_TRUE(ReplaceFile(world_->directory() + "/known_hosts",
+                            "box " + GenerateSshKeyPair()->public_line + "\n", 0600));
+    EXPECT_EQ(world_->Ssh(box, "true").exit_code, 255);
+}
+
+TEST_P(LocalProviderTest, WhatASandboxChangesInUsrIsItsOwn) {
+    if (over_) return;
+    const Launched one = MustLaunch("t-one");
+    const Launched two = MustLaunch("t-two");
+    const std::string file = "/usr/local/bin/sbxfs-test-" + Hex(RandomBytes(4));
+    const Output made =
+        world_->Ssh(one, "printf '#!/bin/sh\\necho mine\\n' > " + file + " && chmod +x " + file +
+                             " && " + file + " && rm /usr/bin/env && echo gone > /etc/profile");
+    EXPECT_EQ(made.out, "mine\n") << made.err;
+    EXPECT_EQ(made.exit_code, 0) << made.err;
+    const Output other =
+        world_->Ssh(two, "test ! -e " + file + " && env true && grep -c PATH /etc/profile");
+    EXPECT_EQ(other.exit_code, 0) << other.err;
+    EXPECT_NE(::access(file.c_str(), F_OK), 0);
+    EXPECT_EQ(::access("/usr/bin/env", X_OK), 0);
+}
+
+TEST_P(LocalProviderTest, WritingAnywhereWorks) {
+    if (over_) return;
+    const Launched box = MustLaunch("t-write");
+    const Output wrote = world_->Ssh(box,
+                                     "for d in / /etc /usr /usr/bin /usr/lib /usr/share /usr/local "
+                                     "/usr/local/lib /var/lib /var/cache /var/log"
+                                     " /tmp /run /opt /srv /workspace $HOME; do echo x > "
+                                     "$d/written && rm $d/written || echo $d; done");
+    EXPECT_EQ(wrote.out, "") << wrote.err;
+}
+
+TEST_P(LocalProviderTest, NothingElseOfTheMachineIsVisible) {
+    if (over_) return;
+    ASSERT_EQ(::setenv("SBXFS_TEST_SECRET", "hidden", 1), 0);
+    const Launched box = MustLaunch("t-blind");
+    const Launched other = MustLaunch("t-other");
+    (void)world_->Ssh(
+        other, "sleep 1000 </dev/null >/dev/null 2>&1 & echo secret > /workspace/other-file");
+    const Output seen = world_->Ssh(
+        box,
+        "for p in " + world_->state_dir() + " " + world_->directory() +
+            " /etc/shadow /etc/gshadow /etc/sudoers /etc/ssh/ssh_host_ed25519_key /run/docker.sock"
+            " /var/run/docker.sock /run/systemd /boot /sys/kernel /sys/fs /lost+found /oldroot "
+            "/newroot"
+            " /workspace/other-file /dev/vda /dev/sda /dev/kmsg /dev/mem /dev/fuse;"
+            " do [ -e $p ] && echo \"$p is there\"; done;"
+            " ls /home | grep -vx \"$(id -un)\"; ls -A /root | grep -v ^.cache;"
+            " cat /proc/*/cmdline | tr '\\0' ' ' | grep -o 'sleep 100[0]';"
+            " cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n' | grep SBXFS_TEST;"
+            " ls /proc/self/fd | grep -v '^[0-3]$';"
+            " tty");
+    EXPECT_EQ(seen.out, "not a tty\n") << seen.err;
+    ASSERT_EQ(::unsetenv("SBXFS_TEST_SECRET"), 0);
+    // What it runs as elsewhere on this machine: nobody's ids as root, else the mounting user's.
+    const ProcessRecord init = *Box::Open(world_->state_dir(), "t-blind")->Init();
+    struct stat process {};
+    ASSERT_EQ(::stat(("/proc/" + std::to_string(init.pid)).c_str(), &process), 0);
+    const auto status = *ReadWholeFile("/proc/" + std::to_string(init.pid) + "/status");
+    const std::size_t uid = status.find("\nUid:\t") + 6;
+    const auto real_uid =
+        *ParseNumber<uid_t>(std::string_view(status).substr(uid, status.find('\t', uid) - uid));
+    if (GetParam() == Who::kRoot) {
+        EXPECT_GE(real_uid, 524288U);
+    } else {
+        EXPECT_EQ(real_uid, ::geteuid());
+    }
+}
+
+TEST_P(LocalProviderTest, DescriptorsOfTheHelperDoNotReachASession) {
+    if (over_) return;
+    const Launched box = MustLaunch("t-fds");
+    const Output fds = world_->Ssh(
+        box,
+        "for f in /proc/self/fd/*; do readlink $f; done | grep -v -e pipe: -e fd$ -e ^/dev/null");
+    EXPECT_EQ(fds.out, "");
+}
+
+TEST_P(LocalProviderTest, NetworkNoneHasNothingAndSharedHasTheMachines) {
+    if (over_) return;
+    // An abstract socket and a TCP port of this machine.
+    const UniqueFd abstract(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const std::string name = "sbxfs-test-" + Hex(RandomBytes(6));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path + 1, name.data(), name.size());
+    ASSERT_EQ(::bind(abstract.get(), reinterpret_cast<sockaddr*>(&address),
+                     static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size())),
+              0);
+    ASSERT_EQ(::listen(abstract.get(), 1), 0);
+    Template none = world_->SomeTemplate();
+    none.options["network"] = std::string("none");
+    const Launched alone = MustLaunch("t-alone", none);
+    const Launched shared = MustLaunch("t-shared");
+    const std::string look =
+        "grep -c " + name +
+        " /proc/net/unix; tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' | tr '\\n' ' ';"
+        " ls /etc/resolv.conf";
+    const Output inside = world_->Ssh(alone, look);
+    EXPECT_EQ(inside.out, "0\nlo ") << inside.err;
+    const Output open = world_->Ssh(shared, look);
+    EXPECT_EQ(open.out.substr(0, 2), "1\n") << open.out;
+    // Its own loopback works.
+    const Output lo = world_->Ssh(
+        alone,
+        "perl -MIO::Socket::INET -e '$s=IO::Socket::INET->new(Listen=>1,LocalAddr=>\"127.0.0.1\")"
+        " or die; print "
+        "IO::Socket::INET->new(PeerAddr=>\"127.0.0.1\",PeerPort=>$s->sockport)?1:0'");
+    EXPECT_EQ(lo.out, "1") << lo.err;
+}
+
+TEST_P(LocalProviderTest, TheLifetimeEndsItWithoutTheDaemon) {
+    if (over_) return;
+    Template brief = world_->SomeTemplate();
+    brief.max_lifetime_s = 1;
+    const Launched box = MustLaunch("t-brief", brief);
+    const pid_t init = InitOf("t-brief");
+    (void)world_->Ssh(box, "setsid sleep 1000 </dev/null >/dev/null 2>&1 &");
+    ASSERT_TRUE(Eventually(
+        [&] { return ProbeAndWait(world_->provider(), "t-brief").liveness != Liveness::kAlive; }));
+    const Health health = ProbeAndWait(world_->provider(), "t-brief");
+    EXPECT_EQ(health.liveness, Liveness::kExpired) << health.why;
+    EXPECT_NE(health.why.find("max_lifetime"), std::string::npos) << health.why;
+    EXPECT_TRUE(Eventually([&] { return ::kill(init, 0) != 0; }));
+    // An expired one is not brought back by a repeated launch.
+    const Result<Launched> again =
+        LaunchAndWait(world_->provider(), world_->Spec("t-brief", brief));
+    ASSERT_FALSE(again);
+    EXPECT_EQ(again.error().code(), Errno{EHOSTDOWN});
+}
+
+TEST_P(LocalProviderTest, ProbeSaysWhyItEnded) {
+    if (over_) return;
+    (void)MustLaunch("t-idle");
+    ASSERT_EQ(::kill(InitOf("t-idle"), SIGUSR1), 0);
+    EXPECT_TRUE(Eventually(
+        [&] { return ProbeAndWait(world_->provider(), "t-idle").liveness == Liveness::kExpired; }));
+    (void)MustLaunch("t-killed");
+    ASSERT_EQ(::kill(InitOf("t-killed"), SIGKILL), 0);
+    ASSERT_TRUE(Eventually(
+        [&] { return ProbeAndWait(world_->provider(), "t-killed").liveness == Liveness::kEnded; }));
+    EXPECT_NE(ProbeAndWait(world_->provider(), "t-killed").why.find("killed"), std::string::npos);
+    // As if that had been before a restart of the machine.
+    ASSERT_TRUE(ReplaceFile(world_->BoxPath("t-killed") + "/pid", "12345 67 another-boot\n", 0600));
+    EXPECT_NE(ProbeAndWait(world_->provider(), "t-killed").why.find("restarted"),
+              std::string::npos);
+}
+
+TEST_P(LocalProviderTest, LimitsAreAppliedOrSaidNotToBe) {
+    if (over_) return;
+    Template small = world_->SomeTemplate();
+    small.memory = 128;
+    small.cpu = 512;
+    small.options["pids"] = std::int64_t{40};
+    const Launched box = MustLaunch("t-small", small);
+    const Json limits = *box.facts.Find("limits");
+    for (const char* name : {"cpu", "memory", "pids"}) {
+        EXPECT_TRUE(limits.GetString(name).has_value()) << name << " in " << limits.Dump();
+    }
+    const auto applied = [&](const char* name) {
+        return !limits.GetString(name)->starts_with("not applied");
+    };
+    if (applied("memory")) {
+        EXPECT_EQ(*limits.GetString("memory"), "128 MiB");
+        const Output eaten = world_->Ssh(box, "perl -e '$x = \"a\" x (400 << 20); print 1'");
+        EXPECT_EQ(eaten.out, "") << "400 MiB fitted into 128";
+        EXPECT_EQ(world_->Ssh(box, "echo alive").out, "alive\n");
+    }
+    if (applied("pids")) {
+        const Output forked = world_->Ssh(
+            box,
+            "perl -e '$| = 1; for (1..200) { my $p = fork; last if !defined $p; if (!$p) { sleep 60; exit }"
+            " $n++ } print $n < 100 ? \"bounded\" : $n; kill 9, -getpgrp'");
+        EXPECT_EQ(forked.out.substr(0, 7), "bounded") << forked.out << forked.err;
+    }
+    for (const char* name : {"cpu", "memory", "pids"}) {
+        if (!applied(name)) std::cerr << name << ": " << *limits.GetString(name) << "\n";
+    }
+}
+
+TEST_P(LocalProviderTest, BindsShowWhatTheySayAndNoMore) {
+    if (over_) return;
+    const std::string host = world_->directory() + "/shown";
+    ASSERT_TRUE(MakeDirs(host + "/sub", 0755));
+    ASSERT_TRUE(ReplaceFile(host + "/file", "text\n", 0644));
+    ASSERT_TRUE(ReplaceFile(world_->directory() + "/single", "one\n", 0600));
+    Template bound = world_->SomeTemplate();
+    bound.options["binds"] =
+        std::vector<std::string>{host + ":/shown", host + ":/srv/deep/writable:rw",
+                                 world_->directory() + "/single:/etc/single:ro"};
+    const Launched box = MustLaunch("t-binds", bound);
+    const Output used =
+        world_->Ssh(box,
+                    "cat /shown/file /etc/single; touch /shown/no 2>&1; touch /etc/single 2>&1;"
+                    " echo new > /srv/deep/writable/sub/made; stat -c %U /srv/deep/writable/file");
+    EXPECT_NE(used.out.find("text\none\n"), std::string::npos) << used.out << used.err;
+    EXPECT_NE(used.out.find("'/shown/no': Read-only file system"), std::string::npos) << used.out;
+    EXPECT_NE(used.out.find("'/etc/single': Read-only file system"), std::string::npos) << used.out;
+    EXPECT_NE(used.out.find(box.connect.user + "\n"), std::string::npos) << used.out;
+    EXPECT_EQ(*ReadWholeFile(host + "/sub/made"), "new\n");
+    struct stat made {};
+    ASSERT_EQ(::stat((host + "/sub/made").c_str(), &made), 0);
+    EXPECT_EQ(made.st_uid, ::geteuid());  // the owner of what is bound
+}
+
+TEST_P(LocalProviderTest, BindsOfOurOwnPlacesAreRefused) {
+    if (over_) return;
+    const auto refused = [&](const std::string& bind) {
+        Template what = world_->SomeTemplate();
+        what.options["binds"] = std::vector<std::string>{bind};
+        return world_->provider().Check(what);
+    };
+    for (const std::string& source :
+         {world_->state_dir(), world_->state_dir() + "/boxes", world_->directory(),
+          world_->directory() + "/mount", std::string("/")}) {
+        const Status status = refused(source + ":/x");
+        ASSERT_FALSE(status) << source;
+        EXPECT_EQ(status.error().code(), Errno{EINVAL}) << source;
+    }
+    // A link that leads there is only found out by the helper.
+    ASSERT_EQ(::symlink(world_->state_dir().c_str(), (world_->directory() + "/link").c_str()), 0);
+    Template sly = world_->SomeTemplate();
+    sly.options["binds"] = std::vector<std::string>{world_->directory() + "/link:/x"};
+    const Result<Launched> launched = LaunchAndWait(world_->provider(), Spec("t-sly", sly));
+    ASSERT_FALSE(launched);
+    EXPECT_EQ(launched.error().code(), Errno{EINVAL}) << TextOf(launched);
+    Template missing = world_->SomeTemplate();
+    missing.options["binds"] = std::vector<std::string>{"/no/such/place:/x"};
+    const Result<Launched> nothing = LaunchAndWait(world_->provider(), Spec("t-missing", missing));
+    ASSERT_FALSE(nothing);
+    EXPECT_EQ(nothing.error().code(), Errno{ENOENT}) << TextOf(nothing);
+}
+
+TEST_P(LocalProviderTest, TheWorkdirIsMadeWhereverItLies) {
+    if (over_) return;
+    Template what = world_->SomeTemplate();
+    for (const std::string& workdir : {std::string("/a/b/c"), std::string("/usr/local/src/x"),
+                                       std::string("/var/run/w"), std::string("/")}) {
+        what.workdir = workdir;
+        const std::string token = "t-wd" + std::to_string(tokens_.size());
+        const Launched box = MustLaunch(token, what);
+        EXPECT_EQ(
+            world_->Ssh(box, "cd " + workdir + " && touch here && rm here && pwd -P | head -c 4")
+                .exit_code,
+            0)
+            << workdir;
+    }
+    EXPECT_FALSE(std::filesystem::exists("/run/w"));
+}
+
+TEST_P(LocalProviderTest, ItOutlivesTheDaemonAndIsFoundAgain) {
+    if (over_) return;
+    const LaunchSpec spec = Spec("t-orphan", world_->SomeTemplate());
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::pipe(ends.data()), 0);
+    const pid_t daemon = ::fork();
+    if (daemon == 0) {  // a daemon of its own: another loop, another provider
+        world_->RestartProvider();
+        const Result<Launched> launched = LaunchAndWait(world_->provider(), spec);
+        const std::string text =
+            launched ? launched->connect.ToJson().Dump() : "failed: " + TextOf(launched);
+        (void)!::write(ends[1], text.data(), text.size());
+        for (;;)
+            ::pause();
+    }
+    (void)::close(ends[1]);
+    std::array<char, 4096> answer{};
+    const ssize_t got = ::read(ends[0], answer.data(), answer.size());
+    (void)::close(ends[0]);
+    ASSERT_EQ(::kill(daemon, SIGKILL), 0);
+    ASSERT_EQ(::waitpid(daemon, nullptr, 0), daemon);
+
+    EXPECT_EQ(ProbeAndWait(world_->provider(), "t-orphan").liveness, Liveness::kAlive);
+    const Result<Launched> found = LaunchAndWait(world_->provider(), spec);
+    ASSERT_TRUE(found) << TextOf(found);
+    EXPECT_EQ(found->connect.ToJson().Dump(),
+              std::string(answer.data(), static_cast<std::size_t>(got)));
+    EXPECT_EQ(world_->Ssh(*found, "echo still here").out, "still here\n");
+}
+
+// At growing delays, so that every step of a launch is the one that is cut off.
+TEST_P(LocalProviderTest, KillingTheHelperAnywhereLeavesNothing) {
+    if (over_) return;
+    (void)MustLaunch("t-warm");  // the common base is there: the delays are those of a usual launch
+    for (int step = 0; step < 24; ++step) {
+        const std::string token = "t-cut-" + std::to_string(step);
+        ASSERT_TRUE(Box::Create(world_->state_dir(), token));
+        const pid_t helper = StartHelper("launch", world_->Order(token).ToJson().Dump());
+        ASSERT_GT(helper, 0);
+        // Not to wait for something: the moment itself is what varies.
+        std::this_thread::sleep_for(std::chrono::microseconds(1500 * step));
+        ASSERT_EQ(::kill(helper, SIGKILL), 0);
+        ASSERT_EQ(::waitpid(helper, nullptr, 0), helper);
+        const auto box = Box::Open(world_->state_dir(), token);
+        if (box && !box->Has("launched.json")) {
+            // Not yet launched: it ends by itself, unless its init had been told to go.
+            EXPECT_TRUE(Eventually([&] { return !box->IsAlive() || box->Init(); })) << token;
+        }
+        if (step % 2 == 0) {  // the daemon's next life asks again...
+            const Result<Launched> launched =
+                LaunchAndWait(world_->provider(), world_->Spec(token));
+            EXPECT_TRUE(launched) << token << ": " << TextOf(launched);
+            if (launched) {
+                EXPECT_EQ(world_->Ssh(*launched, "echo ok").out, "ok\n") << token;
+            }
+        }
+        const Status destroyed = DestroyAndWait(world_->provider(), token);  // ...or gives it up
+        EXPECT_TRUE(destroyed) << token << ": " << TextOf(destroyed);
+        EXPECT_EQ(world_->LeftOf(token), "") << token;
+    }
+}
+
+TEST_P(LocalProviderTest, KillingTheDestroyAnywhereIsFinishedByTheNext) {
+    if (over_) return;
+    for (int step = 0; step < 10; ++step) {
+        const std::string token = "t-end-" + std::to_string(step);
+        (void)MustLaunch(token);
+        const pid_t helper =
+            StartHelper("destroy", DestroyOrder{token, world_->state_dir()}.ToJson().Dump());
+        ASSERT_GT(helper, 0);
+        std::this_thread::sleep_for(std::chrono::microseconds(1000 * step));  // as above
+        ASSERT_EQ(::kill(helper, SIGKILL), 0);
+        ASSERT_EQ(::waitpid(helper, nullptr, 0), helper);
+        const Result<Launched> late = LaunchAndWait(world_->provider(), world_->Spec(token));
+        if (late) {
+            EXPECT_EQ(ProbeAndWait(world_->provider(), token).liveness, Liveness::kAlive) << token;
+        }
+        const Status destroyed = DestroyAndWait(world_->provider(), token);
+        EXPECT_TRUE(destroyed) << token << ": " << TextOf(destroyed);
+        EXPECT_EQ(world_->LeftOf(token), "") << token;
+    }
+}
+
+// A helper of a daemon that died, scheduled only after the next daemon has destroyed the sandbox.
+TEST_P(LocalProviderTest, AHelperThatComesAfterTheDestroyMakesNothing) {
+    if (over_) return;
+    ASSERT_TRUE(Box::Create(world_->state_dir(), "t-stale"));
+    ASSERT_TRUE(DestroyAndWait(world_->provider(), "t-stale"));
+    const pid_t helper = StartHelper("launch", world_->Order("t-stale").ToJson().Dump());
+    int status = 0;
+    ASSERT_EQ(::waitpid(helper, &status, 0), helper);
+    EXPECT_NE(status, 0);
+    EXPECT_EQ(world_->LeftOf("t-stale"), "");
+}
+
+TEST_P(LocalProviderTest, EscapesFail) {
+    if (over_) return;
+    const Launched box = MustLaunch("t-escape");
+    // Each line must fail; those that succeed are printed.
+    const std::string attempts =
+        "mount -t tmpfs none /mnt\n"
+        "mount --bind / /mnt\n"
+        "mount -o remount,rw,suid,dev /usr\n"
+        "mount -t proc none /mnt\n"
+        "umount /usr\n"
+        "umount -l /proc\n"
+        "mknod /tmp/disk b 254 0 && dd if=/tmp/disk of=/dev/null count=1\n"
+        "mknod /tmp/mem c 1 1 && dd if=/tmp/mem of=/dev/null count=1\n"
+        "dd if=/proc/kcore of=/dev/null count=1\n"
+        "echo x > /proc/sys/kernel/core_pattern\n"
+        "echo x > /proc/sys/kernel/hostname\n"
+        "echo h > /proc/sysrq-trigger\n"
+        "echo 1 > /proc/sys/vm/drop_caches\n"
+        "echo x > /run/sbxfs/init\n"
+        "rm /run/sbxfs/init\n"
+        "cat /run/sbxfs/init\n"
+        "cat /proc/1/environ\n"
+        "readlink /proc/1/exe\n"
+        "ls /proc/1/root/\n"
+        "dd if=/proc/1/mem of=/dev/null bs=1 count=1\n"
+        "nsenter -t 1 -m true\n"
+        "unshare -m true\n"
+        "unshare -n ip link add x type dummy\n"
+        "unshare -Ur mount -t proc none /proc\n"
+        "unshare -Urm mount -o remount,suid,dev /usr\n"
+        "unshare -Urm umount /usr\n"
+        "unshare -Urm umount /proc\n"
+        "chroot /proc/1/root true\n"
+        "reboot -f\n"
+        "date -s '2001-01-01'\n"
+        "swapoff -a && false || swapon /dev/zero\n"
+        "hwclock -w\n"
+        "nice -n -5 true 2>&1 | grep -q . && false\n"
+        "perl -e 'exit(syscall(101, 16, 1, 0, 0) == -1)'\n"  // ptrace(PTRACE_ATTACH, 1) on x86_64
+        "perl -e 'exit(syscall(304, -100, \"x\", 0) == -1)'\n"  // open_by_handle_at on x86_64
+        "perl -e 'exit(syscall(321, 5, 0, 0) == -1)'\n";        // bpf on x86_64
+    const Output run = world_->Ssh(box,
+                                   "while IFS= read -r line; do ( eval \"$line\" ) >/dev/null 2>&1 "
+                                   "</dev/null && echo \"$line\"; done; true",
+                                   attempts);
+    EXPECT_EQ(run.out, "") << "these succeeded";
+    EXPECT_EQ(run.exit_code, 0) << run.err;
+    // Its init takes no signal from inside that would kill it, and what root may do inside is bounded.
+    const Output alive =
+        world_->Ssh(box,
+                    "kill -9 1; kill -STOP 1; grep -e CapBnd -e CapPrm -e NoNewPrivs "
+                    "/proc/self/status; stat -c %u /proc/1/root/.. 2>&1 | tail -1");
+    const std::string capabilities =
+        GetParam() == Who::kRoot ? "00000000a80425fb" : "0000000000000000";
+    EXPECT_NE(alive.out.find("CapPrm:\t" + capabilities), std::string::npos) << alive.out;
+    EXPECT_NE(alive.out.find("CapBnd:\t" + capabilities), std::string::npos) << alive.out;
+    EXPECT_NE(alive.out.find("NoNewPrivs:\t1"), std::string::npos) << alive.out;
+    EXPECT_EQ(world_->Ssh(box, "echo alive").out, "alive\n");
+}
+
+TEST_P(LocalProviderTest, AHostileTreeIsRemovedAndNothingElse) {
+    if (over_) return;
+    const std::string canary = world_->directory() + "/canary";
+    ASSERT_TRUE(MakeDirs(canary + "/dir", 0755));
+    ASSERT_TRUE(ReplaceFile(canary + "/dir/file", "alive", 0644));
+    const Launched box = MustLaunch("t-hostile");
+    const Output made = world_->Ssh(
+        box,
+        "cd /workspace && ln -s " + canary + " a && ln -s / b && ln -s .. c && ln -s " + canary +
+            "/dir/file d &&"
+            " mkdir -p closed/in && touch closed/in/f && chmod 000 closed/in closed &&"
+            " mkdir $(printf 'new\\nline') $(printf '\\377') -- -rf && mkfifo pipe && touch "
+            ".gone-1 &&"
+            " perl -e 'for (1..3000) { mkdir \"deep\"; chdir \"deep\" } symlink \"" +
+            canary +
+            "\", \"end\"; open F, \">f\"' &&"
+            " mkdir many && cd many && seq 5000 | xargs touch && mkdir full && ln 1 full/hard && "
+            "cd .. &&"
+            " mkdir /usr/local/x && chmod 000 /usr/local/x && ln -s " +
+            canary +
+            " /usr/local/y &&"
+            " perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local => \"sock\", Listen => 1) or "
+            "die'");
+    EXPECT_EQ(made.exit_code, 0) << made.err;
+    const Status destroyed = DestroyAndWait(world_->provider(), "t-hostile");
+    EXPECT_TRUE(destroyed) << TextOf(destroyed);
+    EXPECT_EQ(world_->LeftOf("t-hostile"), "");
+    EXPECT_EQ(*ReadWholeFile(canary + "/dir/file"), "alive");
+}
+
+TEST_P(LocalProviderTest, ASandboxFullOfProcessesIsDestroyedAsFast) {
+    if (over_) return;
+    const Launched box = MustLaunch("t-busy");
+    (void)world_->Ssh(box,
+                      "for i in $(seq 200); do setsid sh -c 'trap \"\" TERM; while :; do sleep 1; "
+                      "done' </dev/null >/dev/null 2>&1 & done");
+    const Status destroyed = DestroyAndWait(world_->provider(), "t-busy");
+    EXPECT_TRUE(destroyed) << TextOf(destroyed);
+    EXPECT_EQ(world_->LeftOf("t-busy"), "");
+}
+
+TEST_P(LocalProviderTest, FiftyAtOnce) {
+    if (over_) return;
+    constexpr int kCount = 50;
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<Awaited<Result<Launched>>> answers(kCount);
+    for (int i = 0; i < kCount; ++i) {
+        const std::string token = "t-many-" + std::to_string(i);
+        world_->provider().Launch(
+            Spec(token, world_->SomeTemplate()), [](std::string_view) {},
+            answers[static_cast<std::size_t>(i)].Callback());
+    }
+    std::vector<Launched> boxes;
+    for (auto& answer : answers) {
+        Result<Launched> launched = answer.Get("one of fifty");
+        ASSERT_TRUE(launched) << TextOf(launched);
+        boxes.push_back(*std::move(launched));
+    }
+    const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::chrono::steady_clock::now() - start);
+    std::cerr << kCount << " launches in " << ms.count() << " ms\n";
+    EXPECT_EQ(world_->Ssh(boxes.front(), "hostname").out, "box\n");
+    EXPECT_EQ(world_->Ssh(boxes.back(), "hostname").out, "box\n");
+    std::set<std::string> ids;
+    for (const Launched& box : boxes)
+        ids.insert(box.facts.GetString("host_ids").value_or(""));
+    EXPECT_EQ(ids.size(),
+              GetParam() == Who::kRoot ? kCount : 1U);  // each its own range of user ids
+}
+
+TEST_P(LocalProviderTest, AStateDirectoryOfAnyLengthWorks) {
+    if (over_) return;
+    world_ =
+        std::make_unique<LocalWorld>("/" + std::string(120, 'a') + "/" + std::string(120, 'b'));
+    const Launched box = MustLaunch("t-long");
+    EXPECT_EQ(world_->Ssh(box, "echo in").out, "in\n");
+}
+
+TEST_P(LocalProviderTest, AFullProgramRuns) {
+    if (over_) return;
+    const Launched box = MustLaunch("t-use");
+    const Output used =
+        world_->Ssh(box,
+                    "awk 'BEGIN { print 6 * 7 }' && perl -e 'print \"perl\\n\"' && ls "
+                    "/etc/ssl/certs | grep -c . | grep -vx 0 >/dev/null &&"
+                    " getent passwd $(id -un) | cut -d: -f1 && date +%Z && test -w /dev/shm && "
+                    "test -c /dev/null && mktemp >/dev/null && echo done");
+    EXPECT_EQ(used.exit_code, 0) << used.err;
+    EXPECT_TRUE(used.out.starts_with("42\nperl\n" + box.connect.user + "\n")) << used.out;
+}
+
+}  // namespace sbxfs::testing
