@@ -1,6 +1,7 @@
 #include "sandbox/sftp_client.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "base/check.h"
@@ -13,6 +14,24 @@ namespace {
 constexpr std::size_t kMaxData = (256U << 10) - 1024;
 // A handle, an offset and lengths around the data of a WRITE.
 constexpr std::size_t kWriteOverhead = 1024;
+
+// In the versions whose requests we know how to write.
+struct KnownExtension {
+    std::string_view name;
+    std::string_view version;
+    bool SftpExtensions::*member;
+};
+constexpr auto kKnownExtensions = std::to_array<KnownExtension>({
+    {"posix-rename@openssh.com", "1", &SftpExtensions::posix_rename},
+    {"hardlink@openssh.com", "1", &SftpExtensions::hardlink},
+    {"fsync@openssh.com", "1", &SftpExtensions::fsync},
+    {"statvfs@openssh.com", "2", &SftpExtensions::statvfs},
+    {"fstatvfs@openssh.com", "2", &SftpExtensions::fstatvfs},
+    {"lsetstat@openssh.com", "1", &SftpExtensions::lsetstat},
+    {"limits@openssh.com", "1", &SftpExtensions::limits},
+    {"copy-data", "1", &SftpExtensions::copy_data},
+    {"expand-path@openssh.com", "1", &SftpExtensions::expand_path},
+});
 
 Error Broken(std::string_view what) {
     return {Errno{EIO}, "sftp: the server broke the protocol: " + std::string(what),
@@ -62,10 +81,30 @@ Result<SftpLimits> ParseLimits(std::string_view body) {
     return limits;
 }
 
+// Before the first packet the usual reason is not the server.
+Error WithShellRemedy(const Error& error) {
+    return {
+        error.code(),
+        error.what() + "; if a start-up file of the login shell there prints something, silence it",
+        error.blame()};
+}
+
 template <class T>
 Result<T> Whole(PacketReader& in, Result<T> value) {
     if (value && in.left() != 0) return Broken("bytes behind the end of an answer");
     return value;
+}
+
+Result<std::string> OneHandle(PacketReader& in) {
+    const std::string_view handle = TRY(Whole(in, in.Text()));
+    if (handle.empty() || handle.size() > kSftpMaxHandle) return Broken("an absurd handle");
+    return std::string(handle);
+}
+
+Result<std::string> OneName(PacketReader& in) {
+    std::vector<SftpName> names = TRY(Whole(in, in.Names()));
+    if (names.size() != 1) return Broken("not exactly one name");
+    return std::move(names.front().name);
 }
 
 }  // namespace
@@ -74,6 +113,7 @@ std::shared_ptr<SftpClient> SftpClient::Make(std::uint64_t link, std::uint32_t f
     return std::shared_ptr<SftpClient>(new SftpClient(link, first_id));
 }
 
+// NOLINTNEXTLINE(bugprone-exception-escape): as declared.
 SftpClient::~SftpClient() {
     FailAll(Error(Errno{EHOSTUNREACH}, "sftp: the connection was closed", Blame::kRemote));
 }
@@ -100,10 +140,11 @@ Status SftpClient::Feed(std::string_view bytes) {
         Result<std::optional<SftpPacket>> packet = input_.Next(bytes);
         if (packet && !*packet) return Ok();
         feeding_ = true;
+        const bool greeting = state_ == State::kGreeting;
         Status taken = Ok();
         if (!packet) {
-            taken = std::move(packet).error();
-        } else if (state_ == State::kGreeting) {
+            taken = greeting ? WithShellRemedy(packet.error()) : packet.error();
+        } else if (greeting) {
             taken = TakeVersion(**packet);
         } else {
             taken = TakeAnswer(std::move(**packet));
@@ -115,6 +156,7 @@ Status SftpClient::Feed(std::string_view bytes) {
 }
 
 void SftpClient::Sent(std::size_t count) {
+    if (state_ == State::kEnded) return;  // what waited is gone already
     counters_.bytes_out += count;
     output_.Sent(count);
 }
@@ -141,7 +183,9 @@ void SftpClient::FailAll(const Error& why) {
 // --- Answers
 
 Status SftpClient::TakeVersion(const SftpPacket& packet) {
-    if (packet.type != SftpType::kVersion) return Broken("something else than VERSION came first");
+    if (packet.type != SftpType::kVersion) {
+        return WithShellRemedy(Broken("something else than VERSION came first"));
+    }
     if (packet.id != kSftpVersion) {
         return Error(Errno{EIO},
                      "sftp: the server speaks only version " + std::to_string(packet.id) +
@@ -150,18 +194,11 @@ Status SftpClient::TakeVersion(const SftpPacket& packet) {
     }
     PacketReader in(packet.body);
     for (const SftpExtension& offered : TRY(ParseExtensions(in))) {
-        const auto is = [&](std::string_view name, std::string_view version) {
-            return offered.name == name && offered.version == version;
-        };
-        if (is("posix-rename@openssh.com", "1")) extensions_.posix_rename = true;
-        if (is("hardlink@openssh.com", "1")) extensions_.hardlink = true;
-        if (is("fsync@openssh.com", "1")) extensions_.fsync = true;
-        if (is("statvfs@openssh.com", "2")) extensions_.statvfs = true;
-        if (is("fstatvfs@openssh.com", "2")) extensions_.fstatvfs = true;
-        if (is("lsetstat@openssh.com", "1")) extensions_.lsetstat = true;
-        if (is("limits@openssh.com", "1")) extensions_.limits = true;
-        if (is("copy-data", "1")) extensions_.copy_data = true;
-        if (is("expand-path@openssh.com", "1")) extensions_.expand_path = true;
+        for (const KnownExtension& known : kKnownExtensions) {
+            if (offered.name == known.name && offered.version == known.version) {
+                extensions_.*known.member = true;
+            }
+        }
     }
     answered_trip_ = 1;
     if (extensions_.limits) {
@@ -203,36 +240,36 @@ Status SftpClient::TakeAnswer(SftpPacket packet) {
     return Ok();
 }
 
-// Nothing leaves waiting_ before its answer has been understood: whoever waits for a malformed one
-// is told by FailAll, like everybody else.
+// Nothing leaves waiting_ before its answer has been understood: whoever waits for a malformed one is told by
+// FailAll, like everybody else.
 Status SftpClient::TakeValue(WaitingMap::iterator at, SftpPacket packet) {
     const Want want = at->second.want;
+    if (packet.type != AnswerTo(want)) {
+        return Broken("an answer of the wrong type (" +
+                      std::to_string(static_cast<int>(packet.type)) + ")");
+    }
     PacketReader in(packet.body);
-    const auto is = [&](SftpType type) { return packet.type == type; };
-    if (want == Want::kAttrs && is(SftpType::kAttrs)) return Deliver(at, Whole(in, in.Attrs()));
-    if (want == Want::kNames && is(SftpType::kName)) return Deliver(at, Whole(in, in.Names()));
-    if (want == Want::kStatvfs && is(SftpType::kExtendedReply)) {
-        return Deliver(at, Whole(in, in.Statvfs()));
+    switch (want) {
+        case Want::kStatus:
+            break;  // STATUS does not come here
+        case Want::kAttrs:
+            return Deliver(at, Whole(in, in.Attrs()));
+        case Want::kNames:
+            return Deliver(at, Whole(in, in.Names()));
+        case Want::kStatvfs:
+            return Deliver(at, Whole(in, in.Statvfs()));
+        case Want::kLimits:
+            return Deliver(at, ParseLimits(packet.body));
+        case Want::kHandle:
+            return Deliver(at, OneHandle(in));
+        case Want::kOneName:
+            return Deliver(at, OneName(in));
+        case Want::kData:
+            if (packet.data.size() > at->second.asked)
+                return Broken("more data than was asked for");
+            return Deliver<std::string>(at, std::move(packet.data));
     }
-    if (want == Want::kLimits && is(SftpType::kExtendedReply)) {
-        return Deliver(at, ParseLimits(packet.body));
-    }
-    if (want == Want::kData && is(SftpType::kData)) {
-        if (packet.data.size() > at->second.asked) return Broken("more data than was asked for");
-        return Deliver<std::string>(at, std::move(packet.data));
-    }
-    if (want == Want::kHandle && is(SftpType::kHandle)) {
-        const std::string_view handle = TRY(Whole(in, in.Text()));
-        if (handle.empty() || handle.size() > kSftpMaxHandle) return Broken("an absurd handle");
-        return Deliver<std::string>(at, std::string(handle));
-    }
-    if (want == Want::kOneName && is(SftpType::kName)) {
-        std::vector<SftpName> names = TRY(Whole(in, in.Names()));
-        if (names.size() != 1) return Broken("not exactly one name");
-        return Deliver<std::string>(at, std::move(names.front().name));
-    }
-    return Broken("an answer of the wrong type (" + std::to_string(static_cast<int>(packet.type)) +
-                  ")");
+    return Broken("a value for a request that has none");
 }
 
 template <class T>
@@ -247,6 +284,26 @@ SftpClient::Waiting SftpClient::Claim(WaitingMap::iterator at) {
     waiting_.erase(at);
     answered_trip_ = std::max(answered_trip_, waiting.trip);
     return waiting;
+}
+
+SftpType SftpClient::AnswerTo(Want want) {
+    switch (want) {
+        case Want::kStatus:
+            return SftpType::kStatus;
+        case Want::kAttrs:
+            return SftpType::kAttrs;
+        case Want::kHandle:
+            return SftpType::kHandle;
+        case Want::kData:
+            return SftpType::kData;
+        case Want::kOneName:
+        case Want::kNames:
+            return SftpType::kName;
+        case Want::kStatvfs:
+        case Want::kLimits:
+            return SftpType::kExtendedReply;
+    }
+    return SftpType::kStatus;
 }
 
 void SftpClient::Refuse(const Back& back, SftpRefusal refusal) {

@@ -108,6 +108,7 @@ class SftpClient : public std::enable_shared_from_this<SftpClient> {
     // `link` numbers the connection: handles of an earlier one are recognised by it. `first_id` is
     // for tests.
     static std::shared_ptr<SftpClient> Make(std::uint64_t link, std::uint32_t first_id = 1);
+    // NOLINTNEXTLINE(bugprone-exception-escape): callbacks do not throw, here as elsewhere.
     ~SftpClient();
     SftpClient(const SftpClient&) = delete;
     SftpClient& operator=(const SftpClient&) = delete;
@@ -226,6 +227,7 @@ class SftpClient : public std::enable_shared_from_this<SftpClient> {
     void AskLimits();
     void Ready();
     void Wake();
+    static SftpType AnswerTo(Want want);
     static void Refuse(const Back& back, SftpRefusal refusal);
 
     const std::uint64_t link_;

@@ -50,7 +50,7 @@ class Diagnosis : public std::enable_shared_from_this<Diagnosis> {
     void AskMounts(SftpClient& client);
     void CountOff();
     void Conclude();
-    void FollowLink(std::string link);
+    void FollowLink(const std::string& link);
 
     bool Follows() const {
         return case_.op == SftpOp::kOpenRead || case_.op == SftpOp::kOpenWrite ||
@@ -159,7 +159,7 @@ void Diagnosis::CountOff() {
 }
 
 // The server says NO_SUCH_FILE for a chain of links that ends nowhere and for one that never ends.
-void Diagnosis::FollowLink(std::string link) {
+void Diagnosis::FollowLink(const std::string& link) {
     const std::shared_ptr<SftpClient> client = client_.lock();
     if (client == nullptr) return Conclude();
     if (!followed_.insert(link).second || followed_.size() > kMostHops) {
@@ -170,9 +170,9 @@ void Diagnosis::FollowLink(std::string link) {
                      [self = shared_from_this(), link](const SftpAnswer<std::string>& target) {
                          if (!target && target.refusal().lost) self->lost_ = target.refusal().lost;
                          if (!target || !SftpTextFits(*target)) return self->Conclude();
-                         std::string next = ResolveLink(link, *target);
+                         const std::string next = ResolveLink(link, *target);
                          if (!SftpTextFits(next)) return self->Conclude();
-                         self->FollowLink(std::move(next));
+                         self->FollowLink(next);
                      });
 }
 
@@ -212,7 +212,9 @@ std::string ResolveLink(const std::string& link, const std::string& target) {
             names.pop_back();
         }
     }
-    return "/" + Join(names, "/");
+    std::string resolved = "/";
+    resolved += Join(names, "/");
+    return resolved;
 }
 
 void DiagnoseSftp(const std::shared_ptr<SftpClient>& client, SftpCase refused, std::string handle,

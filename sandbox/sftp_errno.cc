@@ -3,8 +3,8 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
-#include <iterator>
 #include <string_view>
 
 #include "base/check.h"
@@ -69,7 +69,7 @@ struct Row {
 };
 
 // The first row that fits decides, so the order within a status is Linux's own order of checks.
-constexpr Row kTable[] = {
+constexpr auto kTable = std::to_array<Row>({
     // NO_SUCH_FILE is what OpenSSH says for ENOENT, ENOTDIR, ELOOP and EBADF.
     {kOnHandle, kNoSuchFile, When::kAlways, EBADF, "the file is not open for this"},
     {kLooking, kNoSuchFile, When::kAlways, ENOENT, ""},
@@ -128,7 +128,7 @@ constexpr Row kTable[] = {
     {kMoving, kFailure, When::kAlways, EXDEV,
      "the server refuses it without a reason: probably a mount or an image layer lies between"},
     {In(kCopy), kFailure, When::kAlways, EOPNOTSUPP, "the server does not copy this"},
-};
+});
 
 struct FaultRow {
     SftpFault fault;
@@ -137,7 +137,7 @@ struct FaultRow {
     std::string_view words;
 };
 
-constexpr FaultRow kFaults[] = {
+constexpr auto kFaults = std::to_array<FaultRow>({
     {SftpFault::kPathTooLong, ENAMETOOLONG, Blame::kCaller, ""},
     {SftpFault::kBadPath, EINVAL, Blame::kBug, "not an absolute path without NUL bytes"},
     {SftpFault::kStale, ESTALE, Blame::kRemote,
@@ -158,7 +158,7 @@ constexpr FaultRow kFaults[] = {
     {SftpFault::kAbsurdSize, EOVERFLOW, Blame::kRemote, "the server claims an impossible size"},
     {SftpFault::kEmptyTarget, ENOENT, Blame::kCaller, "a link to nothing"},
     {SftpFault::kAbsurdTarget, EIO, Blame::kRemote, "the server claims an impossible link target"},
-};
+});
 
 constexpr std::size_t kPathMax = 4095;  // PATH_MAX counts the NUL
 
@@ -297,9 +297,7 @@ std::string_view Verb(SftpOp op) {
         case kLink:
             return "link";
         case kRename:
-            return "rename";
         case kRenameNew:
-            return "rename";
         case kRenameOver:
             return "rename";
         case kStatvfs:
@@ -332,16 +330,19 @@ SftpKind KindOf(const SftpAttrs& attrs) {
 
 SftpKind KindOfMode(std::uint32_t mode) {
     switch (mode & S_IFMT) {
-        case 0:
-            return SftpKind::kUnknown;
         case S_IFREG:
             return (mode & 0111) != 0 ? SftpKind::kProgram : SftpKind::kFile;
         case S_IFDIR:
             return SftpKind::kDirectory;
         case S_IFLNK:
             return SftpKind::kSymlink;
-        default:
+        case S_IFIFO:
+        case S_IFSOCK:
+        case S_IFCHR:
+        case S_IFBLK:
             return SftpKind::kSpecial;
+        default:
+            return SftpKind::kUnknown;  // none was sent, or one that Linux does not know
     }
 }
 
@@ -374,10 +375,10 @@ Error SftpError(const SftpCase& refused) {
 }
 
 Error SftpFaultError(SftpFault fault, const std::string& path) {
-    const auto* row =
-        std::find_if(std::begin(kFaults), std::end(kFaults),
-                     [&](const FaultRow& candidate) { return candidate.fault == fault; });
-    CHECK(row != std::end(kFaults));
+    const auto* row = std::find_if(kFaults.begin(), kFaults.end(), [&](const FaultRow& candidate) {
+        return candidate.fault == fault;
+    });
+    CHECK(row != kFaults.end());
     const std::string_view words = row->words.empty() ? ErrnoText(Errno{row->code}) : row->words;
     return {Errno{row->code}, Printable(path) + ": " + std::string(words), row->blame};
 }

@@ -32,6 +32,27 @@ Result<RemoteStat> ToRemoteStat(const SftpAttrs& attrs, const std::string& path)
     return stat;
 }
 
+namespace {
+
+// Hostile numbers must not overflow in whoever multiplies them.
+RemoteStatfs ToRemoteStatfs(const SftpStatvfs& space) {
+    constexpr std::uint64_t kLargestUnit = 1U << 30;
+    constexpr auto kMostBytes =
+        static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+    RemoteStatfs result;
+    const std::uint64_t unit = space.fragment_size != 0 ? space.fragment_size : space.block_size;
+    if (unit != 0 && unit <= kLargestUnit) result.block_size = unit;
+    result.blocks = std::min(space.blocks, kMostBytes / result.block_size);
+    result.blocks_free = std::min(space.blocks_free, result.blocks);
+    result.blocks_available = std::min(space.blocks_available, result.blocks_free);
+    result.files = space.files;
+    result.files_free = std::min(space.files_free, space.files);
+    result.name_max = std::clamp<std::uint64_t>(space.name_max, 1, 255);
+    return result;
+}
+
+}  // namespace
+
 std::shared_ptr<SftpFiles> SftpFiles::Make(std::weak_ptr<SftpClient> client, Loop& loop) {
     return std::shared_ptr<SftpFiles>(new SftpFiles(std::move(client), loop));
 }
@@ -152,17 +173,7 @@ void SftpFiles::Statfs(const std::string& path, StatfsDone done) {
             return self->Refuse({.op = SftpOp::kStatvfs, .path = path}, std::move(space).refusal(),
                                 {}, Failing(std::move(done)));
         }
-        RemoteStatfs result;
-        const std::uint64_t unit =
-            space->fragment_size != 0 ? space->fragment_size : space->block_size;
-        result.block_size = unit != 0 ? unit : result.block_size;
-        result.blocks = space->blocks;
-        result.blocks_free = std::min(space->blocks_free, space->blocks);
-        result.blocks_available = std::min(space->blocks_available, space->blocks);
-        result.files = space->files;
-        result.files_free = std::min(space->files_free, space->files);
-        result.name_max = std::clamp<std::uint64_t>(space->name_max, 1, 255);
-        done(result);
+        done(ToRemoteStatfs(*space));
     });
 }
 

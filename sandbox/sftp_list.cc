@@ -53,6 +53,7 @@ class SftpFiles::Listing : public std::enable_shared_from_this<Listing> {
     std::string handle_;
     std::size_t window_ = kFirstWindow;
     std::size_t in_flight_ = 0;
+    bool long_ = false;  // the first flight did not reach the end
     bool ended_ = false;
     std::optional<SftpRefusal> refusal_;
     bool endless_ = false;
@@ -108,10 +109,13 @@ void SftpFiles::Listing::Take(SftpAnswer<std::vector<SftpName>> names) {
         if (seen_entries_ > files_->most_entries_ || seen_bytes_ > files_->most_bytes_) {
             endless_ = ended_ = true;
         }
-        // As long as there is more, each answer lets three requests follow: a listing of any length
-        // takes few round trips.
-        window_ = std::min(window_ + 2, kMostInFlight);
-        FillWindow();
+        // The first flight ends most directories, and asking on before it is over would cost them a round trip. Where
+        // it does not, each answer lets three requests follow, so that any length takes few round trips.
+        if (long_ || in_flight_ == 0) {
+            window_ = std::min(long_ ? window_ + 2 : 3 * window_, kMostInFlight);
+            long_ = true;
+        }
+        if (long_) FillWindow();
     } else {
         ended_ = true;
         if (!names && names.refusal().status != SftpStatus::kEof && !refusal_) {

@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::uint64_t kLargestOffset = std::numeric_limits<std::int64_t>::max();
 
+constexpr std::size_t kMostBytes = 1U << 30;  // of one Read: more is a caller's bug
+
 bool IsFar(std::uint64_t offset) {
     return offset > std::uint64_t{16} << 40;
 }
@@ -64,6 +66,7 @@ void SftpFiles::Read(const RemoteFilePtr& file, FileRange range, BytesDone done)
     if (range.offset > kLargestOffset) {
         return Later(std::move(done), SftpFaultError(SftpFault::kFarOffset, ours->path_));
     }
+    CHECK(range.size <= kMostBytes);
     const std::uint64_t size = std::min<std::uint64_t>(range.size, kLargestOffset - range.offset);
     if (size == 0) return Later(std::move(done), std::string());
 

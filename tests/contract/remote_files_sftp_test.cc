@@ -81,8 +81,8 @@ TEST_F(SftpServerTest, ALongListingTakesFewRoundTrips) {
         const Result<std::vector<RemoteEntry>> entries = w.List(w / name);
         return entries ? entries->size() : 0;
     };
-    EXPECT_LE(Trips(w, [&] { EXPECT_EQ(list("few"), 90U); }), 3U);
-    EXPECT_LE(Trips(w, [&] { EXPECT_EQ(list("many"), 10000U); }), 8U);
+    EXPECT_EQ(Trips(w, [&] { EXPECT_EQ(list("few"), 90U); }), 2U);
+    EXPECT_LE(Trips(w, [&] { EXPECT_EQ(list("many"), 10000U); }), 7U);
     w.Until([&] { return w.sftp_files().OpenHandles() == 0; });
 }
 

@@ -84,8 +84,9 @@ Result<FakeTree::Place> FakeTree::Walk(const std::string& path, Follow last, uns
                     resolved.push_back(std::move(name));
                 }
             }
-            at = TRY(Walk("/" + Join(resolved, "/"), Follow::kYes, links));
-            walked = "/" + Join(resolved, "/");
+            walked = "/";
+            walked += Join(resolved, "/");
+            at = TRY(Walk(walked, Follow::kYes, links));
         } else {
             walked += "/" + names[i];
         }

@@ -174,14 +174,24 @@ TEST(SftpHostile, StatusesMayLackTheirWords) {
     EXPECT_TRUE(refused);
 }
 
+TEST(SftpHostile, AMalformedVersionEndsTheSession) {
+    const auto client = SftpClient::Make(1);
+    std::optional<Status> ready;
+    client->Start([&](Status status) { ready = std::move(status); });
+    EXPECT_FALSE(client->Feed(PeerPacket(SftpType::kVersion, 3, Number(9))).has_value());
+    EXPECT_TRUE(ready && !ready->has_value());
+}
+
 TEST(SftpHostile, NothingButVersionMayComeFirst) {
     for (const std::string& first :
-         {PeerStatus(3, SftpStatus::kOk), PeerPacket(SftpType::kVersion, 3, Number(9)),
+         {PeerStatus(3, SftpStatus::kOk),
           std::string("Welcome to the sandbox! (an rc file that talks)")}) {
         const auto client = SftpClient::Make(1);
         std::optional<Status> ready;
         client->Start([&](Status status) { ready = std::move(status); });
-        EXPECT_FALSE(client->Feed(first).has_value());
+        const Status fed = client->Feed(first);
+        ASSERT_FALSE(fed.has_value());
+        EXPECT_NE(fed.error().what().find("login shell"), std::string::npos);
         EXPECT_TRUE(ready && !ready->has_value());
     }
 }
