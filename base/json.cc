@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include <utility>
+#include <vector>
 
 namespace sbxfs {
 
@@ -48,6 +49,40 @@ std::optional<Json> Json::Parse(std::string_view text) {
     auto json = nlohmann::ordered_json::parse(text.begin(), text.end(), nullptr, false);
     if (json.is_discarded()) return std::nullopt;
     return Json(std::make_unique<Value>(Value{std::move(json)}));
+}
+
+namespace {
+
+// Takes everything, keeps only where the parser gave up.
+struct Looker {
+    using Real = nlohmann::json::number_float_t;
+    std::size_t stopped_at = 0;
+
+    bool null() { return true; }
+    bool boolean(bool) { return true; }
+    bool number_integer(std::int64_t) { return true; }
+    bool number_unsigned(std::uint64_t) { return true; }
+    bool number_float(Real, const std::string&) { return true; }
+    bool string(std::string&) { return true; }
+    bool binary(std::vector<std::uint8_t>&) { return true; }
+    bool start_object(std::size_t) { return true; }
+    bool key(std::string&) { return true; }
+    bool end_object() { return true; }
+    bool start_array(std::size_t) { return true; }
+    bool end_array() { return true; }
+    bool parse_error(std::size_t position, const std::string&, const nlohmann::json::exception&) {
+        stopped_at = position;
+        return false;
+    }
+};
+
+}  // namespace
+
+Json::Text Json::Look(std::string_view text) {
+    Looker looker;
+    if (nlohmann::json::sax_parse(text.begin(), text.end(), &looker)) return Text::kWhole;
+    // The parser counts from 1 and reads one past the end to find that there is no more.
+    return looker.stopped_at > text.size() ? Text::kBeginning : Text::kInvalid;
 }
 
 Json& Json::Set(std::string_view key, const Json& value) {

@@ -31,6 +31,10 @@ class Json {
     // Nothing when `text` is not one JSON document.
     static std::optional<Json> Parse(std::string_view text);
 
+    // What a text that may still grow is: a whole document, the beginning of one, or neither.
+    enum class Text { kWhole, kBeginning, kInvalid };
+    static Text Look(std::string_view text);
+
     // Members keep the order they were set in.
     Json& Set(std::string_view key, const Json& value);
     Json& Set(std::string_view key, std::string_view text) { return Set(key, String(text)); }

@@ -1,9 +1,130 @@
 #include "fs/cli.h"
 
-namespace sbxfs {
+#include <CLI/CLI.hpp>
+#include <unistd.h>
 
-int Main(int, char**) {
-    return 2;
+#include <cstdio>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fs/cli_exec.h"
+#include "fs/cli_list.h"
+#include "fs/cli_mount.h"
+#include "fs/help_text.h"
+#include "sandbox/providers/local/helper.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr int kUsage = 1;  // mount(8): incorrect invocation
+
+// fstab and mount(8) call helpers as `mount.sbxfs SOURCE MOUNTPOINT [-sfnv] [-o OPTIONS]`.
+bool IsMountHelper(std::string_view program) {
+    const std::string_view name = program.substr(program.rfind('/') + 1);
+    return name == "mount.sbxfs" || name == "mount.fuse.sbxfs";
+}
+bool IsUmountHelper(std::string_view program) {
+    return program.substr(program.rfind('/') + 1) == "umount.fuse.sbxfs";
+}
+
+int MountHelper(int argc, char** argv) {
+    MountRequest request;
+    std::vector<std::string> words;
+    for (int i = 1; i < argc; ++i) {
+        const std::string word = argv[i];
+        if (word == "-o" && i + 1 < argc) {
+            request.options.emplace_back(argv[++i]);
+        } else if (word == "-s") {
+            request.sloppy = true;
+        } else if (word.starts_with("-")) {
+            continue;  // -f, -n, -v: nothing to do for them here
+        } else {
+            words.push_back(word);
+        }
+    }
+    if (words.empty()) {
+        (void)std::fprintf(stderr, "usage: mount.sbxfs SOURCE MOUNTPOINT [-o OPTIONS]\n");
+        return kUsage;
+    }
+    request.mountpoint = words.back();
+    return MountCommand(request);
+}
+
+}  // namespace
+
+int Main(int argc, char** argv) {
+    if (argc >= 2 && std::string_view(argv[1]) == "local-helper")
+        return LocalHelperMain(argc, argv);
+    if (IsMountHelper(argv[0])) return MountHelper(argc, argv);
+    if (IsUmountHelper(argv[0])) return argc < 2 ? kUsage : UmountCommand(argv[1], false);
+
+    CLI::App app(
+        "sandboxes as directories: mkdir launches one, writing to cmd runs a command, rmdir "
+        "destroys it",
+        "sbxfs");
+    app.require_subcommand(1);
+    app.footer("Inside a mount, README.md says how to use it.");
+
+    MountRequest mount;
+    CLI::App* mount_app =
+        app.add_subcommand("mount", "Mount on a directory; returns when the mount is live");
+    mount_app->add_option("-c,--config", mount.config, "configuration file")->type_name("FILE");
+    mount_app->add_option("-o", mount.options, "options, separated by commas (sbxfs mount -o help)")
+        ->type_name("OPT[,OPT]")
+        ->allow_extra_args(false);
+    mount_app->add_flag("-f,--foreground", mount.foreground, "stay in front, log to stderr");
+    mount_app->add_flag("-d,--debug", mount.debug, "log every request; implies -f");
+    mount_app->add_flag("-s", mount.sloppy, "ignore unknown options");
+    mount_app->add_option("mountpoint", mount.mountpoint, "an existing directory")
+        ->type_name("MOUNTPOINT");
+
+    std::string umount_point;
+    bool discard = false;
+    CLI::App* umount_app = app.add_subcommand("umount", "Unmount; the sandboxes go on");
+    umount_app->add_flag("--discard", discard, "give up what has not reached a sandbox yet");
+    umount_app->add_option("mountpoint", umount_point)->type_name("MOUNTPOINT")->required();
+
+    ListRequest list;
+    CLI::App* list_app = app.add_subcommand("list", "List the sandboxes of all mounts, or of one");
+    list_app->add_flag("--json", list.json, "as JSON");
+    list_app->add_option("-m,--mount", list.mountpoint, "only this mount")->type_name("MOUNTPOINT");
+
+    ExecRequest exec;
+    CLI::App* exec_app = app.add_subcommand(
+        "exec", "Run a command in a sandbox, with its output here and its exit code returned");
+    exec_app->add_option("-m,--mount", exec.mountpoint, "the mount, where there are several")
+        ->type_name("MOUNTPOINT");
+    exec_app->add_option("--timeout", exec.timeout, "kill it after so many seconds (exit code 124)")
+        ->check(CLI::PositiveNumber)
+        ->type_name("S");
+    exec_app->add_option("--cwd", exec.cwd, "directory to run in")->type_name("D");
+    exec_app->add_option("box", exec.box, "the sandbox")->type_name("BOX")->required();
+    exec_app
+        ->add_option("command", exec.command,
+                     "one word is a script, several are a program and its arguments")
+        ->type_name("CMD...")
+        ->required();
+    exec_app->positionals_at_end();
+
+    app.add_subcommand("version", "Print the version");
+
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {  // CLI11's exceptions end here
+        const int code = app.exit(error);
+        return code == 0 ? 0 : kUsage;
+    }
+    if (app.got_subcommand("mount")) return MountCommand(mount);
+    if (app.got_subcommand("umount")) return UmountCommand(umount_point, discard);
+    if (app.got_subcommand("list")) return ListCommand(list);
+    if (app.got_subcommand("exec")) {
+        if (exec.command.size() > 1 && exec.command.front() == "--")
+            exec.command.erase(exec.command.begin());
+        return ExecCommand(exec);
+    }
+    (void)std::printf("sbxfs %s (contract %s)\n", SBXFS_VERSION, kContractVersion);
+    return 0;
 }
 
 }  // namespace sbxfs

@@ -26,7 +26,7 @@ std::uint64_t ParkingLot::ParkSink(SinkPtr sink, Job on_cancel) {
         id = next_++;
         places_.emplace(id, Place{nullptr, {}, clock_.Steady(), false});
     }
-    raw.OnInterrupt(&PostInterrupt, this, id);  // may call back from within
+    raw.OnInterrupt(id);  // may call back from within
     {
         const MutexLock lock(mu_);
         const auto it = places_.find(id);
@@ -104,10 +104,6 @@ std::optional<SteadyTime> ParkingLot::Oldest() const {
     const MutexLock lock(mu_);
     if (places_.empty()) return std::nullopt;
     return places_.begin()->second.since;
-}
-
-void ParkingLot::PostInterrupt(void* lot, std::uint64_t id) {
-    (void)static_cast<ParkingLot*>(lot)->cancel_.Add(id);
 }
 
 }  // namespace sbxfs

@@ -70,6 +70,8 @@ class ParkingLot {
     void SetOnCancel(std::uint64_t id, Job on_cancel);
 
     SinkPtr TakeSink(std::uint64_t id);
+    // Any thread, also with libfuse's request lock held: only takes a note for the `cancel` thread.
+    void PostInterrupt(std::uint64_t id) { (void)cancel_.Add(id); }
     // What the `cancel` thread does; for tests.
     void Cancel(std::uint64_t id);
     // Unmounting: everyone who waits gets `error`.
@@ -87,7 +89,6 @@ class ParkingLot {
         bool cancelled = false;  // the interrupt was faster than the parking
     };
     std::uint64_t ParkSink(SinkPtr sink, Job on_cancel);
-    static void PostInterrupt(void* lot, std::uint64_t id);
 
     Clock& clock_;
     mutable Mutex mu_{LockRank::kParkingLot};

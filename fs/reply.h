@@ -42,10 +42,9 @@ class ReplySink {
     virtual void SendOk() = 0;
     virtual void SendError(const Error& error) = 0;
 
-    // Asks to be told of an interrupt: `post(id)` is then called, from any thread, possibly from
-    // within.
-    virtual void OnInterrupt(void (*post)(void* to, std::uint64_t id), void* to,
-                             std::uint64_t id) = 0;
+    // Asks for ParkingLot::PostInterrupt(id) when the caller gets a signal: from any thread, possibly from
+    // within. A number and not a pointer: the interrupt may come while somebody answers.
+    virtual void OnInterrupt(std::uint64_t id) = 0;
 };
 using SinkPtr = std::unique_ptr<ReplySink>;
 

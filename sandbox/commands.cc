@@ -127,12 +127,19 @@ Result<Commands::Slot> Commands::Reserve(const std::string& name) {
     return slot;
 }
 
-Status Commands::CheckScript(std::string_view script) const {
-    if (script.size() > limits_.script) {
-        return Error(Errno{EFBIG}, "a script may have " + std::to_string(limits_.script) +
-                                       " bytes: put more into a file below fs/ and run that");
+std::optional<Error> Commands::Closed() const {
+    const MutexLock lock(mu_);
+    return closed_;
+}
+
+Status Commands::CheckScript(std::size_t size, std::string_view part) const {
+    if (size > limits_.script) {
+        return Error(
+            Errno{EFBIG},
+            "a script may have " + std::to_string(limits_.script) +
+                " bytes: put more into a file below fs/ and run that. Nothing was submitted");
     }
-    if (script.find('\0') != std::string_view::npos) {
+    if (part.find('\0') != std::string_view::npos) {
         return Error(Errno{EINVAL}, "a script cannot contain a NUL byte; nothing was submitted");
     }
     return Ok();
@@ -173,6 +180,11 @@ void Commands::Submit(Slot slot, CommandSpec spec, std::string script, SubmitDon
             }
             if (!status) return done(status.error());
             self->Post([n, event](Commands& commands) {
+                if (commands.ended_) {
+                    // Accepted while the sandbox came to its end.
+                    return commands.FinishAs(event, EventStatus::kRefused,
+                                             "it was never started: " + *commands.ended_);
+                }
                 const bool serial = event->record.spec.lane == CommandLane::kSerial;
                 (serial ? commands.waiting_serial_ : commands.waiting_parallel_).insert(n);
                 commands.Dispatch();
@@ -261,6 +273,27 @@ void Commands::CancelWait(EventNumber n, std::uint64_t id) {
     if (waiter == it->second->waiters.end()) return;
     doomed = std::move(waiter->second);
     it->second->waiters.erase(waiter);
+}
+
+void Commands::Signal(EventNumber n, int signal, Done done) {
+    Post([n, signal, done = std::move(done)](Commands& commands) {
+        const EventPtr event = commands.FindEvent(n);
+        if (event == nullptr) return done(Error(Errno{ENOENT}, "no event " + ToString(n)));
+        if (event->finishing || event->end || IsFinished(commands.StatusOf(event))) {
+            return done(Error(Errno{ESRCH}, "command " + ToString(n) + " has finished already"));
+        }
+        if (!event->sent && commands.reconciled_) {
+            commands.FinishAs(event, EventStatus::kRefused, "it was cancelled before it started");
+            return done(Ok());
+        }
+        if (commands.port_ == nullptr || !commands.reconciled_) {
+            return done(Error(Errno{EHOSTUNREACH},
+                              "the sandbox cannot be reached now; the signal was not sent",
+                              Blame::kRemote));
+        }
+        commands.port_->Signal(n, signal);
+        done(Ok());
+    });
 }
 
 void Commands::Forget(EventNumber n, Done done) {
@@ -708,6 +741,7 @@ void Commands::ReleaseSpool(EventNumber n) {
 void Commands::End(const std::string& why) {
     DCHECK(loop_.OnThread());
     Detached();
+    ended_ = why;
     for (const EventPtr& event : Unfinished()) {
         if (event->finishing) continue;
         if (event->end) {

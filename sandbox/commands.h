@@ -85,8 +85,10 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     // EHOSTDOWN when the sandbox has ended, EAGAIN when the queue is full, ENOSPC; with a name also
     // EEXIST.
     Result<Slot> Reserve(const std::string& name);
-    // EFBIG over the limit, EINVAL for a NUL byte.
-    Status CheckScript(std::string_view script) const;
+    // Why nothing can be submitted any more; empty while it can.
+    std::optional<Error> Closed() const;
+    // EFBIG when `size` bytes in all are too many, EINVAL for a NUL byte in `part`.
+    Status CheckScript(std::size_t size, std::string_view part) const;
     // Takes the command over; `done` runs when it is in the journal, with its number.
     void Submit(Slot slot, CommandSpec spec, std::string script, SubmitDone done);
 
@@ -103,6 +105,9 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     // cancels it.
     std::uint64_t WhenFinished(EventNumber n, Job job);
     void CancelWait(EventNumber n, std::uint64_t id);
+    // To the process tree of a running command; one that waits for its turn is cancelled (refused). ESRCH
+    // when it has finished, EHOSTUNREACH while the sandbox cannot be told.
+    void Signal(EventNumber n, int signal, Done done);
     // rmdir events/N: EBUSY while it waits or runs.
     void Forget(EventNumber n, Done done);
 
@@ -199,6 +204,7 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     std::set<EventNumber> active_serial_;  // loading its script, started, or not known: at most one
     std::set<EventNumber> active_parallel_;
     std::uint32_t others_ = 0;
+    std::optional<std::string> ended_;  // why nothing will be started any more
 };
 
 }  // namespace sbxfs

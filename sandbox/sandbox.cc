@@ -80,13 +80,19 @@ SandboxStatus Sandbox::status() const {
     return status_;
 }
 
+std::string Sandbox::SpoolDir() const {
+    const MutexLock lock(mu_);
+    return spool_dir_;
+}
+
+std::int64_t Sandbox::ClockSkewMs() const {
+    const MutexLock lock(mu_);
+    return clock_skew_ms_;
+}
+
 Stage Sandbox::stage() const {
     const MutexLock lock(mu_);
     return record_.stage;
-}
-
-std::vector<std::string> Sandbox::Verbs() const {
-    return provider_.Verbs();
 }
 
 std::uint64_t Sandbox::WhenSettled(Job job) {
@@ -130,11 +136,28 @@ void Sandbox::Start() {
     });
 }
 
+void Sandbox::SetProtected(bool on, Done done) {
+    {
+        const MutexLock lock(mu_);
+        record_.is_protected = on;
+    }
+    Save(std::move(done));
+}
+
 void Sandbox::Destroy(Done done) {
     Stage before{};
+    bool guarded = false;
     {
         const MutexLock lock(mu_);
         before = record_.stage;
+        guarded = record_.is_protected;
+    }
+    if (guarded) {
+        return done(Error(Errno{EBUSY}, "sandbox '" + name_ +
+                                            "' is protected: `echo unprotect > ctl` in it first"));
+    }
+    {
+        const MutexLock lock(mu_);
         if (before != Stage::kDestroying && before != Stage::kGone)
             record_.stage = Stage::kDestroying;
     }
@@ -230,7 +253,10 @@ void Sandbox::Launch() {
             if (const auto self = weak.lock()) self->Phase(phase);
         },
         [self = shared_from_this()](Result<sbxfs::Launched> result) {
-            self->Launched(std::move(result));
+            // The provider calls on a loop of its own.
+            self->Post([result = std::move(result)](Sandbox& sandbox) mutable {
+                sandbox.Launched(std::move(result));
+            });
         });
 }
 
@@ -373,8 +399,9 @@ void Sandbox::ProbeThenReattach() {
         const MutexLock lock(mu_);
         id = record_.provider_id;
     }
-    provider_.Probe(token_, id,
-                    [self = shared_from_this()](const Health& health) { self->Probed(health); });
+    provider_.Probe(token_, id, [self = shared_from_this()](const Health& health) {
+        self->Post([health](Sandbox& sandbox) { sandbox.Probed(health); });
+    });
 }
 
 void Sandbox::Probed(const Health& health) {
@@ -439,13 +466,16 @@ void Sandbox::TryDestroy() {
         id = record_.provider_id;
     }
     provider_.Destroy(token_, id, [self = shared_from_this()](const Status& status) {
-        if (self->stopped_) return;
-        if (status) return self->Confirmed();
-        ++self->failures_;
-        self->SetStatus(SandboxStatus::kStopping, status.error().what() + ". Trying again");
-        self->Later(Backoff(self->failures_, kLongestDestroyRetry),
-                    [](Sandbox& again) { again.TryDestroy(); });
+        self->Post([status](Sandbox& sandbox) { sandbox.Destroyed(status); });
     });
+}
+
+void Sandbox::Destroyed(const Status& status) {
+    if (stopped_) return;
+    if (status) return Confirmed();
+    ++failures_;
+    SetStatus(SandboxStatus::kStopping, status.error().what() + ". Trying again");
+    Later(Backoff(failures_, kLongestDestroyRetry), [](Sandbox& self) { self.TryDestroy(); });
 }
 
 void Sandbox::Confirmed() {

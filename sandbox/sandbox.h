@@ -74,10 +74,12 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     std::int64_t created_ms() const { return created_ms_; }
     SandboxSnapshot Snapshot() const;
     SandboxStatus status() const;
+    // Absolute, hidden from fs/; empty until the supervisor was first reached.
+    std::string SpoolDir() const;
+    std::int64_t ClockSkewMs() const;
     Commands& commands() { return *commands_; }
     LinkedFiles& files() { return *files_; }
     Provider& provider() { return provider_; }
-    std::vector<std::string> Verbs() const;
 
     // Runs `job` once the sandbox is ready or has ended; at once when it is. 0 then, else an id to
     // cancel with.
@@ -86,6 +88,8 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
 
     // Starts the machine where the record says. For a new one: after its intent is in the journal.
     void Start();
+    // While protected, Destroy is EBUSY. Journaled before `done`.
+    void SetProtected(bool on, Done done);
     // rmdir: journals, then `done`, then everything else behind. Idempotent.
     void Destroy(Done done);
     void RunOnLoop(UniqueFunction<void(Sandbox&)> job) { Post(std::move(job)); }
@@ -117,6 +121,7 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     void BeginDestroy();
     void FetchThenDestroy();
     void TryDestroy();
+    void Destroyed(const Status& status);
     void Confirmed();
     void SetStatus(SandboxStatus status, std::string error);
     void Phase(std::string_view phase);

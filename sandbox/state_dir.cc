@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -32,7 +33,13 @@ Result<StateDir> StateDir::Open(std::string path, const std::string& holder) {
     }
     const std::string lock_path = path + "/lock";
     UniqueFd lock = TRY(OpenFile(lock_path, O_RDWR | O_CREAT, 0600));
-    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    // A daemon that was just unmounted may still be on its way out.
+    int attempts = 150;
+    while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK && --attempts > 0) {
+        const timespec pause{0, 20'000'000};
+        (void)::nanosleep(&pause, nullptr);
+    }
+    if (attempts == 0 || ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK) return SystemError(errno, "flock " + lock_path);
         const Result<std::string> other = ReadWholeFile(lock_path, 4096);
         const std::string who =

@@ -1,0 +1,21 @@
+// `sbxfs exec`: one command in one sandbox, through the files of the mount like any client: its output
+// streams here, its exit code is ours, Ctrl-C is forwarded.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace sbxfs {
+
+struct ExecRequest {
+    std::string mountpoint;  // empty: the only one
+    std::string box;
+    std::string cwd;
+    double timeout = 0;  // seconds; 0: none
+    std::vector<std::string> command;
+};
+
+// The command's exit code; 124 timed out, 125 infrastructure, 128+n signal.
+int ExecCommand(const ExecRequest& request);
+
+}  // namespace sbxfs

@@ -1,0 +1,38 @@
+// The configuration file (contract 8): read, expanded, checked. Unknown keys and values of the wrong kind
+// are errors that name the file, the line and the nearest known key. Read by main before threads start.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "sandbox/template.h"
+
+namespace sbxfs {
+
+struct Config {
+    std::string file;  // empty: there is none, and these are the built-in settings
+    std::string default_template = "default";
+    std::map<std::string, Template> templates;
+
+    // As .mount/config.toml shows it: everything in effect, secrets as <set>.
+    std::string Text() const;
+};
+
+// What works without a file: template `default` of provider `local`.
+Config BuiltInConfig();
+
+// `text` is the content of `file`. `variable` looks up ${VAR}; nothing for one that is not set.
+using Variables = std::optional<std::string> (*)(const std::string& name);
+Result<Config> ParseConfig(std::string_view text, const std::string& file, Variables variable);
+
+// Reads `path`, or where it is empty $XDG_CONFIG_HOME/sbxfs/config.toml, then
+// /etc/sbxfs/config.toml, then the built-in settings. EACCES when others may write the file.
+Result<Config> LoadConfig(const std::string& path);
+
+// One template as TOML.
+std::string TemplateText(const Template& what);
+
+}  // namespace sbxfs

@@ -1,0 +1,160 @@
+#include "fs/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "base/files.h"
+#include "base/log.h"
+#include "base/strings.h"
+#include "fs/file_system.h"
+#include "fs/fuse_server.h"
+#include "fs/log_spdlog.h"
+#include "sandbox/io_loop.h"
+#include "sandbox/outputs.h"
+#include "sandbox/providers/local/local_provider.h"
+#include "sandbox/sandboxes.h"
+#include "sandbox/ssh_attachment.h"
+#include "sandbox/state_dir.h"
+#include "sandbox/store.h"
+
+namespace sbxfs {
+namespace {
+
+// What a process that holds keys and serves others should be like.
+void HardenProcess() {
+    // No core with keys in it, no ptrace by others of the same user.
+    (void)::prctl(PR_SET_DUMPABLE, 0);
+    struct rlimit files {};
+    if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void)::setrlimit(RLIMIT_NOFILE, &files);
+    }
+    (void)::signal(SIGPIPE, SIG_IGN);
+    (void)::chdir("/");  // never into our own mount
+}
+
+// The administrator's limit on the age of a request (Linux 6.15), in seconds; zero: none. A request
+// that gets older ends the whole mount, so waits stay below.
+Duration LongestWait() {
+    std::int64_t shortest = 0;
+    for (const char* name : {"max_request_timeout", "default_request_timeout"}) {
+        const Result<std::string> text = ReadWholeFile(std::string("/proc/sys/fs/fuse/") + name);
+        const std::int64_t seconds = text ? ParseNumber<std::int64_t>(Trim(*text)).value_or(0) : 0;
+        if (seconds > 0 && (shortest == 0 || seconds < shortest)) shortest = seconds;
+    }
+    return std::chrono::seconds(shortest) * 3 / 4;
+}
+
+MountSettings SettingsFor(const DaemonOptions& options, Logger& logger) {
+    MountSettings settings;
+    settings.uid = ::geteuid();
+    settings.gid = ::getegid();
+    settings.mountpoint = options.mountpoint;
+    settings.default_template = options.config.default_template;
+    settings.templates = options.config.templates;
+    for (const auto& [name, what] : options.config.templates) {
+        settings.template_texts[name] = TemplateText(what);
+    }
+    settings.config_text = options.config.Text();
+    settings.recent_log = [&logger] { return logger.Recent(); };
+    settings.op_timeout = options.op_timeout;
+    settings.longest_wait = LongestWait();
+    return settings;
+}
+
+// The I/O threads, as many as there are cores, at most four.
+class Loops {
+ public:
+    static Result<std::unique_ptr<Loops>> Start(Clock& clock) {
+        auto loops = std::make_unique<Loops>();
+        const unsigned count = std::clamp(std::thread::hardware_concurrency(), 1U, 4U);
+        for (unsigned i = 0; i < count; ++i) {
+            std::unique_ptr<IoLoop> loop = TRY(IoLoop::Start("io-" + std::to_string(i + 1), clock));
+            loops->loops_.push_back(std::move(loop));
+        }
+        return loops;
+    }
+    IoLoop& first() { return *loops_.front(); }
+    IoLoop& Next() { return *loops_[next_++ % loops_.size()]; }
+    void Stop() {
+        for (const auto& loop : loops_)
+            loop->Stop();
+    }
+
+ private:
+    std::vector<std::unique_ptr<IoLoop>> loops_;
+    std::atomic<std::size_t> next_{0};
+};
+
+}  // namespace
+
+Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
+    HardenProcess();
+    const std::string state_path = options.state_dir.empty()
+                                       ? TRY(StateDir::DefaultFor(options.mountpoint))
+                                       : options.state_dir;
+    const StateDir state =
+        TRY(StateDir::Open(state_path, "process " + std::to_string(::getpid()) +
+                                           " for the mount on " + options.mountpoint));
+    const std::unique_ptr<Logger> logger = TRY(Logger::Make(options.foreground ? "" : state.log()));
+    SetLogSink(&logger->sink());
+    SetLogLevel(options.debug ? LogLevel::kDebug : LogLevel::kInfo);
+
+    // Each is destroyed before what it uses: the order of these lines is the order of the layers.
+    const std::unique_ptr<Store> store = TRY(Store::Open(state));
+    const std::unique_ptr<Outputs> outputs = TRY(Outputs::Open(state.outputs()));
+    const std::unique_ptr<Loops> loops = TRY(Loops::Start(RealClock()));
+    LocalOptions local_options;
+    local_options.state_dir = state.path();
+    local_options.forbidden = {options.mountpoint};
+    const std::unique_ptr<LocalProvider> local =
+        TRY(LocalProvider::Open(loops->first(), std::move(local_options)));
+    SshAttacher attacher;
+    SandboxServices services;
+    services.store = store.get();
+    services.outputs = outputs.get();
+    services.attacher = &attacher;
+    services.timeouts.operation = options.op_timeout;
+    Sandboxes sandboxes(
+        services, Sandboxes::Config{},
+        [&local](const Template& what) -> Result<Provider*> {
+            if (what.backend == "local") return local.get();
+            return Error(Errno{EOPNOTSUPP}, "there is no backend '" + what.backend + "'");
+        },
+        [&loops]() -> Loop& { return loops->Next(); });
+    (void)TRY(sandboxes.Load());
+    store->StartThread();
+    outputs->StartThread();
+    FileSystem fs(sandboxes, loops->first(), RealClock(), SettingsFor(options, *logger));
+
+    FuseServer::Options fuse_options{options.mountpoint, options.mount_options};
+    std::unique_ptr<FuseServer> server = TRY(FuseServer::Mount(fuse_options, fs));
+    sandboxes.Start();
+    Log(LogLevel::kInfo, "mounted", {{"at", options.mountpoint}, {"state", state.path()}});
+    if (ready) ready();
+    const Status served = server->Run();
+
+    // Requests have stopped. Now those who wait, then the machines, then the threads, then the session,
+    // which all answers need.
+    Log(LogLevel::kInfo, "unmounting", {{"at", options.mountpoint}});
+    fs.FailParked();
+    sandboxes.Stop();
+    store->Flush();
+    outputs->Flush();
+    loops->Stop();
+    server.reset();
+    SetLogSink(nullptr);
+    return served;
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,134 @@
+#include "fs/describe.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/json.h"
+
+namespace sbxfs {
+namespace {
+
+// Two fields per time: `name` as RFC 3339, `name_ms` as epoch milliseconds.
+void SetTime(Json& json, const std::string& name, std::int64_t ms) {
+    if (ms == 0) {
+        json.Set(name, Json()).Set(name + "_ms", Json());
+        return;
+    }
+    json.Set(name, Rfc3339(FromEpochMs(ms))).Set(name + "_ms", ms);
+}
+
+std::string AddressText(const Address& address) {
+    if (const auto* tcp = std::get_if<TcpAddress>(&address)) {
+        return tcp->host + ":" + std::to_string(tcp->port);
+    }
+    return "unix:" + std::get_if<UnixAddress>(&address)->path;
+}
+
+Json PhasesJson(const SandboxRecord& record) {
+    Json phases = Json::Array();
+    std::int64_t before = record.created_ms;
+    for (const auto& [name, at_ms] : record.phases) {
+        Json phase = Json::Object();
+        phase.Set("phase", name);
+        SetTime(phase, "at", at_ms);
+        phase.Set("took_ms", at_ms - before);
+        phases.Append(phase);
+        before = at_ms;
+    }
+    return phases;
+}
+
+}  // namespace
+
+std::string StatusText(const SandboxSnapshot& snapshot) {
+    return std::string(ToString(snapshot.status)) + "\n";
+}
+
+std::string ErrorText(const SandboxSnapshot& snapshot) {
+    return snapshot.error.empty() ? "" : snapshot.error + "\n";
+}
+
+std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& settings,
+                     SystemTime now) {
+    const SandboxRecord& record = snapshot.record;
+    Json json = Json::Object();
+    json.Set("name", record.name);
+    json.Set("generation", static_cast<std::int64_t>(Raw(record.generation)));
+    json.Set("status", ToString(snapshot.status));
+    json.Set("template", record.what.name);
+    json.Set("provider", record.what.provider);
+    json.Set("backend", record.what.backend);
+    json.Set("id", record.provider_id);
+    json.Set("image", record.what.image);
+    json.Set("workdir", record.what.workdir);
+    json.Set("fs_root", record.what.fs_root);
+    json.Set("cpu", record.what.cpu);
+    json.Set("memory_mib", record.what.memory);
+    json.Set("exclusive", record.what.exclusive);
+    json.Set("protected", record.is_protected);
+    if (record.connect) {
+        json.Set("address", AddressText(record.connect->address));
+        json.Set("user", record.connect->user);
+        json.Set("host_key", record.connect->host_key);
+    }
+    SetTime(json, "created", record.created_ms);
+    SetTime(json, "ended", record.ended_ms);
+    const std::int64_t lifetime_ms = record.what.max_lifetime_s * 1000;
+    SetTime(json, "expires", lifetime_ms == 0 ? 0 : record.created_ms + lifetime_ms);
+    if (lifetime_ms != 0 && record.ended_ms == 0) {
+        json.Set("lifetime_left_seconds",
+                 std::max<std::int64_t>(0, record.created_ms + lifetime_ms - EpochMs(now)) / 1000);
+    }
+    if (snapshot.supervisor) {
+        json.Set("machine", snapshot.supervisor->machine);
+        json.Set("clock_skew_ms", snapshot.clock_skew_ms);
+    }
+    json.Set("phases", PhasesJson(record));
+    for (const std::string& key : record.facts.Keys()) {
+        if (!json.Find(key)) json.Set(key, record.facts.Find(key).value_or(Json()));
+    }
+    json.Set("path", settings.mountpoint + "/" + record.name);
+    json.Set("error", snapshot.error);
+    return json.Dump(2) + "\n";
+}
+
+std::string OutcomeLine(const EventState& state) {
+    std::string line(ToString(state.status));
+    if (state.exit_code) line += " " + std::to_string(*state.exit_code);
+    return line + "\n";
+}
+
+std::string ResultJson(const EventView& view) {
+    const CommandRecord& record = view.record;
+    const EventState& state = record.state;
+    Json json = Json::Object();
+    json.Set("n", static_cast<std::int64_t>(Raw(record.n)));
+    if (!record.spec.name.empty()) json.Set("name", record.spec.name);
+    json.Set("status", ToString(state.status));
+    json.Set("exit_code", state.exit_code ? Json::Number(*state.exit_code) : Json());
+    json.Set("signal", state.signal == 0 ? Json() : Json::Number(state.signal));
+    json.Set("parallel", record.spec.lane == CommandLane::kParallel);
+    SetTime(json, "accepted", record.accepted_ms);
+    SetTime(json, "started", state.started_ms);
+    SetTime(json, "finished", state.finished_ms);
+    json.Set("duration_us", state.duration_us);
+    const bool finished = IsFinished(state.status);
+    json.Set("stdout_bytes",
+             static_cast<std::int64_t>(finished ? state.stdout_size : view.sizes.out));
+    json.Set("stderr_bytes",
+             static_cast<std::int64_t>(finished ? state.stderr_size : view.sizes.err));
+    json.Set("shell_restarted", state.shell_restarted);
+    json.Set("reason", state.reason);
+    return json.Dump(2) + "\n";
+}
+
+std::string EventErrorText(const EventState& state) {
+    return state.reason.empty() ? "" : state.reason + "\n";
+}
+
+SystemTime EventTime(const CommandRecord& record) {
+    return FromEpochMs(
+        std::max({record.accepted_ms, record.state.started_ms, record.state.finished_ms}));
+}
+
+}  // namespace sbxfs

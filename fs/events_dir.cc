@@ -1,0 +1,153 @@
+#include "fs/events_dir.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include <array>
+
+#include "base/strings.h"
+#include "fs/describe.h"
+#include "fs/output_file.h"
+#include "fs/verb_files.h"
+#include "fs/wait_file.h"
+
+namespace sbxfs {
+namespace {
+
+// A number as a user would write it: no sign, no leading zeros.
+std::optional<EventNumber> ParseEventNumber(std::string_view text) {
+    const auto value = ParseNumber<std::uint64_t>(text);
+    if (!value || *value == 0 || std::to_string(*value) != text) return std::nullopt;
+    return EventNumber{*value};
+}
+
+Attr DirAttr(SystemTime time) {
+    Attr attr;
+    attr.mode = S_IFDIR | 0700;
+    attr.atime = attr.mtime = attr.ctime = time;
+    return attr;
+}
+
+}  // namespace
+
+Attr EventsDir::Stat() const {
+    SystemTime newest = FromEpochMs(sandbox_->created_ms());
+    if (const auto latest = sandbox_->commands().Latest()) {
+        if (const auto view = sandbox_->commands().Find(*latest)) {
+            newest = FromEpochMs(view->record.accepted_ms);
+        }
+    }
+    return DirAttr(newest);
+}
+
+std::vector<ControlDir::Name> EventsDir::List() const {
+    std::vector<Name> names;
+    for (const EventNumber n : sandbox_->commands().Numbers())
+        names.push_back({ToString(n), S_IFDIR});
+    for (const auto& [name, n] : sandbox_->commands().Names())
+        names.push_back({name, S_IFLNK});
+    if (sandbox_->commands().Latest()) names.push_back({"latest", S_IFLNK});
+    return names;
+}
+
+std::optional<Child> EventsDir::FindChild(std::string_view name) const {
+    Commands& commands = sandbox_->commands();
+    if (const auto n = ParseEventNumber(name)) {
+        if (!commands.Find(*n)) return std::nullopt;
+        return MakeChild<EventDir>(mount(), std::string(name), std::string(name), sandbox_, *n);
+    }
+    const auto target = name == "latest" ? commands.Latest() : commands.FindName(std::string(name));
+    if (!target) return std::nullopt;
+    const auto view = commands.Find(*target);
+    if (!view) return std::nullopt;
+    return LinkChild(mount(), std::string(name), ToString(*target),
+                     FromEpochMs(view->record.accepted_ms));
+}
+
+std::string EventsDir::MissingText(std::string_view) const {
+    return "";
+}
+
+void EventsDir::RemoveDir(std::string_view name, EmptyReply reply) {
+    const auto n = ParseEventNumber(name);
+    if (!n)
+        return std::move(reply).Fail(Error(Errno{ENOTDIR}, "only events/NUMBER can be forgotten"));
+    sandbox_->commands().Forget(*n, [reply = std::move(reply)](const Status& status) mutable {
+        std::move(reply).Done(status);
+    });
+}
+
+Attr EventDir::Stat() const {
+    const auto view = sandbox_->commands().Find(n_);
+    return DirAttr(view ? EventTime(view->record) : FromEpochMs(sandbox_->created_ms()));
+}
+
+std::vector<ControlDir::Name> EventDir::List() const {
+    std::vector<Name> names;
+    for (const char* name : {"cmd", "ctl", "error", "exit_code", "result.json", "signal", "status",
+                             "stderr", "stdout"}) {
+        names.push_back({name, S_IFREG});
+    }
+    return names;
+}
+
+std::optional<Child> EventDir::FindChild(std::string_view name) const {
+    using Describe = std::string (*)(const EventView&);
+    static constexpr std::array<std::pair<std::string_view, Describe>, 5> kTexts = {{
+        {"error", [](const EventView& view) { return EventErrorText(view.record.state); }},
+        {"exit_code",
+         [](const EventView& view) {
+             const auto& code = view.record.state.exit_code;
+             return code ? std::to_string(*code) + "\n" : std::string();
+         }},
+        {"result.json", [](const EventView& view) { return ResultJson(view); }},
+        {"signal",
+         [](const EventView& view) {
+             const int signal = view.record.state.signal;
+             return signal == 0 ? std::string() : std::to_string(signal) + "\n";
+         }},
+        {"status",
+         [](const EventView& view) {
+             return std::string(ToString(view.record.state.status)) + "\n";
+         }},
+    }};
+    for (const auto& [word, describe] : kTexts) {
+        if (word != name) continue;
+        const auto text = [box = sandbox_, n = n_, describe = describe] {
+            const auto view = box->commands().Find(n);
+            return view ? describe(*view) : std::string();
+        };
+        const auto time = [box = sandbox_, n = n_] {
+            const auto view = box->commands().Find(n);
+            return view ? EventTime(view->record) : SystemTime{};
+        };
+        return TextChild(mount(), std::string(name), text, time);
+    }
+    const std::string own(name);
+    if (name == "cmd") return MakeChild<ScriptFile>(mount(), own, own, sandbox_, n_);
+    if (name == "ctl") return MakeChild<EventCtl>(mount(), own, own, sandbox_, n_);
+    if (name == "stdout") {
+        return MakeChild<OutputFile>(mount(), own, own, sandbox_, n_, OutputStream::kStdout);
+    }
+    if (name == "stderr") {
+        return MakeChild<OutputFile>(mount(), own, own, sandbox_, n_, OutputStream::kStderr);
+    }
+    if (name == "wait") {
+        return MakeChild<EventWaitFile>(mount(), own, own, sandbox_, n_, WaitLimit{});
+    }
+    if (name.starts_with("wait.")) {
+        const auto seconds = ParseNumber<std::uint32_t>(name.substr(5));
+        if (seconds) {
+            return MakeChild<EventWaitFile>(mount(), own, own, sandbox_, n_,
+                                            WaitLimit{std::chrono::seconds(*seconds)});
+        }
+    }
+    return std::nullopt;
+}
+
+std::string EventDir::MissingText(std::string_view name) const {
+    if (!name.starts_with("wait.")) return "";
+    return "'" + Printable(name) + "' is not wait.SECONDS with a whole number of seconds";
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,131 @@
+#include "fs/fuse_server.h"
+
+#define FUSE_USE_VERSION 314
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <linux/fuse.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <utility>
+
+#include "fs/file_system.h"
+#include "fs/fuse_ops.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr unsigned kThreads = 4;  // none of them ever waits
+
+// libfuse 3.14.0 never passes FUSE_PARALLEL_DIROPS on, though it takes the wish: the kernel then lets
+// only one look-up or listing run in a directory at a time, and who waits behind a parked one cannot be
+// killed. So the bit is put into the INIT answer, the first thing this session writes.
+std::atomic<bool> init_answered{false};
+
+ssize_t WriteAnswer(int fd, iovec* parts, int count, void*) {
+    if (init_answered.exchange(true) || count < 2 || parts[1].iov_len < sizeof(std::uint32_t) * 4) {
+        return ::writev(fd, parts, count);
+    }
+    std::array<char, sizeof(fuse_init_out)> init{};
+    const std::size_t size = std::min(init.size(), parts[1].iov_len);
+    std::memcpy(init.data(), parts[1].iov_base, size);
+    std::uint32_t flags = 0;
+    char* at = init.data() + offsetof(fuse_init_out, flags);
+    std::memcpy(&flags, at, sizeof flags);
+    flags |= FUSE_PARALLEL_DIROPS;
+    std::memcpy(at, &flags, sizeof flags);
+    const std::array<iovec, 2> patched = {parts[0], iovec{init.data(), parts[1].iov_len}};
+    return ::writev(fd, patched.data(), 2);
+}
+
+ssize_t ReadRequest(int fd, void* to, std::size_t size, void*) {
+    return ::read(fd, to, size);
+}
+
+Error MountFailure(const FuseServer::Options& options) {
+    if (::access("/dev/fuse", F_OK) != 0) {
+        return {Errno{ENODEV},
+                "there is no /dev/fuse: load the module (modprobe fuse), or give the "
+                "container access to the device"};
+    }
+    if (::access("/dev/fuse", R_OK | W_OK) != 0) {
+        return {Errno{EACCES}, "/dev/fuse cannot be opened by this user: it should have mode 0666"};
+    }
+    if (::geteuid() != 0 && ::access("/usr/bin/fusermount3", X_OK) != 0 &&
+        ::access("/bin/fusermount3", X_OK) != 0) {
+        return {Errno{ENOENT},
+                "fusermount3 is missing, which ordinary users need to mount: apt install "
+                "fuse3"};
+    }
+    return {Errno{EIO}, "mounting on " + options.mountpoint + " failed; the line above says why"};
+}
+
+}  // namespace
+
+struct FuseServer::Session {
+    fuse_session* fuse = nullptr;
+    bool mounted = false;
+    bool handlers = false;
+
+    Session() = default;
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+    ~Session() {
+        if (fuse == nullptr) return;
+        if (handlers) fuse_remove_signal_handlers(fuse);
+        if (mounted) fuse_session_unmount(fuse);
+        fuse_session_destroy(fuse);
+    }
+};
+
+FuseServer::FuseServer(std::unique_ptr<Session> session) : session_(std::move(session)) {}
+FuseServer::~FuseServer() = default;
+
+Result<std::unique_ptr<FuseServer>> FuseServer::Mount(const Options& options, FileSystem& fs) {
+    auto session = std::make_unique<Session>();
+    fuse_args args = FUSE_ARGS_INIT(0, nullptr);
+    std::string list = "default_permissions,nosuid,nodev,fsname=sbxfs,subtype=sbxfs";
+    for (const std::string& option : options.options)
+        list += "," + option;
+    const bool added = fuse_opt_add_arg(&args, "sbxfs") == 0 &&
+                       fuse_opt_add_arg(&args, "-o") == 0 &&
+                       fuse_opt_add_arg(&args, list.c_str()) == 0;
+    if (added) session->fuse = fuse_session_new(&args, &FuseOps(), sizeof(fuse_lowlevel_ops), &fs);
+    fuse_opt_free_args(&args);  // fuse_session_new has copied what it keeps
+    if (session->fuse == nullptr) {
+        return Error(Errno{EINVAL}, "libfuse does not take these mount options: " + list);
+    }
+    if (fuse_session_mount(session->fuse, options.mountpoint.c_str()) != 0)
+        return MountFailure(options);
+    session->mounted = true;
+    init_answered = false;
+    fuse_custom_io io{};
+    io.writev = &WriteAnswer;
+    io.read = &ReadRequest;
+    if (fuse_session_custom_io(session->fuse, &io, fuse_session_fd(session->fuse)) != 0) {
+        return Error(Errno{EIO}, "libfuse refuses its own descriptor", Blame::kBug);
+    }
+    return std::unique_ptr<FuseServer>(new FuseServer(std::move(session)));
+}
+
+Status FuseServer::Run() {
+    if (fuse_set_signal_handlers(session_->fuse) != 0) {
+        return Error(Errno{EIO}, "signal handlers could not be installed", Blame::kBug);
+    }
+    session_->handlers = true;
+    fuse_loop_config* config = fuse_loop_cfg_create();
+    fuse_loop_cfg_set_max_threads(config, kThreads);
+    fuse_loop_cfg_set_idle_threads(config, static_cast<unsigned>(-1));
+    fuse_loop_cfg_set_clone_fd(config, 0);
+    const int code = fuse_session_loop_mt(session_->fuse, config);
+    fuse_loop_cfg_destroy(config);
+    // 0: unmounted. Positive: the signal that asked us to stop.
+    if (code < 0) return SystemError(-code, "serving the mount");
+    return Ok();
+}
+
+}  // namespace sbxfs

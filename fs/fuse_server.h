@@ -1,0 +1,38 @@
+// The libfuse session: mounts, runs the request threads, unmounts. Owned by the daemon's main thread,
+// which spends its life in Run().
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace sbxfs {
+
+class FileSystem;
+
+class FuseServer {
+ public:
+    struct Options {
+        std::string mountpoint;            // absolute, without links
+        std::vector<std::string> options;  // for mount(8): "allow_other", "ro", "exec"
+    };
+    // Mounts. ENODEV without /dev/fuse, ENOENT without fusermount3 (for ordinary users), EBUSY; each
+    // with a remedy. `fs` outlives the server.
+    static Result<std::unique_ptr<FuseServer>> Mount(const Options& options, FileSystem& fs);
+    // Unmounts if it is still mounted.
+    ~FuseServer();
+    FuseServer(const FuseServer&) = delete;
+    FuseServer& operator=(const FuseServer&) = delete;
+
+    // Serves until unmounted, or SIGINT, SIGTERM or SIGHUP.
+    Status Run();
+
+ private:
+    struct Session;
+    explicit FuseServer(std::unique_ptr<Session> session);
+    std::unique_ptr<Session> session_;
+};
+
+}  // namespace sbxfs

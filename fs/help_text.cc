@@ -1,0 +1,108 @@
+#include "fs/help_text.h"
+
+#include <string_view>
+
+namespace sbxfs {
+namespace {
+
+// $MNT is the mount point, $BOX a sandbox's directory.
+constexpr std::string_view kReadme = R"(# sbxfs: sandboxes as directories
+
+This is a mount of sbxfs. A directory here is a sandbox: a small machine of its own. You work with it by
+reading and writing files; any shell, editor or language will do.
+
+    cd $MNT
+    mkdir b1                              # launch a sandbox (returns at once)
+    cat b1/ready                          # waits until it is `ready`, or says why it failed
+    echo 'uname -a; pwd' > b1/cmd         # run a script in its persistent shell
+    cat b1/events/latest/wait             # waits for the end, prints e.g. `exited 0`
+    cat b1/events/latest/stdout           # what it printed
+    echo 'hello' > b1/work/note.txt       # its files: work/ is its working directory
+    ls b1/fs/etc                          # fs/ is its whole tree (reachable, not listed)
+    rmdir b1                              # destroy it and all its files
+
+## Recipes
+
+Run a script and get its number, safely, also with other writers around:
+
+    exec 3<> $BOX/cmd; echo 'make -j4' >&3; read n <&3; exec 3>&-
+    cat $BOX/events/$n/wait $BOX/events/$n/stdout; cat $BOX/events/$n/exit_code
+
+Run under a name of your choice, in parallel; a name is used once, so a retry cannot run twice:
+
+    echo 'pytest -q' > $BOX/run/t1;  cat $BOX/events/t1/wait;  cat $BOX/events/t1/stderr
+
+With options, as JSON (cmd is required; id, cwd, env, timeout, parallel are not):
+
+    echo '{"cmd": "make", "cwd": "/workspace", "timeout": 600}' > $BOX/cmd.json
+
+Wait at most 60 s, then see the status so far:    cat $BOX/events/5/wait.60
+Follow a running command:                         tail -f $BOX/events/5/stdout
+End it (signals: int term kill hup usr1 usr2):    echo term > $BOX/events/5/ctl
+Everything about it, machine-readable:            cat $BOX/events/5/result.json
+Guard a sandbox against rmdir:                    echo protect > $BOX/ctl
+
+## How it behaves
+
+- `cmd` runs scripts in order in one shell: cd, variables and functions carry over. stdin is empty.
+- A script is everything written until you close the file. Bytes are taken when you close, so one
+  redirection is one command: `{ echo a; echo b; } > cmd` is one, two `echo > cmd` are two.
+- An accepted command has a number, survives a crash of sbxfs and starts at most once.
+- events/N/status: queued, running, exited, timed_out, killed, lost, refused. A non-zero exit code is not
+  an error of sbxfs. `lost` means nobody saw its end: look at its effects before you run it again.
+- status of a sandbox: launching, ready, unreachable, stopping, stopped, failed, expired. `error` says why.
+- A launching sandbox can be used: commands queue, files wait.
+
+## Common mistakes
+
+- `rm -r b1` does not destroy a sandbox (control entries say EPERM). Use `rmdir b1`.
+- `cat events/N/stdout` does not wait for the end. Read events/N/wait first.
+- `events/latest` is a guess when others write too. Read the number back, or use run/NAME.
+- `echo 'cd /x' > run/a` changes nothing for the next command: only `cmd` keeps its shell.
+- mv and hard links cannot cross from one sandbox to another: copy.
+
+## When something is refused
+
+`cat $MNT/.mount/last_error` shows the newest refusals with the cause and what to do.
+
+    EHOSTDOWN     the sandbox has ended (failed, stopped, expired)     EPERM   a control entry
+    EHOSTUNREACH  it cannot be reached now; tried again by itself      EEXIST  name in use
+    ETIMEDOUT     no answer in time, the outcome is not known          EAGAIN  queue full
+    EACCES        denied, or somebody else answers at its address      EFBIG   script over 1 MiB
+    ESTALE        an open file from before the link was cut: reopen    EINVAL  bad name or value
+    EOPNOTSUPP    not offered (for example xattrs, FIFOs)              EDQUOT, ENOSPC  a limit
+)";
+
+std::string Filled(const std::string& mountpoint, const std::string& box) {
+    std::string text;
+    std::string_view rest = kReadme;
+    while (!rest.empty()) {
+        const std::size_t at = rest.find('$');
+        text += rest.substr(0, at);
+        if (at == std::string_view::npos) break;
+        rest.remove_prefix(at);
+        if (rest.starts_with("$MNT")) {
+            text += mountpoint;
+            rest.remove_prefix(4);
+        } else if (rest.starts_with("$BOX")) {
+            text += box;
+            rest.remove_prefix(4);
+        } else {
+            text += '$';
+            rest.remove_prefix(1);
+        }
+    }
+    return text;
+}
+
+}  // namespace
+
+std::string MountReadme(const MountSettings& settings) {
+    return Filled(settings.mountpoint, "b1");
+}
+
+std::string SandboxReadme(const MountSettings& settings, const Sandbox& sandbox) {
+    return Filled(settings.mountpoint, settings.mountpoint + "/" + sandbox.name());
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,60 @@
+// What all nodes of one mount share. Owned by FileSystem, outlives every node. The members lock for
+// themselves; tree_mu guards where nodes are (Node::parent_, name_).
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <map>
+#include <string>
+
+#include "base/clock.h"
+#include "base/sync.h"
+#include "fs/handle_table.h"
+#include "fs/inode_table.h"
+#include "fs/parking_lot.h"
+#include "fs/refusals.h"
+#include "sandbox/sandboxes.h"
+
+namespace sbxfs {
+
+// What the file system needs to know of the configuration.
+struct MountSettings {
+    uid_t uid = 0;  // files show as owned by
+    gid_t gid = 0;
+    std::string mountpoint;
+    std::string default_template = "default";
+    std::map<std::string, Template> templates;
+    std::map<std::string, std::string> template_texts;  // as .mount/templates/NAME.toml shows them
+    std::string config_text;                            // as .mount/config.toml shows it
+    std::function<std::string()> recent_log;            // for .mount/log; may be empty
+    Duration op_timeout = std::chrono::seconds(30);
+    // The administrator's fs.fuse.max_request_timeout: a request older than it ends the whole mount,
+    // so no wait may be longer. Zero: none.
+    Duration longest_wait{0};
+};
+
+struct MountContext {
+    MountContext(Sandboxes& boxes, Loop& timers, Clock& time, MountSettings s)
+        : sandboxes(boxes),
+          timer_loop(timers),
+          clock(time),
+          settings(std::move(s)),
+          mounted(time.System()),
+          refusals(time),
+          lot(time) {}
+
+    Sandboxes& sandboxes;
+    Loop& timer_loop;  // for waits with a limit
+    Clock& clock;
+    const MountSettings settings;
+    const SystemTime mounted;
+
+    Mutex tree_mu{LockRank::kTree};
+    InodeTable inodes;
+    HandleTable handles;
+    Refusals refusals;
+    ParkingLot lot;
+};
+
+}  // namespace sbxfs

@@ -1,0 +1,106 @@
+#include "fs/mount_dir.h"
+
+#include <sys/stat.h>
+
+#include "base/strings.h"
+#include "fs/help_text.h"
+#include "fs/sandbox_dir.h"
+
+namespace sbxfs {
+namespace {
+
+Attr DirAttr(SystemTime time, std::uint32_t permissions = 0700) {
+    Attr attr;
+    attr.mode = S_IFDIR | permissions;
+    attr.atime = attr.mtime = attr.ctime = time;
+    return attr;
+}
+
+std::string HistoryName(const Sandbox& sandbox) {
+    return sandbox.name() + "." + ToString(sandbox.generation());
+}
+
+}  // namespace
+
+Attr MountDir::Stat() const {
+    return DirAttr(mount().mounted);
+}
+
+std::vector<ControlDir::Name> MountDir::List() const {
+    return {{"config.toml", S_IFREG}, {"history", S_IFDIR},   {"last_error", S_IFREG},
+            {"log", S_IFREG},         {"templates", S_IFDIR}, {"version", S_IFREG}};
+}
+
+std::optional<Child> MountDir::FindChild(std::string_view name) const {
+    MountContext& m = mount();
+    const auto since_mount = [time = m.mounted] { return time; };
+    if (name == "config.toml") {
+        return TextChild(
+            m, "config.toml", [&m] { return m.settings.config_text; }, since_mount);
+    }
+    if (name == "history") return MakeChild<HistoryDir>(m, "history", "history");
+    if (name == "last_error") {
+        return TextChild(
+            m, "last_error", [&m] { return m.refusals.Text(); },
+            [&m] { return std::max(m.mounted, m.refusals.Newest()); });
+    }
+    if (name == "log") {
+        return TextChild(
+            m, "log", [&m] { return m.settings.recent_log ? m.settings.recent_log() : ""; },
+            [&m] { return m.clock.System(); });
+    }
+    if (name == "templates") return MakeChild<TemplatesDir>(m, "templates", "templates");
+    if (name == "version") {
+        return TextChild(
+            m, "version", [] { return std::string(kContractVersion) + "\n"; }, since_mount);
+    }
+    return std::nullopt;
+}
+
+Attr TemplatesDir::Stat() const {
+    return DirAttr(mount().mounted);
+}
+
+std::vector<ControlDir::Name> TemplatesDir::List() const {
+    std::vector<Name> names;
+    for (const auto& [name, text] : mount().settings.template_texts) {
+        names.push_back({name + ".toml", S_IFREG});
+    }
+    return names;
+}
+
+std::optional<Child> TemplatesDir::FindChild(std::string_view name) const {
+    if (!name.ends_with(".toml")) return std::nullopt;
+    const std::string key(name.substr(0, name.size() - 5));
+    const auto it = mount().settings.template_texts.find(key);
+    if (it == mount().settings.template_texts.end()) return std::nullopt;
+    return TextChild(
+        mount(), std::string(name), [&text = it->second] { return text; },
+        [time = mount().mounted] { return time; });
+}
+
+Attr HistoryDir::Stat() const {
+    SystemTime newest = mount().mounted;
+    for (const SandboxPtr& sandbox : mount().sandboxes.History()) {
+        newest = std::max(newest, FromEpochMs(sandbox->Snapshot().record.ended_ms));
+    }
+    return DirAttr(newest);
+}
+
+std::vector<ControlDir::Name> HistoryDir::List() const {
+    std::vector<Name> names;
+    for (const SandboxPtr& sandbox : mount().sandboxes.History()) {
+        names.push_back({HistoryName(*sandbox), S_IFDIR});
+    }
+    return names;
+}
+
+std::optional<Child> HistoryDir::FindChild(std::string_view name) const {
+    for (const SandboxPtr& sandbox : mount().sandboxes.History()) {
+        if (HistoryName(*sandbox) != name) continue;
+        return MakeChild<PastSandboxDir>(mount(), std::string(name), std::string(name), sandbox);
+    }
+    return std::nullopt;
+}
+
+}  // namespace sbxfs

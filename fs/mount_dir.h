@@ -1,0 +1,35 @@
+// .mount: the mount itself. Configuration, templates, the newest refusals, the log, the history of
+// sandboxes that are being destroyed or gone.
+#pragma once
+
+#include "fs/control_node.h"
+
+namespace sbxfs {
+
+class MountDir final : public ControlDir {
+ public:
+    using ControlDir::ControlDir;
+    Attr Stat() const override;
+    std::vector<Name> List() const override;
+    std::optional<Child> FindChild(std::string_view name) const override;
+};
+
+// .mount/templates: one NAME.toml per template.
+class TemplatesDir final : public ControlDir {
+ public:
+    using ControlDir::ControlDir;
+    Attr Stat() const override;
+    std::vector<Name> List() const override;
+    std::optional<Child> FindChild(std::string_view name) const override;
+};
+
+// .mount/history: one NAME.GENERATION per sandbox that is being destroyed or gone.
+class HistoryDir final : public ControlDir {
+ public:
+    using ControlDir::ControlDir;
+    Attr Stat() const override;
+    std::vector<Name> List() const override;
+    std::optional<Child> FindChild(std::string_view name) const override;
+};
+
+}  // namespace sbxfs

@@ -1,0 +1,123 @@
+#include "fs/mounts.h"
+
+#include <errno.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/files.h"
+#include "base/strings.h"
+
+namespace sbxfs {
+namespace {
+
+// mountinfo writes blank, tab, newline and backslash as octal escapes (proc(5)).
+std::string Unescape(const std::string& text) {
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] != '\\' || i + 3 >= text.size()) {
+            out += text[i];
+            continue;
+        }
+        const int value = (text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0');
+        out += static_cast<char>(value);
+        i += 3;
+    }
+    return out;
+}
+
+// The parent resolved, the last component kept: resolving that would ask a mount that may hang.
+Result<std::string> Absolute(const std::string& path) {
+    std::string clean = path;
+    while (clean.size() > 1 && clean.back() == '/')
+        clean.pop_back();
+    const std::size_t slash = clean.rfind('/');
+    const std::string last = slash == std::string::npos ? clean : clean.substr(slash + 1);
+    const std::string parent = slash == std::string::npos ? "." : clean.substr(0, slash + 1);
+    if (last.empty() || last == "." || last == "..") {
+        return Error(Errno{EINVAL}, "'" + Printable(path) + "' cannot be a mount point");
+    }
+    std::array<char, 4096> resolved{};
+    if (::realpath(parent.c_str(), resolved.data()) == nullptr) {
+        return SystemError(errno, "mount point " + Printable(path), Blame::kCaller);
+    }
+    const std::string base = resolved.data();
+    return (base == "/" ? "" : base) + "/" + last;
+}
+
+}  // namespace
+
+std::vector<std::string> SbxfsMountsOf(const std::string& mountinfo) {
+    std::vector<std::string> mounts;
+    for (const std::string& line : Split(mountinfo, '\n')) {
+        // "36 35 98:0 /root /mount/point options [optional...] - fstype source superoptions"
+        const std::vector<std::string> fields = Split(line, ' ');
+        const auto dash = std::find(fields.begin(), fields.end(), "-");
+        if (fields.size() < 10 || dash == fields.end() || dash + 1 == fields.end()) continue;
+        if (*(dash + 1) == "fuse.sbxfs") mounts.push_back(Unescape(fields[4]));
+    }
+    return mounts;
+}
+
+std::vector<std::string> SbxfsMounts() {
+    const Result<std::string> text = ReadWholeFile("/proc/self/mountinfo");
+    return text ? SbxfsMountsOf(*text) : std::vector<std::string>();
+}
+
+Status Detach(const std::string& mountpoint) {
+    if (::geteuid() == 0) {
+        if (::umount2(mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return Ok();
+        return SystemError(errno, "unmounting " + mountpoint, Blame::kCaller);
+    }
+    std::string path = mountpoint;
+    std::array<char*, 6> argv = {const_cast<char*>("fusermount3"),
+                                 const_cast<char*>("-u"),
+                                 const_cast<char*>("-z"),
+                                 const_cast<char*>("--"),
+                                 path.data(),
+                                 nullptr};
+    pid_t child = 0;
+    const int code = ::posix_spawnp(&child, "fusermount3", nullptr, nullptr, argv.data(), environ);
+    if (code != 0) {
+        return Error(Errno{code}, "fusermount3 could not be run: apt install fuse3");
+    }
+    int status = 0;
+    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (status == 0) return Ok();
+    return Error(Errno{EBUSY}, "fusermount3 could not unmount " + mountpoint);
+}
+
+Result<std::string> PrepareMountPoint(const std::string& mountpoint) {
+    std::string path = TRY(Absolute(mountpoint));
+    const std::vector<std::string> mounts = SbxfsMounts();
+    const bool ours = std::find(mounts.begin(), mounts.end(), path) != mounts.end();
+    struct stat found {};
+    const int code = ::stat(path.c_str(), &found) == 0 ? 0 : errno;
+    if (ours && code == ENOTCONN) {
+        (void)TRY(Detach(path));  // its daemon is gone: what it left in the way goes too
+        if (::stat(path.c_str(), &found) != 0) return SystemError(errno, "mount point " + path);
+    } else if (ours) {
+        return Error(Errno{EBUSY}, "there is a living sbxfs on " + path + ": sbxfs umount " + path);
+    } else if (code != 0) {
+        Error error = SystemError(code, "mount point " + path, Blame::kCaller);
+        if (code == ENOENT) return Error(Errno{code}, error.what() + ": make the directory first");
+        return error;
+    }
+    if (!S_ISDIR(found.st_mode))
+        return Error(Errno{ENOTDIR}, "mount point " + path + " is not a directory");
+    // The path itself may be a link: mountinfo and our own checks want it without.
+    std::array<char, 4096> resolved{};
+    if (::realpath(path.c_str(), resolved.data()) == nullptr) {
+        return SystemError(errno, "mount point " + path);
+    }
+    return std::string(resolved.data());
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,46 @@
+// events/N/stdout, stderr and cmd: content on this machine's disk, read through the outputs or store
+// thread. The size is true at every moment; a reader gets what is there and stops.
+#pragma once
+
+#include <utility>
+
+#include "fs/control_node.h"
+
+namespace sbxfs {
+
+class OutputFile final : public ControlNode {
+ public:
+    OutputFile(MountContext& mount, Ino ino, NodePtr parent, std::string name, SandboxPtr sandbox,
+               EventNumber n, OutputStream stream)
+        : ControlNode(mount, ino, std::move(parent), std::move(name)),
+          sandbox_(std::move(sandbox)),
+          n_(n),
+          stream_(stream) {}
+    Attr Stat() const override;
+    void Open(const OpenRequest& request, OpenReply reply) override;
+
+    void ReadRange(std::uint64_t offset, std::size_t size, DataReply reply);
+
+ private:
+    const SandboxPtr sandbox_;
+    const EventNumber n_;
+    const OutputStream stream_;
+};
+
+// The script as it was accepted.
+class ScriptFile final : public ControlNode {
+ public:
+    ScriptFile(MountContext& mount, Ino ino, NodePtr parent, std::string name, SandboxPtr sandbox,
+               EventNumber n)
+        : ControlNode(mount, ino, std::move(parent), std::move(name)),
+          sandbox_(std::move(sandbox)),
+          n_(n) {}
+    Attr Stat() const override;
+    void Open(const OpenRequest& request, OpenReply reply) override;
+
+ private:
+    const SandboxPtr sandbox_;
+    const EventNumber n_;
+};
+
+}  // namespace sbxfs

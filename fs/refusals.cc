@@ -1,0 +1,43 @@
+#include "fs/refusals.h"
+
+#include <string.h>
+
+#include "base/strings.h"
+
+namespace sbxfs {
+
+void Refusals::Add(pid_t pid, const std::string& path, const Error& error) {
+    Refusal refusal{clock_.System(), pid, path, error.code(), error.what()};
+    const MutexLock lock(mu_);
+    if (!refusals_.empty()) {
+        const Refusal& last = refusals_.front();
+        if (last.pid == pid && last.path == path && last.code == error.code() &&
+            last.sentence == error.what()) {
+            refusal.times = last.times + 1;
+            refusals_.pop_front();
+        }
+    }
+    refusals_.push_front(std::move(refusal));
+    if (refusals_.size() > kKept) refusals_.pop_back();
+}
+
+std::string Refusals::Text() const {
+    const MutexLock lock(mu_);
+    std::string text;
+    for (const Refusal& refusal : refusals_) {
+        const char* name = strerrorname_np(static_cast<int>(refusal.code));
+        text += Rfc3339(refusal.time) + " pid " + std::to_string(refusal.pid) + " " +
+                Printable(refusal.path, 512) + " " + (name != nullptr ? name : "?") + ": " +
+                Printable(refusal.sentence, 1024);
+        if (refusal.times > 1) text += " (" + std::to_string(refusal.times) + " times)";
+        text += "\n";
+    }
+    return text;
+}
+
+SystemTime Refusals::Newest() const {
+    const MutexLock lock(mu_);
+    return refusals_.empty() ? SystemTime{} : refusals_.front().time;
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,52 @@
+// An open file or directory of the sandbox. Data goes through: a write is answered when the sandbox has
+// acknowledged it. Read is for the kernel's page cache, in pieces of its own choosing; each piece is
+// pipelined by SftpFiles.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fs/remote_node.h"
+
+namespace sbxfs {
+
+class RemoteOpenFile final : public OpenHandle {
+ public:
+    RemoteOpenFile(const std::shared_ptr<RemoteNode>& node, RemoteFilePtr file)
+        : OpenHandle(node), remote_(node), file_(std::move(file)) {}
+
+    const RemoteFilePtr& file() const { return file_; }
+
+    void Read(std::uint64_t offset, std::size_t size, DataReply reply) override;
+    void Write(std::uint64_t offset, std::span<const char> bytes, bool from_cache,
+               WrittenReply reply) override;
+    void Fsync(EmptyReply reply) override;
+    void Release() override;
+
+ private:
+    const std::shared_ptr<RemoteNode> remote_;
+    const RemoteFilePtr file_;
+};
+
+// A directory listed once at opendir, and again at rewinddir.
+class RemoteOpenDir final : public OpenHandle, public std::enable_shared_from_this<RemoteOpenDir> {
+ public:
+    RemoteOpenDir(const std::shared_ptr<RemoteNode>& node, std::vector<RemoteEntry> entries)
+        : OpenHandle(node), remote_(node), entries_(std::move(entries)) {}
+
+    void ReadDir(std::uint64_t offset, bool plus, PagePtr page, DataReply reply) override;
+    // An fsync of a directory waits for every earlier change; writing through, all have been answered.
+    void Fsync(EmptyReply reply) override { std::move(reply).Ok(); }
+
+ private:
+    void Fill(std::uint64_t offset, bool plus, DirectoryPage& page);
+
+    const std::shared_ptr<RemoteNode> remote_;
+    Mutex mu_{LockRank::kHandle};
+    std::vector<RemoteEntry> entries_ GUARDED_BY(mu_);
+    bool read_ GUARDED_BY(mu_) = false;
+};
+
+}  // namespace sbxfs

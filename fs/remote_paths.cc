@@ -1,0 +1,104 @@
+#include "fs/remote_paths.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/strings.h"
+
+namespace sbxfs {
+namespace {
+
+bool IsBelow(std::string_view path, std::string_view directory) {
+    if (directory == "/") return true;
+    return path.starts_with(directory) &&
+           (path.size() == directory.size() || path[directory.size()] == '/');
+}
+
+// Collapses "", "." and ".." by name; ".." at the top stays there.
+std::vector<std::string> Normalise(std::vector<std::string> base, std::string_view path) {
+    for (std::string& name : Split(path, '/')) {
+        if (name.empty() || name == ".") continue;
+        if (name != "..") {
+            base.push_back(std::move(name));
+        } else if (!base.empty()) {
+            base.pop_back();
+        }
+    }
+    return base;
+}
+
+// "../"* then names, or names only, with no empty or "." parts between: such a target cannot climb
+// behind a name. Whether it climbs too high is another question.
+bool IsPlain(std::string_view target) {
+    bool named = false;
+    for (const std::string& name : Split(target, '/')) {
+        if (name.empty() || name == ".") return false;
+        if (name == ".." && named) return false;
+        if (name != "..") named = true;
+    }
+    return true;
+}
+
+std::size_t LeadingDotDots(std::string_view target) {
+    std::size_t count = 0;
+    for (const std::string& name : Split(target, '/')) {
+        if (name != "..") break;
+        ++count;
+    }
+    return count;
+}
+
+}  // namespace
+
+std::string PathBelowRoot(const Template& what) {
+    const std::string& root = what.fs_root;
+    if (what.workdir == root || !IsBelow(what.workdir, root)) return "";
+    return root == "/" ? what.workdir : what.workdir.substr(root.size());
+}
+
+bool IsComponent(std::string_view name) {
+    return !name.empty() && name.size() <= 255 && name != "." && name != ".." &&
+           name.find('/') == std::string_view::npos && name.find('\0') == std::string_view::npos;
+}
+
+std::string JoinPath(const std::string& directory, std::string_view name) {
+    std::string path = directory;
+    if (path.empty() || path.back() != '/') path += '/';
+    path += name;
+    return path;
+}
+
+bool IsHidden(const Template& what, const std::string& spool_dir, std::string_view path) {
+    if (!spool_dir.empty() && IsBelow(path, spool_dir)) return true;
+    for (const std::string_view special : {"/proc", "/sys", "/dev"}) {
+        if (IsBelow(path, special) && !IsBelow(what.fs_root, special)) return true;
+    }
+    return false;
+}
+
+std::string ContainLink(std::string_view target, const std::string& link_dir,
+                        const std::string& root) {
+    const std::vector<std::string> here = Normalise({}, link_dir);
+    const bool absolute = target.starts_with('/');
+    if (!absolute && IsPlain(target) && LeadingDotDots(target) <= here.size()) {
+        return std::string(target);
+    }
+    std::vector<std::string> goal;
+    if (absolute) {
+        goal = Normalise({}, target);
+        const std::vector<std::string> top = Normalise({}, root);
+        const bool below =
+            goal.size() >= top.size() && std::equal(top.begin(), top.end(), goal.begin());
+        // Beside fs_root there is nothing to show: the same names below it, like a chroot.
+        if (below) goal.erase(goal.begin(), goal.begin() + static_cast<std::ptrdiff_t>(top.size()));
+    } else {
+        goal = Normalise(here, target);
+    }
+    // All the way up and down again: shared directories are not shortened, because one of them may be a
+    // link when the kernel walks this, and then ".." would not lead where its name says.
+    std::vector<std::string> parts(here.size(), "..");
+    parts.insert(parts.end(), goal.begin(), goal.end());
+    return parts.empty() ? "." : Join(parts, "/");
+}
+
+}  // namespace sbxfs
