@@ -240,8 +240,8 @@ Status SftpClient::TakeAnswer(SftpPacket packet) {
     return Ok();
 }
 
-// Nothing leaves waiting_ before its answer has been understood: whoever waits for a malformed one is told by
-// FailAll, like everybody else.
+// Nothing leaves waiting_ before its answer has been understood: whoever waits for a malformed one
+// is told by FailAll, like everybody else.
 Status SftpClient::TakeValue(WaitingMap::iterator at, SftpPacket packet) {
     const Want want = at->second.want;
     if (packet.type != AnswerTo(want)) {

@@ -109,8 +109,9 @@ void SftpFiles::Listing::Take(SftpAnswer<std::vector<SftpName>> names) {
         if (seen_entries_ > files_->most_entries_ || seen_bytes_ > files_->most_bytes_) {
             endless_ = ended_ = true;
         }
-        // The first flight ends most directories, and asking on before it is over would cost them a round trip. Where
-        // it does not, each answer lets three requests follow, so that any length takes few round trips.
+        // The first flight ends most directories, and asking on before it is over would cost them a
+        // round trip. Where it does not, each answer lets three requests follow, so that any length
+        // takes few round trips.
         if (long_ || in_flight_ == 0) {
             window_ = std::min(long_ ? window_ + 2 : 3 * window_, kMostInFlight);
             long_ = true;

@@ -1,5 +1,5 @@
-// SftpFiles when the session ends at the worst moment, and when the server makes no sense: every operation is answered
-// once.
+// SftpFiles when the session ends at the worst moment, and when the server makes no sense: every
+// operation is answered once.
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
-// SftpFiles over a scripted server: names and attributes. What each operation costs in round trips, and that nothing
-// depends on the order of answers.
+// SftpFiles over a scripted server: names and attributes. What each operation costs in round trips,
+// and that nothing depends on the order of answers.
 #include "sandbox/sftp_files.h"
 
 #include <gtest/gtest.h>
