@@ -62,6 +62,8 @@ View BaseName(View path);
 class Str {
  public:
     Str() = default;
+    Str(const Str&) = delete;
+    Str& operator=(const Str&) = delete;
     explicit Str(View text) { append(text); }
     Str(Str&& other) noexcept
         : data_(std::exchange(other.data_, nullptr)),
@@ -117,6 +119,8 @@ template <class T>
 class Vec {
  public:
     Vec() = default;
+    Vec(const Vec&) = delete;
+    Vec& operator=(const Vec&) = delete;
     Vec(Vec&& other) noexcept
         : data_(std::exchange(other.data_, nullptr)),
           size_(std::exchange(other.size_, 0)),
@@ -194,6 +198,8 @@ template <class T>
 class Box {
  public:
     Box() = default;
+    Box(const Box&) = delete;
+    Box& operator=(const Box&) = delete;
     explicit Box(T* owned) : owned_(owned) {}
     Box(Box&& other) noexcept : owned_(std::exchange(other.owned_, nullptr)) {}
     Box& operator=(Box&& other) noexcept {

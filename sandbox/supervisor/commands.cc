@@ -93,6 +93,7 @@ Command* Commands::Create(const StartFields& fields, Box<StartOrder> order, cons
 long Commands::Begin(Command& command, ProcessId root, int session) {
     SetRoot(command, root, session);
     command.tree.since = TicksNow();
+    command.tree.before.clear();
     Vec<ProcessId> children;
     if (root.pid != 0) ListChildren(root.pid, &command.tree.before);
     ListChildren(runtime_.self, &children);

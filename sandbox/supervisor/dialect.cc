@@ -25,8 +25,10 @@ Dialect DialectOf(View program) {
     if (program == "bash") {
         dialect.has_builtin = true;
         dialect.resets_lineno = true;
+        dialect.exec = ExecUse::kErrexit;
     } else if (program == "zsh") {
         dialect.has_builtin = true;
+        dialect.exec = ExecUse::kNo;
     } else if (program == "ksh" || program == "ksh93" || program == "mksh" || program == "lksh") {
         // With an EXIT trap, `kill $$` ends mksh with status 0 and ksh93 with status 15.
         dialect.exit_trap = false;
@@ -52,6 +54,18 @@ void AddShellOptions(View program, bool login, Vec<const char*>* argv) {
     }
 }
 
+bool NeedsExec(const Dialect& dialect, View script, bool traced, bool errexit) {
+    if (traced || dialect.exec == ExecUse::kNo) return false;
+    if (dialect.exec == ExecUse::kAlways || errexit) return true;
+    // Only a script that turns it on itself is left; where it says "set" of something else no harm is done.
+    for (size_t at = 0; at < script.size; ++at) {
+        if (script.From(at).StartsWith("set -") || script.From(at).StartsWith("errexit")) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // Each report begins with a newline, which ends whatever unfinished line somebody else left in the FIFO.
 void AppendInitLines(Str* to, const Dialect& dialect, View fifo) {
     const View word = Word(dialect);
@@ -69,7 +83,9 @@ void AppendInitLines(Str* to, const Dialect& dialect, View fifo) {
 
 void AppendCommandLines(Str* to, const Dialect& dialect, const ShellCommand& command) {
     const View word = Word(dialect);
-    to->append("{ ");
+    // The empty line: after an eval that ended inside a quote bash does not know that a new command begins, and takes
+    // a `{` for a program's name. A newline brings it back.
+    to->append("\n{ ");
     AppendReserve(to, dialect);
     to->append("; ").append(word).append("export SBXFS_EVENT=").append(command.event).append("; }");
     to->append(" >/dev/null 2>&1");
@@ -78,7 +94,7 @@ void AppendCommandLines(Str* to, const Dialect& dialect, const ShellCommand& com
 
     Str files;
     files.append(" >>").Quoted(command.out).append(" 2>>").Quoted(command.err);
-    if (!command.traced) to->append("\\exec").append(files.view()).append(" && ");
+    if (command.exec) to->append("\\exec").append(files.view()).append(" && ");
     to->append("{ ");
     if (command.status != 0) {
         // As the left side of &&, so that `set -e` and ERR traps do not take it for a failure.
@@ -109,6 +125,7 @@ Report ParseReport(View line) {
         if (!ParseNumber(rest.First(end), &status) || status > 255) return report;
         report.status = static_cast<uint32_t>(status);
         report.traced = rest.From(end).Has('x');
+        report.errexit = rest.From(end).Has('e');
         report.kind = Report::Kind::kStatus;
     } else if (line[0] == 'C') {
         const View tail = kDirectoryEnd;

@@ -15,11 +15,10 @@
 //   user's stays and cannot get in the way.
 // - The group sends the traces of `set -x` and the output of DEBUG traps for our own words to
 // /dev/null.
-// - The outer `exec` is there for the way out: dash, and bash under `set -e`, undo the redirections
-// of eval before
-//   they run an EXIT trap, and its output belongs to the command too. Under `set -x` it is left
-//   out, since it would be traced into the command's stderr. After the report IdleLine gives the
-//   files back.
+// - The outer `exec` is there for the way out: dash undoes the redirections of eval before it runs an EXIT trap, and
+//   its output belongs to the command too. bash does so only when `set -e` ends it, so there the exec is said only
+//   where that may be; zsh never. Under `set -x` it is left out, since it would be traced into the command's
+//   stderr. After the report IdleLine gives the files back.
 // - `$?` of the command before is there again when the script begins.
 // - bash counts lines from the beginning of its input: the redirection with $((LINENO=0)) is the
 // one place where
@@ -35,11 +34,14 @@
 
 namespace sbxfs::supervisor {
 
+enum class ExecUse : uint8_t { kAlways, kErrexit, kNo };
+
 struct Dialect {
     bool known = false;        // can be driven; false for fish, csh and strangers
     bool has_builtin = false;  // has the word `builtin`, which beats functions
     bool resets_lineno = false;
-    bool exit_trap = true;  // an EXIT trap does not change how signals end it
+    ExecUse exec = ExecUse::kAlways;  // when the outer exec is needed
+    bool exit_trap = true;            // an EXIT trap does not change how signals end it
 };
 
 // By the base name of the program behind the links.
@@ -57,13 +59,16 @@ struct ShellCommand {
     View out;  // absolute paths
     View err;
     uint32_t status = 0;  // what $? shall be when the script begins
-    bool traced = false;  // `set -x` was on at the last report
+    bool exec = false;    // NeedsExec
 };
+
+// Whether the outer exec is said. `traced`, `errexit`: set -x, set -e were on at the last report.
+bool NeedsExec(const Dialect& dialect, View script, bool traced, bool errexit);
 
 // Said once: the report function, and an EXIT trap that tells the directory.
 void AppendInitLines(Str* to, const Dialect& dialect, View fifo);
 void AppendCommandLines(Str* to, const Dialect& dialect, const ShellCommand& command);
-// Said after a report, unless `set -x` is on: the shell lets go of the command's files.
+// Said after the report of a command with an exec, unless `set -x` is on now: the shell lets go of its files.
 void AppendIdleLine(Str* to);
 
 struct Report {
@@ -71,6 +76,7 @@ struct Report {
     uint64_t number = 0;  // the command of a status, the pid of a directory
     uint32_t status = 0;
     bool traced = false;
+    bool errexit = false;
     View directory;
 };
 

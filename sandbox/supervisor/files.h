@@ -12,6 +12,8 @@ namespace sbxfs::supervisor {
 class Fd {
  public:
     Fd() = default;
+    Fd(const Fd&) = delete;
+    Fd& operator=(const Fd&) = delete;
     explicit Fd(long fd) : fd_(fd < 0 ? -1 : static_cast<int>(fd)) {}
     Fd(Fd&& other) noexcept : fd_(other.release()) {}
     Fd& operator=(Fd&& other) noexcept {

@@ -23,13 +23,13 @@ std::string_view Between(const char* begin, const char* end) {
 }  // namespace
 
 std::span<const SupervisorImage> SupervisorImages() {
-    static const std::array<SupervisorImage, 2> kImages = {{
+    static const std::array<SupervisorImage, 2> images = {{
         {"x86_64", Between(&sbxfs_supervisor_amd64_begin[0], &sbxfs_supervisor_amd64_end[0]),
          &sbxfs_supervisor_amd64_hash[0]},
         {"aarch64", Between(&sbxfs_supervisor_arm64_begin[0], &sbxfs_supervisor_arm64_end[0]),
          &sbxfs_supervisor_arm64_hash[0]},
     }};
-    return kImages;
+    return images;
 }
 
 }  // namespace sbxfs

@@ -24,6 +24,9 @@
 // connection is closed.
 #pragma once
 
+// NOLINTBEGIN(modernize-*,readability-identifier-naming): freestanding, so C headers and arrays; the names are those
+// of the standard library's buffers.
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -364,3 +367,4 @@ inline StatFields GetStatFields(Reader& r) {
 }
 
 }  // namespace sbxfs::supervisor
+// NOLINTEND(modernize-*,readability-identifier-naming)

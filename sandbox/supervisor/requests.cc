@@ -265,11 +265,23 @@ bool Session::HandleRead(Reader& reader) {
     const uint64_t from[2] = {reader.U64(), reader.U64()};
     if (!reader.at_end()) return false;
     Command* command = commands_.Find(n);
-    if (command == nullptr || !commands_.EnsureOpen(*command)) {
+    if (command == nullptr) {
         Refuse(0, n, ENOENT, "there is no such command in the spool");
         return true;
     }
-    commands_.Refresh(*command);
+    const bool readable = commands_.EnsureOpen(*command);
+    if (readable) commands_.Refresh(*command);
+    const uint64_t ends[2] = {command->done.stdout_size, command->done.stderr_size};
+    for (int i = 0; i < 2; ++i) {
+        OutputStream& stream = command->out[i];
+        if (!readable) stream.size = 0;
+        // Somebody emptied or removed the file: what the outcome promised is told as gone, or the daemon would wait
+        // for it for ever.
+        if (command->phase == Phase::kDone && stream.size < ends[i]) {
+            stream.hole = {stream.size, ends[i]};
+            stream.size = ends[i];
+        }
+    }
     if (from[0] > command->out[0].size || from[1] > command->out[1].size) {
         Refuse(0, n, EINVAL, "there is less output than that");
         return true;

@@ -60,7 +60,7 @@ void Session::OnConnection(uint64_t which, uint32_t events) {
     const bool closed = connection.Receive() == Connection::State::kClosed;
     Type type{};
     View payload;
-    while (connection.IsOpen() && connection.NextFrame(&type, &payload)) {
+    while (!ended_ && connection.IsOpen() && connection.NextFrame(&type, &payload)) {
         if (HandleFrame(slot, type, payload)) continue;
         connection.Flush();  // the error, as far as it goes
         Drop(slot);
@@ -130,7 +130,7 @@ bool Session::PumpDone(Command& command) {
         const bool in_hole = stream.pushed >= stream.hole.from && stream.pushed < stream.hole.to;
         left += ends[i] - (in_hole ? stream.hole.to : stream.pushed);
     }
-    if (left > 0 && left <= Daemon().credit && commands_.EnsureOpen(command)) {
+    if (left > 0 && left <= Daemon().credit) {
         for (int i = 0; i < 2; ++i) {
             while (command.out[i].pushed < ends[i]) {
                 if (!HasRoom()) return false;
@@ -152,8 +152,7 @@ void Session::PumpOutput() {
         Command& command = commands_.At(next_turn_ / 2);
         const int stream = static_cast<int>(next_turn_ % 2);
         ++next_turn_;
-        if (command.pushing && command.out[stream].HasMore() && commands_.EnsureOpen(command) &&
-            PushChunk(command, stream)) {
+        if (command.pushing && command.out[stream].HasMore() && PushChunk(command, stream)) {
             idle = 0;
         } else {
             ++idle;
@@ -182,6 +181,7 @@ bool Session::PushChunk(Command& command, int index) {
         stream.pushed = stream.hole.to;
         return true;
     }
+    if (!commands_.EnsureOpen(command)) return false;
     uint64_t end = stream.size;
     if (stream.pushed < stream.hole.from && stream.hole.from < end) end = stream.hole.from;
     uint64_t size = end > stream.pushed ? end - stream.pushed : 0;

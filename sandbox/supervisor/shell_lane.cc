@@ -152,6 +152,7 @@ bool ShellLane::StartShell(Command& command) {
     told_.clear();
     status_ = 0;
     traced_ = false;
+    errexit_ = false;
     killed_stuck_ = false;
     feed_.reset();
     fed_ = 0;
@@ -194,7 +195,7 @@ void ShellLane::BeginCommand(Command& command) {
     said.out = out.view();
     said.err = err.view();
     said.status = status_;
-    said.traced = traced_;
+    said.exec = has_exec_ = NeedsExec(dialect_, said.script, traced_, errexit_);
     AppendCommandLines(&feed_, dialect_, said);
     command.tell_started = !spawned_;
     stuck_since_ms_ = kNever;
@@ -291,6 +292,7 @@ void ShellLane::OnReport(const Report& report) {
     ended_why_.clear();
     status_ = report.status;
     traced_ = report.traced;
+    errexit_ = report.errexit;
     Ending ending;
     ending.outcome = Outcome::kExited;
     ending.code = report.status;
@@ -302,7 +304,7 @@ void ShellLane::OnReport(const Report& report) {
     }
     directory_ = CurrentDirectory();
     ending.cwd.Assign(directory_.view());
-    if (!traced_) AppendIdleLine(&feed_);
+    if (has_exec_ && !traced_) AppendIdleLine(&feed_);
     // A shell without descriptors could not run another command, only pretend to.
     rlimit64 files{};
     constexpr uint64_t kFilesNeeded = 24;

@@ -68,9 +68,11 @@ class ShellLane {
     size_t fed_ = 0;
     bool feed_watched_ = false;
     bool other_user_ = false;
-    uint32_t status_ = 0;  // $? of the last command
-    bool traced_ = false;
-    Str reports_;  // an unfinished line
+    uint32_t status_ = 0;    // $? of the last command
+    bool traced_ = false;    // set -x is on
+    bool errexit_ = false;   // set -e is on
+    bool has_exec_ = false;  // the running command was said with an exec
+    Str reports_;            // an unfinished line
 
     Str directory_;   // where the shell was last seen
     Str told_;        // where its EXIT trap says it was

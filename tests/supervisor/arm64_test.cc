@@ -2,9 +2,9 @@
 // native ones, since execve is the host kernel's. Skipped where there is no qemu.
 
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <string>
 
 #include "tests/supervisor/client.h"
@@ -37,7 +37,7 @@ class OtherMachine : public testing::Test {
 
 TEST_F(OtherMachine, RunsCommandsInBothLanes) {
     const SpoolDir spool;
-    Client client(spool.path(), Emulated());
+    Client client(spool.Path(), Emulated());
     ASSERT_TRUE(client.Greet(1));
     EXPECT_NE(AsString(client.hello.machine), "");
     EXPECT_EQ(client.Run("true").end.fields.code, 0U);
@@ -70,16 +70,16 @@ TEST_F(OtherMachine, RunsCommandsInBothLanes) {
 TEST_F(OtherMachine, RecoversFromItsDeath) {
     const SpoolDir spool;
     {
-        Client client(spool.path(), Emulated());
+        Client client(spool.Path(), Emulated());
         ASSERT_TRUE(client.Greet(1));
         client.Run("echo kept; (exit 5)");
         client.Start(2, "sleep 300 & echo $!; sleep 300");
         ASSERT_TRUE(client.AwaitOutput(2, 0, "\n"));
-        for (const pid_t pid : HoldersOf(spool.path() + "/lock"))
+        for (const pid_t pid : HoldersOf(spool.Path() + "/lock"))
             kill(pid, SIGKILL);
         EXPECT_TRUE(client.AwaitClosed());
         const pid_t sleeper = std::stoi(client.heard[2].out[0]);
-        Client again(spool.path(), Emulated());
+        Client again(spool.Path(), Emulated());
         ASSERT_TRUE(again.Greet(2));
         EXPECT_EQ(again.heard[1].end.fields.code, 5U);
         EXPECT_EQ(again.heard[2].end.fields.outcome, Outcome::kLost);

@@ -4,13 +4,13 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -51,7 +51,8 @@ UniqueFd StartAttach(const std::string& spool, const AttachOptions& options, pid
     }
     *pid = child;
     close(ends[1]);
-    return UniqueFd(ends[0]);
+    UniqueFd ours(ends[0]);
+    return ours;
 }
 
 }  // namespace
@@ -81,7 +82,7 @@ std::string AsString(Text text) {
     return std::string(text.data, text.size);
 }
 
-Client::Client(std::string spool, AttachOptions options) : spool_(std::move(spool)) {
+Client::Client(std::string spool, const AttachOptions& options) : spool_(std::move(spool)) {
     fd_ = StartAttach(spool_, options, &attach_);
 }
 
@@ -371,10 +372,10 @@ SpoolDir::SpoolDir() {
 }
 
 SpoolDir::~SpoolDir() {
-    for (const pid_t pid : HoldersOf(path() + "/lock"))
+    for (const pid_t pid : HoldersOf(Path() + "/lock"))
         kill(pid, SIGTERM);
-    AwaitTrue([this] { return HoldersOf(path() + "/lock").empty(); });
-    for (const pid_t pid : HoldersOf(path() + "/lock"))
+    AwaitTrue([this] { return HoldersOf(Path() + "/lock").empty(); });
+    for (const pid_t pid : HoldersOf(Path() + "/lock"))
         kill(pid, SIGKILL);
     std::error_code ignored;
     std::filesystem::remove_all(root_, ignored);

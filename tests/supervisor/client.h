@@ -75,7 +75,7 @@ std::string NativeProgram();
 
 class Client {
  public:
-    explicit Client(std::string spool, AttachOptions options = {});
+    explicit Client(std::string spool, const AttachOptions& options = {});
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;
     ~Client();
@@ -115,7 +115,6 @@ class Client {
     bool Shutdown(bool remove_spool);
     int AwaitExit();  // of attach; -1 when it does not end
     void CloseChannel();
-    pid_t attach_pid() const { return attach_; }
 
     std::map<std::uint64_t, Heard> heard;
     std::vector<Refusal> refusals;
@@ -152,8 +151,8 @@ class SpoolDir {
     SpoolDir(const SpoolDir&) = delete;
     SpoolDir& operator=(const SpoolDir&) = delete;
     ~SpoolDir();
-    std::string path() const { return root_ + "/spool"; }
-    std::string root() const { return root_; }
+    std::string Path() const { return root_ + "/spool"; }
+    std::string Root() const { return root_; }
 
  private:
     std::string root_;

@@ -2,11 +2,11 @@
 // race, a supervisor that is killed, and output that is read again by offset.
 
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <memory>
 #include <sstream>
@@ -27,37 +27,38 @@ const StartOptions kParallel = [] {
 }();
 
 pid_t SupervisorOf(const SpoolDir& spool) {
-    const std::vector<pid_t> holders = HoldersOf(spool.path() + "/lock");
+    const std::vector<pid_t> holders = HoldersOf(spool.Path() + "/lock");
     EXPECT_EQ(holders.size(), 1U);
     return holders.empty() ? -1 : holders[0];
 }
 
 TEST(AtMostOnce, ARepeatedStartIsReportedNotRun) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
-    const std::string script = "echo x >> " + spool.root() + "/ran";
+    const std::string script = "echo x >> " + spool.Root() + "/ran";
     client.Start(1, script);
     client.Start(1, script);
     ASSERT_TRUE(client.AwaitDone(1));
     client.Start(1, script);
     ASSERT_TRUE(client.Await([&] { return client.heard[1].done >= 2; }));
     EXPECT_GE(client.heard[1].known, 1);
-    EXPECT_EQ(ReadText(spool.root() + "/ran"), "x\n");
+    EXPECT_EQ(ReadText(spool.Root() + "/ran"), "x\n");
     client.Forget(1);
     client.Start(1, script);
     ASSERT_TRUE(client.Await([&] { return !client.refusals.empty(); }));
     EXPECT_EQ(client.refusals[0].n, 1U);
     EXPECT_EQ(client.refusals[0].error, static_cast<std::uint32_t>(EEXIST));
-    EXPECT_EQ(ReadText(spool.root() + "/ran"), "x\n");
-    EXPECT_FALSE(std::filesystem::exists(spool.path() + "/commands/1"));
+    EXPECT_EQ(ReadText(spool.Root() + "/ran"), "x\n");
+    EXPECT_TRUE(AwaitTrue(
+        [&] { return client.Sync() && !std::filesystem::exists(spool.Path() + "/commands/1"); }));
 }
 
 TEST(AtMostOnce, ALowerEpochIsRefusedAlsoByTheNextSupervisor) {
     const SpoolDir spool;
-    Client newer(spool.path());
+    Client newer(spool.Path());
     ASSERT_TRUE(newer.Greet(7));
-    Client older(spool.path());
+    Client older(spool.Path());
     ASSERT_TRUE(older.AwaitMagic());
     older.Send(Frame(Type::kHello, [](auto& w) { w.U32(1).U32(1).U64(6); }));
     older.TrySend(Frame(Type::kStart, [](auto& w) {
@@ -72,7 +73,7 @@ TEST(AtMostOnce, ALowerEpochIsRefusedAlsoByTheNextSupervisor) {
     EXPECT_TRUE(newer.AwaitPong(5)) << "the newer one is not disturbed";
     kill(SupervisorOf(spool), SIGKILL);
     EXPECT_TRUE(newer.AwaitClosed());
-    Client late(spool.path());
+    Client late(spool.Path());
     ASSERT_TRUE(late.AwaitMagic());
     late.Send(Frame(Type::kHello, [](auto& w) { w.U32(1).U32(1).U64(6); }));
     ASSERT_TRUE(late.Await([&] { return !late.refusals.empty(); }));
@@ -81,18 +82,18 @@ TEST(AtMostOnce, ALowerEpochIsRefusedAlsoByTheNextSupervisor) {
 
 TEST(AtMostOnce, AHigherEpochTakesOverAndTheOldOnesFramesDoNothing) {
     const SpoolDir spool;
-    Client first(spool.path());
+    Client first(spool.Path());
     ASSERT_TRUE(first.Greet(1));
     first.Start(1, "sleep 60");
     ASSERT_TRUE(first.AwaitStarted(1));
-    Client second(spool.path());
+    Client second(spool.Path());
     ASSERT_TRUE(second.Greet(2));
     EXPECT_EQ(second.heard[1].known, 1);
     EXPECT_EQ(second.heard[1].state, State::kRunning);
     EXPECT_EQ(second.heard[1].started, 1);
     StartFields late;
     late.n = 2;
-    const std::string script = "echo late > " + spool.root() + "/late";
+    const std::string script = "echo late > " + spool.Root() + "/late";
     late.script = AsText(script);
     late.lane = Lane::kParallel;
     first.TrySend(Frame(Type::kStart, [&](auto& w) {
@@ -103,19 +104,19 @@ TEST(AtMostOnce, AHigherEpochTakesOverAndTheOldOnesFramesDoNothing) {
     EXPECT_EQ(first.AwaitExit(), 0) << "its attach ends with it";
     second.last_n = 2;
     EXPECT_EQ(second.Run("echo ok", kParallel).out[0], "ok\n");
-    EXPECT_FALSE(std::filesystem::exists(spool.root() + "/late"));
+    EXPECT_FALSE(std::filesystem::exists(spool.Root() + "/late"));
 }
 
 TEST(AtMostOnce, NoCommonProtocolIsASentence) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.AwaitMagic());
     client.Send(Frame(Type::kHello, [](auto& w) { w.U32(kProtocol + 1).U32(99).U64(1); }));
     ASSERT_TRUE(client.Await([&] { return !client.refusals.empty(); }));
     EXPECT_EQ(client.refusals[0].error, static_cast<std::uint32_t>(EPROTONOSUPPORT));
     EXPECT_NE(client.refusals[0].text.find("protocol 1"), std::string::npos);
     EXPECT_TRUE(client.AwaitClosed());
-    Client next(spool.path());
+    Client next(spool.Path());
     EXPECT_TRUE(next.Greet(1));
 }
 
@@ -124,10 +125,10 @@ TEST(Attach, ManyAtOnceEndWithOneSupervisor) {
         const SpoolDir spool;
         std::vector<std::unique_ptr<Client>> clients;
         for (int i = 0; i < 6; ++i)
-            clients.push_back(std::make_unique<Client>(spool.path()));
+            clients.push_back(std::make_unique<Client>(spool.Path()));
         for (auto& client : clients)
             EXPECT_TRUE(client->AwaitMagic());
-        EXPECT_EQ(HoldersOf(spool.path() + "/lock").size(), 1U);
+        EXPECT_EQ(HoldersOf(spool.Path() + "/lock").size(), 1U);
         ASSERT_TRUE(AwaitTrue([&] {
             clients[0]->Send(Frame(Type::kHello, [&](auto& w) { w.U32(1).U32(1).U64(1); }));
             return clients[0]->Await([&] { return clients[0]->known_ends > 0; });
@@ -138,26 +139,26 @@ TEST(Attach, ManyAtOnceEndWithOneSupervisor) {
 
 TEST(Attach, ASpoolIsPrivateOrRefused) {
     const SpoolDir spool;
-    std::filesystem::create_directory(spool.path());
-    chmod(spool.path().c_str(), 0777);
-    Client client(spool.path());
+    std::filesystem::create_directory(spool.Path());
+    chmod(spool.Path().c_str(), 0777);
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     struct stat stat {};
-    ASSERT_EQ(::stat(spool.path().c_str(), &stat), 0);
+    ASSERT_EQ(::stat(spool.Path().c_str(), &stat), 0);
     EXPECT_EQ(stat.st_mode & 0777, 0700U);
     // A file, a link, someone else's.
-    const std::string file = spool.root() + "/file";
+    const std::string file = spool.Root() + "/file";
     fclose(fopen(file.c_str(), "we"));
     Client on_file(file);
     EXPECT_FALSE(on_file.AwaitMagic());
     EXPECT_EQ(on_file.AwaitExit(), 3);
-    const std::string link = spool.root() + "/link";
-    std::filesystem::create_symlink(spool.path(), link);
+    const std::string link = spool.Root() + "/link";
+    std::filesystem::create_symlink(spool.Path(), link);
     Client on_link(link);
     EXPECT_FALSE(on_link.AwaitMagic());
     EXPECT_EQ(on_link.AwaitExit(), 3);
     if (geteuid() == 0) {
-        const std::string foreign = spool.root() + "/foreign";
+        const std::string foreign = spool.Root() + "/foreign";
         std::filesystem::create_directory(foreign);
         ASSERT_EQ(chown(foreign.c_str(), 65534, 65534), 0);
         Client on_foreign(foreign);
@@ -170,7 +171,7 @@ TEST(Attach, ASpoolIsPrivateOrRefused) {
 
 TEST(Attach, ALongPathIsNoProblem) {
     const SpoolDir spool;
-    std::string deep = spool.root();
+    std::string deep = spool.Root();
     for (int i = 0; i < 8; ++i)
         deep += "/" + std::string(60, static_cast<char>('a' + i));
     Client client(deep);
@@ -186,7 +187,7 @@ TEST(Recovery, WhatRanWhenTheSupervisorWasKilledIsLostAndDead) {
     std::vector<pid_t> doomed;
     pid_t spared = 0;
     {
-        Client client(spool.path());
+        Client client(spool.Path());
         ASSERT_TRUE(client.Greet(1));
         id = client.hello.spool;
         EXPECT_EQ(client.Run("echo before; (exit 5)").end.fields.code, 5U);
@@ -217,7 +218,7 @@ TEST(Recovery, WhatRanWhenTheSupervisorWasKilledIsLostAndDead) {
         EXPECT_TRUE(client.AwaitClosed());
         EXPECT_EQ(client.AwaitExit(), 0);
     }
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(2));
     EXPECT_EQ(client.hello.spool, id);
     for (const pid_t pid : doomed)
@@ -242,11 +243,11 @@ TEST(Recovery, WhatRanWhenTheSupervisorWasKilledIsLostAndDead) {
 
 TEST(Recovery, CutAtAnyMomentACommandRunsAtMostOnce) {
     const SpoolDir spool;
-    const std::string ran = spool.root() + "/ran";
+    const std::string ran = spool.Root() + "/ran";
     std::uint64_t epoch = 0;
     std::uint64_t n = 0;
     for (int round = 0; round < 25; ++round) {
-        Client client(spool.path());
+        Client client(spool.Path());
         ASSERT_TRUE(client.Greet(++epoch));
         const pid_t supervisor = SupervisorOf(spool);
         ++n;
@@ -258,7 +259,7 @@ TEST(Recovery, CutAtAnyMomentACommandRunsAtMostOnce) {
         if (round > 12) client.AwaitDone(n);
         kill(supervisor, SIGKILL);
         ASSERT_TRUE(AwaitTrue([&] { return !IsAlive(supervisor); }));
-        Client again(spool.path());
+        Client again(spool.Path());
         ASSERT_TRUE(again.Greet(++epoch));
         again.Start(n, script);
         ASSERT_TRUE(again.AwaitDone(n));
@@ -279,7 +280,7 @@ TEST(Recovery, ATermEndsCommandsAndWritesItDown) {
     const SpoolDir spool;
     pid_t sleeper = 0;
     {
-        Client client(spool.path());
+        Client client(spool.Path());
         ASSERT_TRUE(client.Greet(1));
         client.Start(1, "echo $$; sleep 300", kParallel);
         ASSERT_TRUE(client.AwaitOutput(1, 0, "\n"));
@@ -290,7 +291,7 @@ TEST(Recovery, ATermEndsCommandsAndWritesItDown) {
         EXPECT_TRUE(client.AwaitClosed());
     }
     EXPECT_FALSE(IsAlive(sleeper));
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(2));
     EXPECT_EQ(client.heard[1].end.fields.outcome, Outcome::kSignaled);
 }
@@ -298,17 +299,17 @@ TEST(Recovery, ATermEndsCommandsAndWritesItDown) {
 TEST(Output, GoesOnFromTheOffsetsAfterAReattach) {
     const SpoolDir spool;
     {
-        Client client(spool.path());
+        Client client(spool.Path());
         ASSERT_TRUE(client.Greet(1));
         client.Start(
-            1, "printf 0123456789; printf err >&2; cat < " + spool.root() + "/fifo; printf end",
+            1, "printf 0123456789; printf err >&2; cat < " + spool.Root() + "/fifo; printf end",
             kParallel);
         ASSERT_TRUE(client.AwaitOutput(1, 1, "err"));
         ASSERT_TRUE(client.AwaitOutput(1, 0, "0123456789"));
         client.CloseChannel();
         EXPECT_EQ(client.AwaitExit(), 0);
     }
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(2));
     EXPECT_EQ(client.heard[1].known, 1);
     // There was no FIFO: cat failed, and the end has come or comes.
@@ -328,7 +329,7 @@ TEST(Output, GoesOnFromTheOffsetsAfterAReattach) {
 
 TEST(Output, AFloodDelaysNobodyAndTakesNoMoreThanTheCredit) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     client.keep_output = false;
     client.auto_credit = false;
@@ -362,12 +363,12 @@ TEST(Output, AFloodDelaysNobodyAndTakesNoMoreThanTheCredit) {
 
 TEST(Output, AClientThatDoesNotReadBlocksNobodyElse) {
     const SpoolDir spool;
-    Client deaf(spool.path());
+    Client deaf(spool.Path());
     ASSERT_TRUE(deaf.Greet(1));
     deaf.Start(1, "head -c 50000000 /dev/zero; exit 4", kParallel);
     deaf.Credit(1U << 30);
     // Never reads again. Its supervisor must go on.
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(2));
     ASSERT_TRUE(client.AwaitDone(1, seconds(20)));
     EXPECT_EQ(client.heard[1].end.fields.code, 4U);
@@ -378,11 +379,11 @@ TEST(Output, OfABackgroundChildIsPushedAfterTheEndAlsoOnceForgotten) {
     const SpoolDir spool;
     for (const Lane lane : {Lane::kSerial, Lane::kParallel}) {
         SpoolDir own;
-        Client client(own.path());
+        Client client(own.Path());
         ASSERT_TRUE(client.Greet(1));
         StartOptions options;
         options.lane = lane;
-        const std::string fifo = own.root() + "/fifo";
+        const std::string fifo = own.Root() + "/fifo";
         client.Run("mkfifo " + fifo, options);
         client.Run("(cat " + fifo + "; cat " + fifo + "; echo last) & echo first", options);
         Heard& heard = client.heard[2];
@@ -392,19 +393,19 @@ TEST(Output, OfABackgroundChildIsPushedAfterTheEndAlsoOnceForgotten) {
         ASSERT_TRUE(client.AwaitOutput(2, 0, "later\n"));
         client.Forget(2);
         ASSERT_TRUE(client.Sync());
-        EXPECT_TRUE(std::filesystem::exists(own.path() + "/commands/2"));
+        EXPECT_TRUE(std::filesystem::exists(own.Path() + "/commands/2"));
         client.Run("echo forgotten > " + fifo, options);
         ASSERT_TRUE(client.AwaitOutput(2, 0, "forgotten\nlast\n"));
         EXPECT_TRUE(AwaitTrue([&] {
             client.Sync();
-            return !std::filesystem::exists(own.path() + "/commands/2");
+            return !std::filesystem::exists(own.Path() + "/commands/2");
         })) << "removed with its last writer";
     }
 }
 
 TEST(Output, AboveTheLimitTheMiddleGoes) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     client.auto_credit = false;
     StartOptions options = kParallel;
@@ -416,7 +417,7 @@ TEST(Output, AboveTheLimitTheMiddleGoes) {
     ASSERT_TRUE(client.AwaitDone(1, seconds(20)));
     EXPECT_EQ(client.heard[1].end.fields.stdout_size, kSize);
     struct stat stat {};
-    ASSERT_EQ(::stat((spool.path() + "/commands/1/stdout").c_str(), &stat), 0);
+    ASSERT_EQ(::stat((spool.Path() + "/commands/1/stdout").c_str(), &stat), 0);
     if (stat.st_blocks * 512 > static_cast<std::int64_t>(kSize) / 2) {
         GTEST_SKIP() << "this file system makes no holes";
     }

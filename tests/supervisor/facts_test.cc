@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -47,15 +48,15 @@ int InMountNamespace(const std::function<int()>& body) {
 
 TEST(Stat, IsWhatTheKernelSaysInBatches) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
-    std::ofstream(spool.root() + "/file") << "12345";
-    std::filesystem::create_symlink("nowhere", spool.root() + "/link");
-    const std::vector<std::string> paths = {spool.root() + "/file",
-                                            spool.root() + "/link",
-                                            spool.root(),
-                                            spool.root() + "/missing",
-                                            spool.root() + "/file/below",
+    std::ofstream(spool.Root() + "/file") << "12345";
+    std::filesystem::create_symlink("nowhere", spool.Root() + "/link");
+    const std::vector<std::string> paths = {spool.Root() + "/file",
+                                            spool.Root() + "/link",
+                                            spool.Root(),
+                                            spool.Root() + "/missing",
+                                            spool.Root() + "/file/below",
                                             "/" + std::string(5000, 'x'),
                                             "/" + std::string(300, 'x'),
                                             "relative",
@@ -96,7 +97,7 @@ TEST(Stat, IsWhatTheKernelSaysInBatches) {
 
 TEST(Hello, SaysWhoAndWhere) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     EXPECT_EQ(client.hello.protocol, kProtocol);
     EXPECT_NE(client.hello.spool, 0U);
@@ -115,7 +116,7 @@ TEST(Commands, HaveTheLoginsEnvironmentTheirOwnAndTheMark) {
     const SpoolDir spool;
     AttachOptions attach;
     attach.environment = {"FROM_LOGIN=1", "SBXFS_SECRET=no"};
-    Client client(spool.path(), attach);
+    Client client(spool.Path(), attach);
     ASSERT_TRUE(client.Greet(1));
     for (const Lane lane : {Lane::kSerial, Lane::kParallel}) {
         StartOptions options;
@@ -141,7 +142,7 @@ TEST(Commands, HaveTheLoginsEnvironmentTheirOwnAndTheMark) {
 
 TEST(Commands, NothingOfTheSupervisorsIsOpenInThem) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     for (const Lane lane : {Lane::kSerial, Lane::kParallel}) {
         StartOptions options;
@@ -159,7 +160,7 @@ TEST(Commands, NothingOfTheSupervisorsIsOpenInThem) {
 
 TEST(Commands, AnInterpreterLineIsHonouredAlsoWhereTheSpoolIsNoexec) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     EXPECT_EQ(client.Run("#!/bin/cat\nmy own text\n", Parallel()).out[0],
               "#!/bin/cat\nmy own text\n");
@@ -172,7 +173,7 @@ TEST(Commands, AnInterpreterLineIsHonouredAlsoWhereTheSpoolIsNoexec) {
     nowhere.cwd = "/no/such/place";
     EXPECT_EQ(client.Run("true", nowhere).end.fields.code, static_cast<std::uint32_t>(ENOENT));
     const int result = InMountNamespace([&] {
-        const std::string where = spool.root() + "/noexec";
+        const std::string where = spool.Root() + "/noexec";
         std::filesystem::create_directory(where);
         if (mount("tmpfs", where.c_str(), "tmpfs", MS_NOEXEC, "size=1m") != 0) return 77;
         Client inner(where + "/spool");
@@ -189,7 +190,7 @@ TEST(Commands, AnInterpreterLineIsHonouredAlsoWhereTheSpoolIsNoexec) {
 TEST(Commands, AFullDiskIsSaidNotGuessed) {
     const SpoolDir spool;
     const int result = InMountNamespace([&] {
-        const std::string where = spool.root() + "/small";
+        const std::string where = spool.Root() + "/small";
         std::filesystem::create_directory(where);
         if (mount("tmpfs", where.c_str(), "tmpfs", 0, "size=256k,nr_inodes=40") != 0) return 77;
         Client client(where + "/spool");
@@ -213,7 +214,7 @@ TEST(Commands, AFullDiskIsSaidNotGuessed) {
         if (client.Run("echo again").out[0] != "again\n") return 6;
         client.Shutdown(true);
         // A disk that has no room for the spool itself.
-        const std::string full = spool.root() + "/full";
+        const std::string full = spool.Root() + "/full";
         std::filesystem::create_directory(full);
         if (mount("tmpfs", full.c_str(), "tmpfs", 0, "size=64k,nr_inodes=2") != 0) return 77;
         Client hopeless(full + "/spool");
@@ -227,7 +228,7 @@ TEST(Commands, AFullDiskIsSaidNotGuessed) {
 TEST(Users, AnotherOneHasItsOwnIdentityAndReachesItsOutput) {
     if (geteuid() != 0) GTEST_SKIP() << "needs root";
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     StartOptions options;
     options.user = "nobody";
@@ -257,13 +258,13 @@ TEST(Users, AnotherOneHasItsOwnIdentityAndReachesItsOutput) {
 TEST(Users, OnlyRootBecomesAnother) {
     if (geteuid() != 0) GTEST_SKIP() << "needs root to become somebody first";
     const SpoolDir spool;
-    ASSERT_EQ(chown(spool.root().c_str(), 65534, 65534), 0);
+    ASSERT_EQ(chown(spool.Root().c_str(), 65534, 65534), 0);
     AttachOptions attach;
     attach.prefix = {"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"};
     // The build may be where nobody can reach it.
-    attach.program = spool.root() + "/supervisor";
+    attach.program = spool.Root() + "/supervisor";
     std::filesystem::copy(NativeProgram(), attach.program);
-    Client client(spool.path(), attach);
+    Client client(spool.Path(), attach);
     ASSERT_TRUE(client.Greet(1));
     StartOptions options;
     options.user = "root";
@@ -285,9 +286,9 @@ TEST(Processes, AreCountedWithoutOurOwn) {
     attach.prefix = {
         "unshare", "--pid", "--fork", "--mount-proc", "sh", "-c",
         // PID 1, and "sshd" with a session of ours below it.
-        "cp /bin/sleep " + spool.root() + "/sshd; " + spool.root() + "/sshd 300 & \"$@\"; exit",
+        "cp /bin/sleep " + spool.Root() + "/sshd; " + spool.Root() + "/sshd 300 & \"$@\"; exit",
         "sh"};
-    Client client(spool.path(), attach);
+    Client client(spool.Path(), attach);
     if (!client.Greet(1)) GTEST_SKIP() << "no pid namespaces here";
     EXPECT_EQ(client.Run("true").end.fields.others, 0U);
     EXPECT_EQ(client.Run("sleep 300 & sleep 300 & true").end.fields.others, 2U);
@@ -320,7 +321,7 @@ TEST(Processes, AreCountedWithoutOurOwn) {
 
 TEST(Timers, EndTheSandboxByItsInit) {
     const SpoolDir spool;
-    const std::string note = spool.root() + "/note";
+    const std::string note = spool.Root() + "/note";
     AttachOptions attach;
     // PID 1 writes down which signal it got.
     attach.prefix = {"unshare",
@@ -334,7 +335,7 @@ TEST(Timers, EndTheSandboxByItsInit) {
                          "; exit' USR2; exec 3<&0; \"$@\" <&3 & while :; do sleep 0.05; done",
                      "sh"};
     for (const bool idle : {true, false}) {
-        Client client(spool.path(), attach);
+        Client client(spool.Path(), attach);
         if (!client.Greet(1)) GTEST_SKIP() << "no pid namespaces here";
         client.Send(Frame(Type::kTimer, [&](auto& w) {
             w.U32(1)
@@ -349,20 +350,20 @@ TEST(Timers, EndTheSandboxByItsInit) {
         }
         EXPECT_TRUE(client.AwaitClosed());
         EXPECT_EQ(ReadText(note), idle ? "idle\n" : "lifetime\n");
-        std::filesystem::remove_all(spool.path());
+        std::filesystem::remove_all(spool.Path());
     }
 }
 
 TEST(Attach, NeedsAChannelItCanWaitFor) {
     const SpoolDir spool;
     const std::string command =
-        NativeProgram() + " attach --spool " + spool.path() + " </dev/null 2>/dev/null";
+        NativeProgram() + " attach --spool " + spool.Path() + " </dev/null 2>/dev/null";
     EXPECT_EQ(WEXITSTATUS(system(command.c_str())), 2);
 }
 
 TEST(Resources, AnIdleSupervisorSleepsAndIsSmall) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     // Work first: nothing of it may stay.
     client.keep_output = false;
@@ -373,7 +374,7 @@ TEST(Resources, AnIdleSupervisorSleepsAndIsSmall) {
     for (std::uint64_t n = 1; n <= client.last_n; ++n)
         client.Forget(n);
     ASSERT_TRUE(client.Sync());
-    const std::vector<pid_t> holders = HoldersOf(spool.path() + "/lock");
+    const std::vector<pid_t> holders = HoldersOf(spool.Path() + "/lock");
     ASSERT_EQ(holders.size(), 1U);
     const std::string proc = "/proc/" + std::to_string(holders[0]);
     const auto switches = [&] {
@@ -395,7 +396,7 @@ TEST(Resources, AnIdleSupervisorSleepsAndIsSmall) {
 
 TEST(Resources, TheStartOfACommandIsQuick) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     std::vector<std::int64_t> us;
     for (int i = 0; i < 200; ++i) {

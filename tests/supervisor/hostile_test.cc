@@ -4,9 +4,9 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
-#include <signal.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 #include <memory>
 #include <random>
@@ -72,7 +72,7 @@ TEST(Hostile, RandomAndMutatedFramesAreRefusedAndTheNextAttachWorks) {
     Dice random(seed);
     std::uint64_t epoch = 1;
     for (int round = 0; round < 60; ++round) {
-        Client client(spool.path());
+        Client client(spool.Path());
         if (round % 4 == 0) {
             ASSERT_TRUE(client.AwaitMagic());  // no Hello at all
         } else {
@@ -93,21 +93,21 @@ TEST(Hostile, RandomAndMutatedFramesAreRefusedAndTheNextAttachWorks) {
         }
         client.TrySend(bytes);
     }
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(UINT64_MAX)) << "seed " << seed;
     client.last_n = 5000;
     EXPECT_EQ(client.Run("echo ok").out[0], "ok\n") << "seed " << seed;
     StartOptions parallel;
     parallel.lane = Lane::kParallel;
     EXPECT_EQ(client.Run("echo ok", parallel).out[0], "ok\n") << "seed " << seed;
-    EXPECT_EQ(HoldersOf(spool.path() + "/lock").size(), 1U) << "the same one all along";
+    EXPECT_EQ(HoldersOf(spool.Path() + "/lock").size(), 1U) << "the same one all along";
 }
 
 TEST(Hostile, EveryKindOfNonsenseEndsTheConnectionWithAnError) {
     const SpoolDir spool;
     std::uint64_t epoch = 0;
     const auto close_after = [&](const std::string& bytes) {
-        Client client(spool.path());
+        Client client(spool.Path());
         ASSERT_TRUE(client.Greet(++epoch));
         client.TrySend(bytes);
         EXPECT_TRUE(client.Await([&] { return !client.refusals.empty() || client.closed; }));
@@ -133,7 +133,7 @@ TEST(Hostile, EveryKindOfNonsenseEndsTheConnectionWithAnError) {
 
 TEST(Hostile, StartsThatCannotBeAreRefusedAndTheConnectionGoesOn) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     std::size_t refused = 0;
     const auto expect_refused = [&](const std::function<void(StartFields&)>& change,
@@ -172,9 +172,9 @@ TEST(Hostile, StartsThatCannotBeAreRefusedAndTheConnectionGoesOn) {
 
 TEST(Hostile, LiesInTheReportFifoDoNotEndACommand) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
-    const std::string fifo = spool.path() + "/commands/report";
+    const std::string fifo = spool.Path() + "/commands/report";
     const std::string lies =
         "exec 7>" + fifo +
         "; echo 'R 1 5 -' >&7; echo garbage >&7; echo 'R 99999 0 -' >&7; "
@@ -190,13 +190,13 @@ TEST(Hostile, LiesInTheReportFifoDoNotEndACommand) {
 
 TEST(Hostile, ASpoolThatIsTakenApartLosesItsCommandsAndNothingElse) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     client.Run("true");
-    client.Run("rm -rf " + spool.path() + "/commands/*; echo gone");
+    client.Run("rm -rf " + spool.Path() + "/commands/*; echo gone");
     client.Run("echo x");  // it cannot report: whatever it may be, an answer comes
     EXPECT_EQ(client.Run("echo better").out[0], "better\n");
-    client.Run("rm -rf " + spool.path() + "/commands; echo gone");
+    client.Run("rm -rf " + spool.Path() + "/commands; echo gone");
     client.Run("echo x");
     EXPECT_EQ(client.Run("echo better").out[0], "better\n");
     client.Forget(1);
@@ -206,17 +206,17 @@ TEST(Hostile, ASpoolThatIsTakenApartLosesItsCommandsAndNothingElse) {
     EXPECT_EQ(client.Run("echo ok", parallel).out[0], "ok\n");
     client.CloseChannel();
     // Directories nobody made sense of, and an outcome of lies.
-    std::filesystem::create_directories(spool.path() + "/commands/77/outcome/x");
-    std::filesystem::create_directories(spool.path() + "/commands/not-a-number");
-    std::filesystem::create_directories(spool.path() + "/commands/78");
-    FILE* lie = fopen((spool.path() + "/commands/78/outcome").c_str(), "we");
+    std::filesystem::create_directories(spool.Path() + "/commands/77/outcome/x");
+    std::filesystem::create_directories(spool.Path() + "/commands/not-a-number");
+    std::filesystem::create_directories(spool.Path() + "/commands/78");
+    FILE* lie = fopen((spool.Path() + "/commands/78/outcome").c_str(), "we");
     ASSERT_NE(lie, nullptr);
     fputs("\xff\xff\xff\xff\x46garbage", lie);
     fclose(lie);
-    for (const pid_t pid : HoldersOf(spool.path() + "/lock"))
+    for (const pid_t pid : HoldersOf(spool.Path() + "/lock"))
         kill(pid, SIGKILL);
-    ASSERT_TRUE(AwaitTrue([&] { return HoldersOf(spool.path() + "/lock").empty(); }));
-    Client next(spool.path());
+    ASSERT_TRUE(AwaitTrue([&] { return HoldersOf(spool.Path() + "/lock").empty(); }));
+    Client next(spool.Path());
     ASSERT_TRUE(next.Greet(2));
     ASSERT_TRUE(next.AwaitDone(77));
     ASSERT_TRUE(next.AwaitDone(78));
@@ -225,23 +225,47 @@ TEST(Hostile, ASpoolThatIsTakenApartLosesItsCommandsAndNothingElse) {
     EXPECT_EQ(next.Run("echo ok").out[0], "ok\n");
 }
 
+TEST(Hostile, OutputThatSomebodyRemovedIsToldAsGone) {
+    const SpoolDir spool;
+    {
+        Client client(spool.Path());
+        ASSERT_TRUE(client.Greet(1));
+        client.Run("echo 0123456789; echo err >&2");
+        client.Run("echo 0123456789");
+        ASSERT_TRUE(client.Sync());
+    }
+    ASSERT_EQ(truncate((spool.Path() + "/commands/1/stdout").c_str(), 4), 0);
+    std::filesystem::remove_all(spool.Path() + "/commands/2");
+    Client client(spool.Path());
+    ASSERT_TRUE(client.Greet(2));
+    client.Read(1, 2, 0);
+    client.Read(2, 0, 0);
+    ASSERT_TRUE(client.Await(
+        [&] { return client.heard[1].next[0] == 11 && client.heard[2].next[0] == 11; }));
+    EXPECT_EQ(client.heard[1].out[0], "23");
+    ASSERT_EQ(client.heard[1].holes.size(), 1U);
+    EXPECT_EQ(client.heard[1].holes[0], (std::array<std::uint64_t, 3>{0, 4, 7}));
+    EXPECT_EQ(client.heard[2].holes.at(0), (std::array<std::uint64_t, 3>{0, 0, 11}));
+    EXPECT_TRUE(client.AwaitOutput(1, 1, "err\n"));
+}
+
 TEST(Hostile, AttachesThatNeverSpeakMakeRoom) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     std::vector<std::unique_ptr<Client>> silent;
     for (int i = 0; i < 20; ++i) {
-        silent.push_back(std::make_unique<Client>(spool.path()));
+        silent.push_back(std::make_unique<Client>(spool.Path()));
         ASSERT_TRUE(silent.back()->AwaitMagic());
     }
     EXPECT_TRUE(client.Sync()) << "the one that counts stays";
     EXPECT_TRUE(silent.front()->AwaitClosed());
-    EXPECT_EQ(HoldersOf(spool.path() + "/lock").size(), 1U);
+    EXPECT_EQ(HoldersOf(spool.Path() + "/lock").size(), 1U);
 }
 
 TEST(Hostile, AFrameThatComesInPiecesIsOneFrame) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     const std::string ping = Frame(Type::kPing, [](auto& w) { w.U32(31); });
     for (const char byte : ping) {

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -11,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -32,7 +32,7 @@ class InitTest : public testing::Test {
     // False when there are no namespaces here.
     bool Launch(const Options& options) {
         address_.sun_family = AF_UNIX;
-        const std::string path = dir_.root() + "/socket";
+        const std::string path = dir_.Root() + "/socket";
         path.copy(&address_.sun_path[0], sizeof address_.sun_path - 1);
         listener_ = UniqueFd(socket(AF_UNIX, SOCK_STREAM, 0));
         EXPECT_EQ(
@@ -222,7 +222,7 @@ TEST_F(InitTest, SignalsEndItAndAreTold) {
         {{SIGTERM, "stopped\n"}, {SIGUSR1, "expired idle\n"}, {SIGUSR2, "expired lifetime\n"}}};
     for (const auto& [signal, note] : cases) {
         SpoolDir own;
-        unlink((dir_.root() + "/socket").c_str());
+        unlink((dir_.Root() + "/socket").c_str());
         Options options;
         // From inside, as the supervisor does it: PID 1 of the namespace.
         options.program = {

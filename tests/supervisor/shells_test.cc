@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -125,7 +126,7 @@ std::vector<Fact> FactsOf(const ShellKind& sh) {
         {"ErrexitWithExitTrap", sh.is("mksh") ? "exit 9" : "trap 'echo bye' EXIT; set -e; (exit 9)",
          sh.is("mksh") ? "" : "bye\n", 9, After::kEnded},
         {"Background", "sleep 60 & echo started", "started\n"},
-        {"KillsIt", "kill $!; wait $!; echo done", "done\n"},
+        {"KillsIt", "kill -9 $!; wait $!; echo done", "done\n"},
     };
     if (bash || catches || zsh) {
         facts.push_back({"UnterminatedQuote", "echo \"abc", "",
@@ -194,7 +195,7 @@ class ShellFacts : public testing::TestWithParam<ShellKind> {};
 
 TEST_P(ShellFacts, HoldOneAfterTheOther) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     StartOptions options;
     options.shell = GetParam().path;
@@ -220,13 +221,13 @@ TEST_P(ShellFacts, HoldOneAfterTheOther) {
         client.Forget(client.last_n);
     }
     EXPECT_TRUE(client.Shutdown(true));
-    EXPECT_FALSE(std::filesystem::exists(spool.path()));
+    EXPECT_FALSE(std::filesystem::exists(spool.Path()));
 }
 
 // Directories are kept across the ways a shell can end, where it can still say so.
 TEST_P(ShellFacts, TheNextShellStartsInTheSameDirectory) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     StartOptions options;
     options.shell = GetParam().path;
@@ -240,7 +241,7 @@ TEST_P(ShellFacts, TheNextShellStartsInTheSameDirectory) {
         EXPECT_EQ(client.Run("pwd", options).out[0], "/usr/lib\n");
     }
     // One that is gone: back to where Start says.
-    const std::string doomed = spool.root() + "/doomed";
+    const std::string doomed = spool.Root() + "/doomed";
     client.Run("mkdir " + doomed + "; cd " + doomed, options);
     client.Run("rmdir " + doomed + "; kill -9 $$", options);
     EXPECT_EQ(client.Run("pwd", options).out[0], "/\n");
@@ -249,7 +250,7 @@ TEST_P(ShellFacts, TheNextShellStartsInTheSameDirectory) {
 TEST_P(ShellFacts, AShellThatDoesNotReportIsRestarted) {
     if (GetParam().is("mksh") || GetParam().is("yash")) GTEST_SKIP() << "set -n does nothing there";
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     StartOptions options;
     options.shell = GetParam().path;
@@ -268,7 +269,7 @@ TEST_P(ShellFacts, AShellThatDoesNotReportIsRestarted) {
 
 TEST_P(ShellFacts, AMebibyteOfScriptRuns) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     StartOptions options;
     options.shell = GetParam().path;
@@ -284,7 +285,7 @@ TEST_P(ShellFacts, AMebibyteOfScriptRuns) {
 
 TEST_P(ShellFacts, ParallelCommandsSpeakTheSame) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     StartOptions options;
     options.shell = GetParam().path;
@@ -309,10 +310,10 @@ TEST(Shells, AllThreeOfTheContractAreHere) {
 
 TEST(Shells, StrangersAreRefusedWithTheNamesOfThoseThatWork) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     StartOptions options;
-    const std::string fish = spool.root() + "/fish";
+    const std::string fish = spool.Root() + "/fish";
     std::filesystem::copy("/bin/true", fish);
     options.shell = fish;
     const Heard& refused = client.Run("true", options);
@@ -337,7 +338,7 @@ TEST(Shells, StrangersAreRefusedWithTheNamesOfThoseThatWork) {
 
 TEST(Shells, ABrokenOneDoesNotTakeTheNextCommandWithIt) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     StartOptions options;
     options.shell = "/bin/bash";
@@ -348,7 +349,7 @@ TEST(Shells, ABrokenOneDoesNotTakeTheNextCommandWithIt) {
     EXPECT_EQ(next.out[0], "ran\n");
     EXPECT_EQ(next.end.fields.outcome, Outcome::kExited);
     // One that ends before it reads anything is not tried for ever.
-    const std::string broken = spool.root() + "/bash";
+    const std::string broken = spool.Root() + "/bash";
     std::filesystem::copy("/bin/false", broken);
     client.Run("exit", options);
     options.shell = broken;
@@ -361,18 +362,18 @@ TEST(Shells, ABrokenOneDoesNotTakeTheNextCommandWithIt) {
 
 TEST(Shells, LoginShellsReadTheirFilesAndOthersDoNot) {
     const SpoolDir spool;
-    std::filesystem::create_directory(spool.root() + "/home");
+    std::filesystem::create_directory(spool.Root() + "/home");
     for (const char* file : {"/.profile", "/.bashrc", "/.bash_profile"}) {
-        FILE* profile = fopen((spool.root() + "/home" + file).c_str(), "we");
+        FILE* profile = fopen((spool.Root() + "/home" + file).c_str(), "we");
         ASSERT_NE(profile, nullptr);
         fputs("FROM_PROFILE=yes\n", profile);
         fclose(profile);
     }
     AttachOptions attach;
-    attach.environment = {"HOME=" + spool.root() + "/home",
-                          "ENV=" + spool.root() + "/home/.profile",
-                          "BASH_ENV=" + spool.root() + "/home/.profile", "SSH_CLIENT=1 2 3"};
-    Client client(spool.path(), attach);
+    attach.environment = {"HOME=" + spool.Root() + "/home",
+                          "ENV=" + spool.Root() + "/home/.profile",
+                          "BASH_ENV=" + spool.Root() + "/home/.profile", "SSH_CLIENT=1 2 3"};
+    Client client(spool.Path(), attach);
     ASSERT_TRUE(client.Greet(1));
     StartOptions options;
     for (const Lane lane : {Lane::kSerial, Lane::kParallel}) {
@@ -381,7 +382,7 @@ TEST(Shells, LoginShellsReadTheirFilesAndOthersDoNot) {
         EXPECT_EQ(client.Run("echo \"[$FROM_PROFILE]\"", options).out[0], "[]\n");
         options.login = true;
         if (lane == Lane::kSerial) client.Run("exit", options);
-        options.env = {{"HOME", spool.root() + "/home"}};
+        options.env = {{"HOME", spool.Root() + "/home"}};
         EXPECT_EQ(client.Run("echo \"[$FROM_PROFILE]\"", options).out[0], "[yes]\n");
     }
 }

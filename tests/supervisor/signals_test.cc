@@ -1,10 +1,10 @@
 // Ending commands: signals, timeouts, trees that try to get away, the dead-man timers.
 
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -53,7 +53,7 @@ bool AllPrinted(Client& client, std::uint64_t n) {
 
 TEST(Signals, ReachTheTreeNotTheShell) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     client.Run("x=kept; cd /usr");
     client.Start(2, "sleep 300; echo \"after $?\"");
@@ -75,7 +75,7 @@ TEST(Signals, ReachTheTreeNotTheShell) {
 TEST(Signals, ACommandEndedByOneIsSignaledInBothLanes) {
     for (const Lane lane : {Lane::kSerial, Lane::kParallel}) {
         const SpoolDir spool;
-        Client client(spool.path());
+        Client client(spool.Path());
         ASSERT_TRUE(client.Greet(1));
         // The shell that prints is the one that is hit: exec would make it the sleep itself.
         client.Start(1, "sh -c 'echo up; kill -STOP $$; sleep 300'", In(lane));
@@ -92,7 +92,7 @@ TEST(Signals, ACommandEndedByOneIsSignaledInBothLanes) {
 
 TEST(Signals, AStatusThatLooksLikeASignalButWasNotOursIsAStatus) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     const Heard& heard = client.Run("(exit 143)");
     EXPECT_EQ(heard.end.fields.outcome, Outcome::kExited);
@@ -103,9 +103,9 @@ TEST(Signals, KillTakesTheWholeTreeAndNothingOlder) {
     for (const Lane lane : {Lane::kSerial, Lane::kParallel}) {
         SCOPED_TRACE(static_cast<int>(lane));
         const SpoolDir spool;
-        Client client(spool.path());
+        Client client(spool.Path());
         ASSERT_TRUE(client.Greet(1));
-        client.Run("(while :; do sleep 300; done) & echo $!; setsid sleep 300 & echo $!", In(lane));
+        client.Run("(while :; do sleep 5; done) & echo $!; setsid sleep 30 & echo $!", In(lane));
         const std::vector<pid_t> older = PidsIn(client.heard[1].out[0]);
         ASSERT_EQ(older.size(), 2U);
         client.Start(2, std::string(kRunaways) + "sleep 300", In(lane));
@@ -125,7 +125,7 @@ TEST(Signals, KillTakesTheWholeTreeAndNothingOlder) {
 
 TEST(Signals, KillEndsALoopOfBuiltinsAndAStubbornOneTheSecondTime) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     client.Start(1, "echo up; while :; do :; done");
     ASSERT_TRUE(client.AwaitOutput(1, 0, "up"));
@@ -145,7 +145,7 @@ TEST(Signals, KillEndsALoopOfBuiltinsAndAStubbornOneTheSecondTime) {
 
 TEST(Signals, CancelWhatWaits) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     client.Start(1, "sleep 300");
     client.Start(2, "echo no");
@@ -169,7 +169,7 @@ TEST(Timeouts, EndTheWholeTreeAndKeepTheOutput) {
     for (const Lane lane : {Lane::kSerial, Lane::kParallel}) {
         SCOPED_TRACE(static_cast<int>(lane));
         const SpoolDir spool;
-        Client client(spool.path(), WithGrace(300));
+        Client client(spool.Path(), WithGrace(300));
         ASSERT_TRUE(client.Greet(1));
         client.Run("cd /usr", In(lane));
         StartOptions options = In(lane);
@@ -198,7 +198,7 @@ TEST(Timeouts, EndTheWholeTreeAndKeepTheOutput) {
 
 TEST(Timeouts, AreQuickWhereTermIsHeard) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     StartOptions options;
     options.timeout_ms = 200;
@@ -212,7 +212,7 @@ TEST(Timeouts, AreQuickWhereTermIsHeard) {
 
 TEST(Timeouts, AForkStormLoses) {
     const SpoolDir spool;
-    Client client(spool.path(), WithGrace(100));
+    Client client(spool.Path(), WithGrace(100));
     ASSERT_TRUE(client.Greet(1));
     StartOptions options = In(Lane::kParallel);
     options.timeout_ms = 300;
@@ -250,7 +250,7 @@ TEST(Timeouts, AForkStormLoses) {
 
 TEST(Timers, EndOnlyOurOwnCommandsWhenToldSo) {
     const SpoolDir spool;
-    Client client(spool.path(), WithGrace(200));
+    Client client(spool.Path(), WithGrace(200));
     ASSERT_TRUE(client.Greet(1));
     client.Start(1, "sleep 300", In(Lane::kSerial));
     client.Start(2, "sleep 300", In(Lane::kParallel));
@@ -280,7 +280,7 @@ TEST(Timers, EndOnlyOurOwnCommandsWhenToldSo) {
 
 TEST(Shutdown, KillsEverythingAndRemovesTheSpool) {
     const SpoolDir spool;
-    Client client(spool.path());
+    Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     client.Start(1, std::string(kRunaways) + "wait", In(Lane::kParallel));
     ASSERT_TRUE(AllPrinted(client, 1));
@@ -290,8 +290,8 @@ TEST(Shutdown, KillsEverythingAndRemovesTheSpool) {
     EXPECT_EQ(client.AwaitExit(), 0);
     for (const pid_t pid : PidsIn(client.heard[1].out[0]))
         EXPECT_FALSE(IsAlive(pid));
-    EXPECT_TRUE(HoldersOf(spool.path() + "/lock").empty());
-    EXPECT_NE(access(spool.path().c_str(), F_OK), 0);
+    EXPECT_TRUE(HoldersOf(spool.Path() + "/lock").empty());
+    EXPECT_NE(access(spool.Path().c_str(), F_OK), 0);
 }
 
 }  // namespace
