@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -72,6 +73,16 @@ Login LoginOf(bool range_mapped) {
     login.name = entry != nullptr ? entry->pw_name : "user";
     login.home = "/home/" + login.name;
     return login;
+}
+
+// The init program and all that a sandbox makes lie there.
+Status CheckExecutable(const std::string& state_dir) {
+    struct statvfs file_system {};
+    if (::statvfs(state_dir.c_str(), &file_system) != 0 || (file_system.f_flag & ST_NOEXEC) == 0)
+        return Ok();
+    return Error(Errno{EACCES},
+                 "the state directory " + state_dir +
+                     " lies on a file system mounted noexec; choose another with state_dir=");
 }
 
 // Looks at what lies at the source of a bind now, links resolved, and judges that.
@@ -203,6 +214,7 @@ class Launch {
     // All that the first process must know before it is forked.
     Status Furnish() {
         base_ = TRY(TakeBaseLayer(order_.state_dir, box_));
+        (void)TRY(CheckExecutable(order_.state_dir));
         login_ = LoginOf(::geteuid() == 0);
         owner_ = {::geteuid(), ::getegid()};
         if (::geteuid() == 0) {

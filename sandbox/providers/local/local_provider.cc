@@ -215,7 +215,10 @@ class LocalProvider::Work : public std::enable_shared_from_this<LocalProvider::W
 LocalProvider::LocalProvider(IoLoop& loop, LocalOptions options)
     : loop_(loop), options_(std::move(options)), work_(std::make_shared<Work>(loop, options_)) {}
 
-LocalProvider::~LocalProvider() = default;
+LocalProvider::~LocalProvider() {
+    // What watches descriptors dies on the loop's thread, or here when the loop has stopped.
+    loop_.Post([work = std::move(work_)] {});
+}
 
 Result<std::unique_ptr<LocalProvider>> LocalProvider::Open(IoLoop& loop, LocalOptions options) {
     options.state_dir = TRY(CleanAbsolutePath(options.state_dir, "the state directory"));

@@ -3,8 +3,8 @@
 // is a helper process (helper.h) in a session of its own, and both it and the sandbox outlive a
 // kill -9 of the daemon; what was going on is found again through the box (box.h).
 //
-// Any thread may call; the work and all state are the loop's. Destroyed on the loop's thread or
-// after it stopped; callbacks still waiting then are dropped unrun, helpers go on.
+// Any thread may call and destroy it; the work and all state are the loop's, which outlives it. Callbacks still
+// waiting when it dies are dropped unrun; helpers go on.
 #pragma once
 
 #include <memory>

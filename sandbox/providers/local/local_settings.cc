@@ -30,7 +30,7 @@ Status CheckReserved(const std::string& path, std::string_view what) {
 }
 
 Result<std::vector<HostBind>> ReadBinds(const OptionValue& value,
-                                    const std::vector<std::string>& forbidden) {
+                                        const std::vector<std::string>& forbidden) {
     const auto* texts = std::get_if<std::vector<std::string>>(&value);
     if (texts == nullptr) return Invalid("`binds` must be a list of \"SRC:DST[:ro|rw]\"");
     std::vector<HostBind> binds;

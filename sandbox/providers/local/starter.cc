@@ -165,6 +165,9 @@ Result<Starter::Mounted> Starter::Mount() {
 }
 
 void Starter::RunChild(const StartPlan& plan, const CgroupSet& groups) {
+    // A daemon may have protected itself from the out-of-memory killer; a sandbox must not be.
+    if (const auto score = OpenFile("/proc/self/oom_score_adj", O_WRONLY))
+        (void)WriteAll(score->get(), "0");
     Json not_joined = Json::Object();
     for (const auto& [group, why] : groups.Join())
         not_joined.Set(group, why);
