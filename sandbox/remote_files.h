@@ -50,12 +50,12 @@ struct RemoteStatfs {
 
 // What SETSTAT shall change; absent members stay as they are.
 struct StatChange {
-    std::optional<std::uint64_t> size;
-    std::optional<std::uint32_t> mode;  // permission bits only
-    std::optional<std::uint32_t> uid;   // with gid
-    std::optional<std::uint32_t> gid;   // with uid
-    std::optional<std::int64_t> atime;  // with mtime
-    std::optional<std::int64_t> mtime;  // with atime
+    std::optional<std::uint64_t> size{};
+    std::optional<std::uint32_t> mode{};  // permission bits only
+    std::optional<std::uint32_t> uid{};   // with gid
+    std::optional<std::uint32_t> gid{};   // with uid
+    std::optional<std::int64_t> atime{};  // with mtime
+    std::optional<std::int64_t> mtime{};  // with atime
 };
 
 struct FileRange {

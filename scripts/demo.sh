@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Shows sbxfs: installs what is missing, builds, mounts in a temporary directory, runs a real session and
+# prints it, cleans up. As root or as an ordinary user with sudo.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/packages.sh
+
+# shellcheck disable=SC2086 # lists of words
+install_missing $BUILD_PACKAGES $RUN_PACKAGES
+echo "Building (a few minutes the first time) ..."
+configure_and_build release sbxfs | tail -n 1
+sbxfs=$PWD/build/release/sbxfs
+
+place=$(mktemp -d "${TMPDIR:-/tmp}/sbxfs-demo-XXXXXX")
+mnt=$place/mnt
+mkdir "$mnt"
+finish() {
+    cd /
+    rmdir "$mnt"/*/ 2>/dev/null || true
+    # The sandbox is destroyed behind rmdir: wait until its record is final.
+    for _ in $(seq 100); do
+        grep -q stopping "$mnt"/.mount/history/*/status 2>/dev/null || break
+        sleep 0.1
+    done
+    "$sbxfs" umount "$mnt" 2>/dev/null || true
+    rm -rf "$place"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+bold=$(tput bold 2>/dev/null || true)
+plain=$(tput sgr0 2>/dev/null || true)
+# show COMMAND: prints it like a shell would, then runs it.
+show() {
+    printf '%s$ %s%s\n' "$bold" "$1" "$plain"
+    eval "$1" || echo "(exit code $?)"
+}
+
+export PATH=$PWD/build/release:$PATH
+show "sbxfs mount -o state_dir=$place/state $mnt"
+cd "$mnt"
+show 'mkdir b1'
+show 'cat b1/ready'
+show "echo 'uname -sm; pwd; id -un' > b1/cmd"
+show 'cat b1/events/latest/wait'
+show 'cat b1/events/latest/stdout'
+show "echo 'hello from outside' > b1/work/note.txt"
+show "echo 'cat note.txt; echo and back > answer.txt; exit 3' > b1/run/t1"
+show 'cat b1/events/t1/wait b1/events/t1/stdout b1/work/answer.txt'
+show "sbxfs exec b1 -- sh -c 'echo streamed; exit 7'"
+show 'sbxfs list'
+
+# The daemon is killed while a command runs; nothing is lost.
+show "echo 'for i in 1 2 3; do echo line \$i; sleep 1; done; exit 9' > b1/run/long"
+cd /
+pid=$(sed -n 's/^process \([0-9]*\) .*/\1/p' "$place/state/lock")
+show "kill -9 $pid      # the daemon"
+show "sbxfs mount -o state_dir=$place/state $mnt"
+cd "$mnt"
+show 'cat b1/events/long/wait b1/events/long/stdout'
+show 'ls b1/events'
+show 'rmdir b1'
+show 'ls'
