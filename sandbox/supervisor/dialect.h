@@ -1,31 +1,31 @@
 // What we say to a shell that reads its commands from a pipe of ours, and what it says back. Pure;
 // the facts about each shell are tested by tests/supervisor/shells_test.cc on real ones.
 //
-// One command is two lines. The first exports SBXFS_EVENT; the second is
+// One command is an empty line and two more. The first exports SBXFS_EVENT; the second is
 //
-//   \exec >>OUT 2>>ERR && { \command eval 'SCRIPT' >>OUT 2>>ERR; _sbxfs_report N "$?" "$-"; }
-//   </dev/null >/dev/null 2>&1
+//     \exec >>OUT 2>>ERR && {
+//         \command eval 'SCRIPT' >>OUT 2>>ERR
+//         _sbxfs_report N "$?" "$-"; } </dev/null >/dev/null 2>&1
 //
 // - `eval` of one quoted word keeps unterminated quotes, comments and here-documents inside;
-// `command` keeps
-//   dash and busybox alive through errors of special builtins. The first letters are quoted against
-//   aliases. Functions beat builtins: bash and zsh are told `\builtin eval` (with `command` between
-//   the two bash would run a DEBUG trap once more, into the command's output), the others `\command
-//   eval`. A function of that very name (and of `exec`) is removed; every other function of the
-//   user's stays and cannot get in the way.
+//   `command` keeps dash and busybox alive through errors of special builtins. The first letters
+//   are quoted against aliases. Functions beat builtins: bash and zsh are told `\builtin eval`
+//   (with `command` between the two bash would run a DEBUG trap once more, into the command's
+//   output), the others `\command eval`. A function of that very name (and of `exec`) is removed;
+//   every other function of the user's stays and cannot get in the way.
 // - The group sends the traces of `set -x` and the output of DEBUG traps for our own words to
-// /dev/null.
-// - The outer `exec` is there for the way out: dash undoes the redirections of eval before it runs an EXIT trap, and
-//   its output belongs to the command too. bash does so only when `set -e` ends it, so there the exec is said only
-//   where that may be; zsh never. Under `set -x` it is left out, since it would be traced into the command's
-//   stderr. After the report IdleLine gives the files back.
+//   /dev/null.
+// - The outer `exec` is there for the way out: dash undoes the redirections of eval before it runs
+//   an EXIT trap, and its output belongs to the command too. bash does so only when `set -e` ends
+//   it, so there the exec is said only where that may be; zsh never. Under `set -x` it is left out,
+//   since it would be traced into the command's stderr. After the report IdleLine gives the files
+//   back.
 // - `$?` of the command before is there again when the script begins.
 // - bash counts lines from the beginning of its input: the redirection with $((LINENO=0)) is the
-// one place where
-//   setting LINENO survives, so error messages count from the script's own first line.
+//   one place where setting LINENO survives, so error messages count from the script's own first
+//   line.
 // - Reports go through a FIFO by name: nothing stays open in the shell that a script could close,
-// and a full disk
-//   does not matter.
+//   and a full disk does not matter.
 #pragma once
 
 #include <stdint.h>

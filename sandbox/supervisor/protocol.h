@@ -24,8 +24,8 @@
 // connection is closed.
 #pragma once
 
-// NOLINTBEGIN(modernize-*,readability-identifier-naming): freestanding, so C headers and arrays; the names are those
-// of the standard library's buffers.
+// Freestanding, so C headers and arrays; the names are those of the standard library's buffers.
+// NOLINTBEGIN(modernize-*,readability-identifier-naming)
 
 #include <stddef.h>
 #include <stdint.h>
@@ -44,22 +44,23 @@ enum class Type : uint8_t {
     // daemon to supervisor
     kHello = 1,  // u32 lowest protocol, u32 highest protocol, u64 epoch
     kStart = 2,  // StartFields
-    kRead = 3,   // u64 n, u64 stdout offset, u64 stderr offset: (re)start pushing both streams from
-                 // there
+    // u64 n, u64 stdout offset, u64 stderr offset: (re)start pushing both streams from there.
+    kRead = 3,
     kCredit = 4,  // u32 bytes of Output that may be sent in addition
-    kSignal = 5,  // u64 n, u32 signal: to the command's process tree, not the persistent shell.
-                  // SIGKILL reaches
-    // the shell too when there is no process but the shell, or when it is sent a second time.
-    // One that waits for its turn is cancelled by any signal: kNotStarted ECANCELED.
-    kForget = 6,  // u64 n: outcome and output are safe with the daemon; remove them. Where a
-                  // background child
-    // still writes, that output goes on being pushed and is removed when its last writer is gone.
+    // u64 n, u32 signal: to the command's process tree, not the persistent shell. SIGKILL reaches the
+    // shell too when there is no process but the shell, or when it is sent a second time. One that
+    // waits for its turn is cancelled by any signal: kNotStarted ECANCELED.
+    kSignal = 5,
+    // u64 n: outcome and output are safe with the daemon; remove them. Where a background child
+    // still writes, that output goes on being pushed and is removed when its last writer is gone; a
+    // new connection hears of such a command as Known, without Done.
+    kForget = 6,
     kStat = 7,       // u32 request, u32 count, count x text absolute path; links are not followed
     kProcesses = 8,  // u32 request
-    kTimer =
-        9,  // u32 request, u64 lifetime left in ms (0: none), u64 idle timeout in ms (0: none),
-    // u8 TimerAction. The idle clock restarts at kUse, kStart, kTimer and a command's end, and
-    // stands still while one runs.
+    // u32 request, u64 lifetime left in ms (0: none), u64 idle timeout in ms (0: none), u8
+    // TimerAction. The idle clock restarts at kUse, kStart, kTimer and a command's end, and stands
+    // still while one runs.
+    kTimer = 9,
     kUse = 10,       // -: somebody used the sandbox; restarts the idle clock
     kPing = 11,      // u32 request
     kShutdown = 12,  // u32 request, u8 remove spool: kill every command, answer Pong, exit
@@ -77,18 +78,19 @@ enum class Type : uint8_t {
     kProcessesOk = 72,  // u32 request, u32 count, count x (u32 pid, u32 parent, text command name)
     kTimerOk = 73,      // u32 request, u64 lifetime left in ms, u64 idle left in ms (0: none)
     kPong = 74,         // u32 request
-    kEnvironOk =
-        75,  // u32 request, u32 count, count x text "KEY=value": PID 1's, minus what is sbxfs's own
-    kError = 76,  // u32 request or 0, u64 n or 0, u32 errno, text: a refused Start, Signal, Read,
-                  // Forget or request
+    // u32 request, u32 count, count x text "KEY=value": PID 1's, minus what is sbxfs's own.
+    kEnvironOk = 75,
+    // u32 request or 0, u64 n or 0, u32 errno, text: a refused Start, Signal, Read, Forget or request.
+    kError = 76,
 };
 
 // What the dead-man timer does when it runs out.
 enum class TimerAction : uint8_t {
     kEndCommands = 0,  // ends our own commands and the persistent shell; nothing else
-    kEndSandbox = 1,  // SIGUSR1 (idle) or SIGUSR2 (lifetime) to PID 1; 2 s later SIGTERM to it; 5 s
-                      // later SIGKILL to everything we may kill
-    kPowerOff = 2,    // ends our own commands, then reboot(2) powers the machine off
+    // SIGUSR1 (idle) or SIGUSR2 (lifetime) to PID 1; 2 s later SIGTERM to it; 5 s later SIGKILL to
+    // everything we may kill.
+    kEndSandbox = 1,
+    kPowerOff = 2,  // ends our own commands, then reboot(2) powers the machine off
 };
 
 enum class Lane : uint8_t { kSerial = 0, kParallel = 1 };
@@ -96,14 +98,12 @@ enum class State : uint8_t { kRunning = 1, kDone = 2 };
 enum class Stream : uint8_t { kStdout = 1, kStderr = 2 };
 
 // Each is what happened to a process, never a guess:
-//   - A serial command's outcome is the status its shell reported, or, when the shell ended with
-//   it, the shell's own
-//     wait status.
-//   - A shell that does not report within 2 s of its script's end (set -n, closed descriptors) is
-//   killed by us: the
-//     outcome is kSignaled 9, and `reason` says that it did not report. What the script returned is
-//     unknown.
-//   - A command that kSignal hit with signal s and whose shell then reports 128+s is kSignaled s.
+//
+// - A serial command's outcome is the status its shell reported, or, when the shell ended with it,
+//   the shell's own wait status.
+// - A shell that does not report within 2 s of its script's end (set -n, closed descriptors) is
+//   killed by us: kSignaled 9, and `reason` says so. What the script returned is unknown.
+// - A command that kSignal hit with signal s and whose shell then reports 128+s is kSignaled s.
 enum class Outcome : uint8_t {
     kExited = 1,      // code = exit status
     kSignaled = 2,    // code = signal

@@ -1,16 +1,15 @@
 // The directory that outlives connections and supervisors:
 //
-//     DIR/lock               flock held by the living supervisor
-//     DIR/socket             where attach finds it
-//     DIR/id                 random, made once
-//     DIR/epoch              the highest epoch a daemon attached with
-//     DIR/commands/report    the FIFO shells report through
-//     DIR/commands/N/        one command, made with mkdir(2): whoever makes it starts the command,
-//     once
-//         stdout stderr      opened O_APPEND by what writes them
-//         run                written just before the command starts: where to look for what is left
-//         of it outcome            written under another name and renamed, when it ended script
-//         only where an interpreter reads it from a file
+//     DIR/lock             flock held by the living supervisor
+//     DIR/socket           where attach finds it
+//     DIR/id               random, made once
+//     DIR/epoch            the highest epoch a daemon attached with
+//     DIR/commands/report  the FIFO shells report through
+//     DIR/commands/N/      one command; whoever makes it with mkdir(2) starts it, once
+//         stdout stderr    opened O_APPEND by what writes them
+//         run              written just before the start: where to look for what is left of it
+//         outcome          written under another name and renamed, when it ended
+//         script           only where an interpreter reads it from a file
 //
 // Nothing is synced: a power cut of the sandbox takes its processes too. Other programs of our user
 // may write here; what is read back is checked, and the worst they do is lose their own commands.
