@@ -210,6 +210,12 @@ TEST_P(LocalProviderTest, NetworkNoneHasNothingAndSharedHasTheMachines) {
     EXPECT_EQ(inside.out, "0\nlo ") << inside.err;
     const Output open = world_->Ssh(shared, look);
     EXPECT_EQ(open.out.substr(0, 2), "1\n") << open.out;
+    // Seen in the list of a shared network, and still out of reach where the kernel can do that.
+    const Output connected = world_->Ssh(
+        shared, "perl -MIO::Socket::UNIX -e 'print IO::Socket::UNIX->new(Peer => \"\\0" + name +
+                    "\") ? 1 : 0'");
+    const bool reachable = shared.facts.Find("abstract_sockets").has_value();
+    EXPECT_EQ(connected.out, reachable ? "1" : "0") << connected.err;
     // Its own loopback works.
     const Output lo = world_->Ssh(
         alone,
@@ -270,6 +276,7 @@ TEST_P(LocalProviderTest, LimitsAreAppliedOrSaidNotToBe) {
     const auto applied = [&](const char* name) {
         return !limits.GetString(name)->starts_with("not applied");
     };
+    EXPECT_TRUE(applied("pids")) << limits.Dump();  // in one way or the other
     if (applied("memory")) {
         EXPECT_EQ(*limits.GetString("memory"), "128 MiB");
         const Output eaten = world_->Ssh(box, "perl -e '$x = \"a\" x (400 << 20); print 1'");
@@ -277,10 +284,11 @@ TEST_P(LocalProviderTest, LimitsAreAppliedOrSaidNotToBe) {
         EXPECT_EQ(world_->Ssh(box, "echo alive").out, "alive\n");
     }
     if (applied("pids")) {
-        const Output forked = world_->Ssh(
-            box,
-            "perl -e '$| = 1; for (1..200) { my $p = fork; last if !defined $p; if (!$p) { sleep 60; exit }"
-            " $n++ } print $n < 100 ? \"bounded\" : $n; kill 9, -getpgrp'");
+        const Output forked =
+            world_->Ssh(box,
+                        "perl -e '$| = 1; for (1..200) { my $p = fork; last if !defined $p; if "
+                        "(!$p) { sleep 60; exit }"
+                        " $n++ } print $n < 100 ? \"bounded\" : $n; kill 9, -getpgrp'");
         EXPECT_EQ(forked.out.substr(0, 7), "bounded") << forked.out << forked.err;
     }
     for (const char* name : {"cpu", "memory", "pids"}) {
@@ -339,6 +347,17 @@ TEST_P(LocalProviderTest, BindsOfOurOwnPlacesAreRefused) {
     const Result<Launched> nothing = LaunchAndWait(world_->provider(), Spec("t-missing", missing));
     ASSERT_FALSE(nothing);
     EXPECT_EQ(nothing.error().code(), Errno{ENOENT}) << TextOf(nothing);
+}
+
+TEST_P(LocalProviderTest, NothingOfOursMayLieWhereSandboxesLook) {
+    if (over_) return;
+    LocalOptions options;
+    options.state_dir = world_->state_dir();
+    options.forbidden = {"/usr/local/boxes"};
+    const auto provider = *LocalProvider::Open(world_->loop(), options);
+    const Status refused = provider->Check(world_->SomeTemplate());
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().what().find("/usr/local/boxes"), std::string::npos);
 }
 
 TEST_P(LocalProviderTest, TheWorkdirIsMadeWhereverItLies) {

@@ -264,8 +264,8 @@ std::string LocalWorld::LeftOf(const std::string& token) const {
     std::error_code ignored;
     if (std::filesystem::exists(std::filesystem::symlink_status(box, ignored)))
         left += "directory " + box + "; ";
-    for (const std::string& point : MountPointsBelow(box))
-        left += "mount " + point + "; ";
+    for (const MountPoint& point : MountPointsBelow(box))
+        left += "mount " + point.path + "; ";
     for (const Hierarchy& hierarchy : FindHierarchies()) {
         for (const auto& entry : std::filesystem::directory_iterator(hierarchy.own, ignored)) {
             if (entry.path().filename() == "sbxfs-" + token)

@@ -99,14 +99,14 @@ TEST(EtcFiles, EveryNumberAndNameAppearsOnce) {
 TEST(Mounts, PointsBelowAreFoundUnescapedAndParentsFirst) {
     const char* text =
         "22 27 0:21 / /proc rw,relatime - proc proc rw\n"
-        "30 27 0:5 / /usr/local/share rw - ext4 /dev/b rw\n"
+        "30 27 0:5 / /usr/local/share rw shared:7 - fuse.x /dev/b rw\n"
         "29 27 0:4 / /usr/local rw - ext4 /dev/a rw\n"
         "31 27 0:6 / /usr/with\\040blank\\134 rw - ext4 /dev/c rw\n"
         "32 27 0:7 / /usrlocal rw - ext4 /dev/d rw\n"
         "33 27 0:8 / /usr rw - ext4 /dev/e rw\n"
         "broken line\n";
-    const std::vector<std::string> expected = {"/usr/local", "/usr/local/share",
-                                               "/usr/with blank\\"};
+    const std::vector<MountPoint> expected = {
+        {"/usr/local", "ext4"}, {"/usr/local/share", "fuse.x"}, {"/usr/with blank\\", "ext4"}};
     EXPECT_EQ(ParseMountPointsBelow(text, "/usr"), expected);
 }
 

@@ -52,16 +52,25 @@ Result<std::optional<UniqueFd>> LockForDestroy(Box& box) {
     }
 }
 
-// Everybody who has this box's `alive` open, which is how a process of the box is known when no pid
-// was recorded.
+std::string PidNamespaceOf(const std::string& process) {
+    std::error_code hidden;
+    return std::filesystem::read_symlink("/proc/" + process + "/ns/pid", hidden).string();
+}
+
+// Everybody in another pid namespace who has this box's `alive` open, which is how a process of the
+// box is known when no pid was recorded. (In our own namespace it is a daemon that looks whether
+// the sandbox is alive.)
 std::vector<pid_t> HoldersOf(const Box& box) {
     struct stat alive {};
     std::vector<pid_t> holders;
     if (::fstatat(box.dir(), "alive", &alive, AT_SYMLINK_NOFOLLOW) != 0) return holders;
     std::error_code error;
+    const std::string own = PidNamespaceOf("self");
     for (const auto& process : std::filesystem::directory_iterator("/proc", error)) {
         const auto pid = ParseNumber<pid_t>(process.path().filename().string());
-        if (!pid || *pid == ::getpid()) continue;
+        if (!pid) continue;
+        const std::string theirs = PidNamespaceOf(std::to_string(*pid));
+        if (theirs.empty() || theirs == own) continue;
         std::error_code hidden;  // another user's, or gone
         for (const auto& fd : std::filesystem::directory_iterator(process.path() / "fd", hidden)) {
             struct stat file {};
@@ -75,10 +84,10 @@ std::vector<pid_t> HoldersOf(const Box& box) {
 }
 
 void UnmountBelow(const std::string& path) {
-    std::vector<std::string> points = MountPointsBelow(path);
+    std::vector<MountPoint> points = MountPointsBelow(path);
     std::reverse(points.begin(), points.end());  // what lies deeper first
-    for (const std::string& point : points)
-        (void)::umount2(point.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
+    for (const MountPoint& point : points)
+        (void)::umount2(point.path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
 }
 
 Status RemoveCgroups(Box& box) {

@@ -264,7 +264,7 @@ class Launch {
         tell_("sshd");
         (void)TRY(starter.Go());
         (void)TRY(AwaitBanner(box_, starter));
-        const Json launched = Answer(mounted.trees, groups.facts());
+        const Json launched = Answer(mounted, groups.facts());
         (void)TRY(box_.Write("launched.json", launched.Dump() + "\n"));
         starter.Release();
         return launched;
@@ -290,17 +290,28 @@ class Launch {
         plan.sshd = {tools.sshd,         "-i", "-f", std::string(kSshDir) + "/sshd_config", "-E",
                      "/var/log/sshd.log"};
         plan.lifetime_ms = order_.lifetime_ms;
+        plan.pids = order_.settings.pids;
         plan.listen_fd = listener;
         plan.note_fd = note;
         plan.alive_fd = alive_.get();
         return plan;
     }
 
+    // Processes are bounded in any case (starter.cc), only not together for all user ids.
+    Json WithFallback(Json limits) const {
+        const std::string pids = limits.GetString("pids").value_or("");
+        if (pids.starts_with("not applied")) {
+            limits.Set("pids", std::to_string(order_.settings.pids) +
+                                   " for each user id (RLIMIT_NPROC); as a control group " + pids);
+        }
+        return limits;
+    }
+
     Status Remember(const std::string& directory) {
         return box_.Write("cgroups", box_.Read("cgroups").value_or("") + directory + "\n");
     }
 
-    Json Answer(const std::vector<ShownTree>& trees, const Json& limits) const {
+    Json Answer(const Starter::Mounted& mounted, const Json& limits) const {
         ConnectInfo connect;
         connect.address = UnixAddress{box_.path() + "/ssh.sock"};
         connect.user = login_.name;
@@ -310,13 +321,17 @@ class Launch {
         facts.Set("address", box_.path() + "/ssh.sock").Set("user", login_.name);
         facts.Set("hostname", order_.hostname);
         facts.Set("network", order_.settings.own_network ? "none" : "shared");
+        if (!order_.settings.own_network && !mounted.abstract_sockets.empty()) {
+            facts.Set("abstract_sockets",
+                      "those of this machine can be reached: " + mounted.abstract_sockets);
+        }
         if (first_id_) {
             facts.Set("host_ids", std::to_string(*first_id_) + "-" +
                                       std::to_string(*first_id_ + kIdsPerSandbox - 1));
         } else {
             facts.Set("host_ids", std::to_string(owner_.uid) + ", as the mounting user");
         }
-        facts.Set("programs", ProgramFacts(trees)).Set("limits", limits);
+        facts.Set("programs", ProgramFacts(mounted.trees)).Set("limits", WithFallback(limits));
         Json launched = Json::Object();
         launched.Set("id", order_.token).Set("connect", connect.ToJson()).Set("facts", facts);
         return launched;

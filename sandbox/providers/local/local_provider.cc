@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <deque>
+#include <filesystem>
 #include <list>
 #include <map>
 #include <optional>
@@ -19,6 +20,7 @@
 #include "sandbox/providers/local/launch_order.h"
 #include "sandbox/providers/local/launcher.h"
 #include "sandbox/providers/local/local_settings.h"
+#include "sandbox/providers/local/overlay.h"
 #include "sandbox/providers/local/userns.h"
 
 namespace sbxfs {
@@ -224,10 +226,23 @@ Result<std::unique_ptr<LocalProvider>> LocalProvider::Open(IoLoop& loop, LocalOp
     options.state_dir = TRY(CleanAbsolutePath(options.state_dir, "the state directory"));
     options.forbidden.push_back(options.state_dir);
     (void)TRY(MakeDirs(Box::BoxesDir(options.state_dir), 0700));
+    std::error_code error;
+    const std::string resolved = std::filesystem::canonical(options.state_dir, error).string();
+    if (!error && resolved != options.state_dir) options.forbidden.push_back(resolved);
     return std::unique_ptr<LocalProvider>(new LocalProvider(loop, std::move(options)));
 }
 
 Status LocalProvider::Check(const Template& what) {
+    // Where sandboxes see this machine's files, the state of them all must not lie, nor the mount.
+    for (const std::string& path : options_.forbidden) {
+        for (const std::string& tree : FindProgramTrees("").directories) {
+            if (!IsWithin(path, "/" + tree)) continue;
+            return Error(Errno{EINVAL},
+                         path + " lies in /" + tree +
+                             ", which every local sandbox shows; put the mount point and "
+                             "state_dir= elsewhere");
+        }
+    }
     (void)TRY(ReadLocalSettings(what, options_.forbidden));
     (void)TRY(CheckMachine());
     const Tools tools = FindTools();

@@ -29,7 +29,7 @@ struct LocalOptions {
 
 class LocalProvider final : public Provider {
  public:
-    // Makes <state_dir>/boxes.
+    // Makes <state_dir>/boxes. Sandboxes are refused later, by Check, when it lies where they would see it.
     static Result<std::unique_ptr<LocalProvider>> Open(IoLoop& loop, LocalOptions options);
     LocalProvider(const LocalProvider&) = delete;
     LocalProvider& operator=(const LocalProvider&) = delete;

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 
 #include "base/files.h"
 #include "base/strings.h"
@@ -147,25 +148,26 @@ Status MakeMountsPrivate() {
     return Ok();
 }
 
-std::vector<std::string> MountPointsBelow(const std::string& prefix) {
+std::vector<MountPoint> MountPointsBelow(const std::string& prefix) {
     const auto text = ReadWholeFile("/proc/self/mountinfo");
-    return text ? ParseMountPointsBelow(*text, prefix) : std::vector<std::string>();
+    return text ? ParseMountPointsBelow(*text, prefix) : std::vector<MountPoint>();
 }
 
-std::vector<std::string> ParseMountPointsBelow(std::string_view mountinfo,
-                                               std::string_view prefix) {
+std::vector<MountPoint> ParseMountPointsBelow(std::string_view mountinfo, std::string_view prefix) {
     const std::string under = std::string(prefix) + "/";
-    std::vector<std::string> points;
+    std::map<std::string, std::string> points;  // sorted: a parent comes before what is below it
     for (const std::string& line : Split(mountinfo, '\n')) {
         const std::vector<std::string> fields = Split(line, ' ');
         constexpr std::size_t kMountPoint = 4;
-        if (fields.size() <= kMountPoint) continue;
-        std::string point = Unescape(fields[kMountPoint]);
-        if (point.starts_with(under)) points.push_back(std::move(point));
+        const auto dash = std::find(fields.begin(), fields.end(), "-");
+        if (fields.size() <= kMountPoint || fields.end() - dash < 2) continue;
+        const std::string point = Unescape(fields[kMountPoint]);
+        if (point.starts_with(under)) points[point] = *(dash + 1);  // the uppermost is listed last
     }
-    std::sort(points.begin(), points.end());  // a parent sorts before what is below it
-    points.erase(std::unique(points.begin(), points.end()), points.end());
-    return points;
+    std::vector<MountPoint> sorted;
+    for (const auto& [path, type] : points)
+        sorted.push_back({path, type});
+    return sorted;
 }
 
 }  // namespace sbxfs

@@ -38,9 +38,14 @@ Result<UniqueFd> MakeFileSystem(const std::string& type, const MountOptions& opt
 // Own mount namespace, nothing propagates to or from the host.
 Status MakeMountsPrivate();
 
-// Mount points of this process's namespace below `prefix` (not itself), as in /proc/self/mountinfo,
-// parents first.
-std::vector<std::string> MountPointsBelow(const std::string& prefix);
-std::vector<std::string> ParseMountPointsBelow(std::string_view mountinfo, std::string_view prefix);
+// Mount points of this process's namespace below `prefix` (not itself), as in /proc/self/mountinfo, parents first.
+struct MountPoint {
+    std::string path;
+    std::string type;  // "ext4", "fuse.sshfs"
+
+    bool operator==(const MountPoint&) const = default;
+};
+std::vector<MountPoint> MountPointsBelow(const std::string& prefix);
+std::vector<MountPoint> ParseMountPointsBelow(std::string_view mountinfo, std::string_view prefix);
 
 }  // namespace sbxfs

@@ -57,12 +57,14 @@ Result<LowerTree> CloneLower(const std::string& name, std::optional<int> userns)
         lower.ids_mapped = mapped.has_value();
         if (!mapped) lower.why = mapped.error().what();
     }
-    for (const std::string& point : MountPointsBelow("/" + name)) {
-        Result<UniqueFd> submount = CloneTree(point, depth);
-        if (!submount) continue;  // covered, or an automount that does not answer
+    for (const MountPoint& point : MountPointsBelow("/" + name)) {
+        // Another daemon answers there, perhaps ourselves; and what belongs to its user is not ours to show.
+        if (point.type.starts_with("fuse") || point.type == "autofs") continue;
+        Result<UniqueFd> submount = CloneTree(point.path, depth);
+        if (!submount) continue;  // covered by another mount
         if (userns) (void)MapIds(submount->get(), *userns, depth);
         if (!MakeReadOnly(submount->get(), depth)) continue;
-        lower.submounts.emplace_back(point, *std::move(submount));
+        lower.submounts.emplace_back(point.path, *std::move(submount));
     }
     return lower;
 }

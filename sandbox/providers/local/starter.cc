@@ -21,6 +21,7 @@
 #include "base/files.h"
 #include "base/json.h"
 #include "base/strings.h"
+#include "sandbox/providers/local/landlock.h"
 #include "sandbox/providers/local/mounts.h"
 #include "sandbox/providers/local/userns.h"
 
@@ -80,8 +81,15 @@ Result<UniqueFd> MemoryFile(std::string_view bytes) {
 }
 
 // What a login would start with, not what the daemon raised for itself.
-void ResetProcess() {
+void ResetProcess(std::int64_t pids) {
     (void)::umask(022);
+    // Counted apart in each user namespace (Linux 5.14): a bound also where no control group can be had.
+    rlimit processes{};
+    if (pids > 0 && ::getrlimit(RLIMIT_NPROC, &processes) == 0) {
+        processes.rlim_max = std::min<rlim_t>(processes.rlim_max, static_cast<rlim_t>(pids));
+        processes.rlim_cur = processes.rlim_max;
+        (void)::setrlimit(RLIMIT_NPROC, &processes);
+    }
     rlimit files{};
     if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = std::min<rlim_t>(files.rlim_max, 1024);
@@ -156,6 +164,7 @@ Result<Starter::Mounted> Starter::Mount() {
         return Error(Errno{static_cast<int>(report->GetNumber("errno").value_or(EIO))}, *what);
     }
     Mounted mounted;
+    mounted.abstract_sockets = report->GetString("abstract_sockets").value_or("");
     mounted.trees = TreesFrom(report->Find("trees").value_or(Json::Array()));
     const Json groups = report->Find("not_joined").value_or(Json::Object());
     for (const std::string& group : groups.Keys()) {
@@ -192,6 +201,8 @@ Status Starter::BecomeBwrap(const StartPlan& plan, Json report) {
         (void)TRY(EnterAsRoot(*plan.view.userns));
         (void)TRY(LimitCapabilities(RootCapabilities()));
     }
+    const Status scoped = LeaveAbstractSocketsAlone();
+    report.Set("abstract_sockets", scoped ? "" : scoped.error().what());
     BwrapPlan options = plan.options;
     options.info_fd = info_inside_.get();
     const UniqueFd args = TRY(MemoryFile(BwrapArgs(options)));
@@ -203,7 +214,7 @@ Status Starter::BecomeBwrap(const StartPlan& plan, Json report) {
         argv.push_back(word.data());
     argv.push_back(nullptr);
 
-    ResetProcess();
+    ResetProcess(plan.pids);
     if (::chdir("/") != 0) return SystemError(errno, "chdir /");
     const UniqueFd null = TRY(OpenFile("/dev/null", O_RDWR));
     if (::dup2(null.get(), 0) < 0 || ::dup2(null.get(), 1) < 0 ||

@@ -33,6 +33,7 @@ struct StartPlan {
     BwrapPlan options;              // info_fd is filled in here
     std::vector<std::string> sshd;  // argv for each connection
     std::int64_t lifetime_ms = 0;
+    std::int64_t pids = 0;  // processes of one user id, 0: no limit
     int listen_fd = -1;
     int note_fd = -1;
     int alive_fd = -1;
@@ -52,6 +53,7 @@ class Starter {
     struct Mounted {
         std::vector<ShownTree> trees;
         std::map<std::string, std::string> not_joined;  // CgroupSet::NotJoined
+        std::string abstract_sockets;  // why the machine's are not kept away; empty: they are
     };
     Result<Mounted> Mount();
     // The init, waiting for Go().
