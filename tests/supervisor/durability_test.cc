@@ -217,6 +217,11 @@ TEST(Recovery, WhatRanWhenTheSupervisorWasKilledIsLostAndDead) {
         kill(SupervisorOf(spool), SIGKILL);
         EXPECT_TRUE(client.AwaitClosed());
         EXPECT_EQ(client.AwaitExit(), 0);
+        // The shells do not outlive it, also when nobody attaches again.
+        for (const std::uint64_t n : {3U, 4U}) {
+            const auto shell = static_cast<pid_t>(client.heard[n].pid);
+            EXPECT_TRUE(AwaitTrue([&] { return !IsAlive(shell); })) << n;
+        }
     }
     Client client(spool.Path());
     ASSERT_TRUE(client.Greet(2));

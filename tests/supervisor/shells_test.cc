@@ -267,6 +267,31 @@ TEST_P(ShellFacts, AShellThatDoesNotReportIsRestarted) {
     EXPECT_EQ(client.Run("pwd; echo \"[$x]\"", options).out[0], "/usr\n[]\n");
 }
 
+// What a shell says while it is between two commands would become late output of the first.
+TEST_P(ShellFacts, NothingOfOursIsAddedAfterTheEnd) {
+    if (GetParam().is("mksh") || GetParam().is("ksh93") || GetParam().is("yash")) {
+        GTEST_SKIP() << "they trace redirections too";
+    }
+    const SpoolDir spool;
+    Client client(spool.Path());
+    ASSERT_TRUE(client.Greet(1));
+    StartOptions options;
+    options.shell = GetParam().path;
+    client.Run("set -x; echo hi", options);
+    client.Run("set -e; true", options);
+    client.Run("true", options);
+    client.Run("set +x; set +e", options);
+    client.Run("true", options);
+    ASSERT_TRUE(client.Sync());
+    for (std::uint64_t n = 1; n <= 5; ++n) {
+        const Heard& heard = client.heard[n];
+        EXPECT_EQ(heard.next[0], heard.end.fields.stdout_size) << n << heard.out[0];
+        EXPECT_EQ(heard.next[1], heard.end.fields.stderr_size) << n << heard.out[1];
+        EXPECT_EQ(heard.out[1].find("exec"), std::string::npos) << heard.out[1];
+        EXPECT_EQ(heard.out[1].find("sbxfs"), std::string::npos) << heard.out[1];
+    }
+}
+
 TEST_P(ShellFacts, AMebibyteOfScriptRuns) {
     const SpoolDir spool;
     Client client(spool.Path());
