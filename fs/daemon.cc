@@ -13,6 +13,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/check.h"
 #include "base/files.h"
 #include "base/log.h"
 #include "base/strings.h"
@@ -40,7 +41,7 @@ void HardenProcess() {
         (void)::setrlimit(RLIMIT_NOFILE, &files);
     }
     (void)::signal(SIGPIPE, SIG_IGN);
-    (void)::chdir("/");  // never into our own mount
+    CHECK(::chdir("/") == 0);  // never into our own mount
 }
 
 // The administrator's limit on the age of a request (Linux 6.15), in seconds; zero: none. A request
@@ -152,6 +153,8 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     store->Flush();
     outputs->Flush();
     loops->Stop();
+    store->Flush();  // what the machines' last jobs wanted kept
+    outputs->Flush();
     server.reset();
     SetLogSink(nullptr);
     return served;
