@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -571,6 +572,33 @@ TEST_P(LocalProviderTest, ASandboxFullOfProcessesIsDestroyedAsFast) {
     const Status destroyed = DestroyAndWait(world_->provider(), "t-busy");
     EXPECT_TRUE(destroyed) << TextOf(destroyed);
     EXPECT_EQ(world_->LeftOf("t-busy"), "");
+}
+
+// The figures of docs/LOCAL.md come from here; the bounds only catch what has gone wrong altogether.
+TEST_P(LocalProviderTest, LaunchAndDestroyAreQuick) {
+    if (over_) return;
+    using std::chrono::steady_clock;
+    const auto ms_since = [](steady_clock::time_point start) {
+        return std::chrono::duration<double, std::milli>(steady_clock::now() - start).count();
+    };
+    std::vector<double> launch_ms;
+    std::vector<double> destroy_ms;
+    for (int i = 0; i < 15; ++i) {
+        const std::string token = "t-quick-" + std::to_string(i);
+        auto start = steady_clock::now();
+        const Result<Launched> launched = LaunchAndWait(world_->provider(), world_->Spec(token));
+        launch_ms.push_back(ms_since(start));
+        EXPECT_TRUE(launched) << TextOf(launched);
+        start = steady_clock::now();
+        EXPECT_TRUE(DestroyAndWait(world_->provider(), token));
+        destroy_ms.push_back(ms_since(start));
+    }
+    std::cerr << "first launch " << launch_ms.front() << " ms";
+    std::sort(launch_ms.begin(), launch_ms.end());
+    std::sort(destroy_ms.begin(), destroy_ms.end());
+    std::cerr << ", median launch " << launch_ms[7] << " ms, destroy " << destroy_ms[7] << " ms\n";
+    EXPECT_LT(launch_ms[7], 2000);
+    EXPECT_LT(destroy_ms[7], 2000);
 }
 
 TEST_P(LocalProviderTest, FiftyAtOnce) {

@@ -22,6 +22,7 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <iostream>
 #include <thread>
 
 #include "base/check.h"
@@ -41,6 +42,7 @@ constexpr char kTestUserName[] = "sbxfs-tester";
 // Where state directories of tests lie: in memory where programs may run from there. (ext4 looks at every inode
 // removed in the last minutes before it makes a new one, and tests make and remove thousands.)
 std::string Scratch() {
+    if (const char* chosen = ::getenv("SBXFS_TEST_SCRATCH")) return chosen;
     struct statvfs shm {};
     const bool usable = ::statvfs("/dev/shm", &shm) == 0 && (shm.f_flag & ST_NOEXEC) == 0 &&
                         ::access("/dev/shm", W_OK) == 0;
@@ -157,7 +159,8 @@ pid_t Spawn(std::vector<std::string> argv, int in, int out, int err, short flags
     const std::vector<char*> argv = Pointers(words);
     std::vector<std::string> variables = {"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
                                           "HOME=/tmp"};
-    for (const char* name : {"ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"}) {
+    for (const char* name :
+         {"ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS", "SBXFS_TEST_SCRATCH"}) {
         if (const char* value = ::getenv(name))
             variables.push_back(std::string(name) + "=" + value);
     }
@@ -294,6 +297,7 @@ std::vector<std::string> LocalWorld::SshArgv(const Launched& box,
           "UserKnownHostsFile=" + directory_ + "/known_hosts",
           std::string("GlobalKnownHostsFile=/dev/null"), std::string("HostKeyAlias=box"),
           std::string("StrictHostKeyChecking=yes"), std::string("BatchMode=yes"),
+          std::string("ConnectTimeout=20"),
           "ProxyCommand=" + OwnProgram() + " local-connect " + address->path,
           "User=" + box.connect.user}) {
         argv.push_back("-o");
@@ -354,6 +358,9 @@ void RunAsUser(const std::string& filter) {
     const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
     if (code == kCannotBecomeUser) GTEST_SKIP() << "cannot become another user here";
     EXPECT_EQ(code, 0) << "as another user:\n" << text;
+    for (const std::string& line : Split(text, '\n')) {
+        if (line.find(" ms") != std::string::npos && line.front() != '[') std::cerr << line << "\n";
+    }
     if (text.find("SKIPPED") != std::string::npos) GTEST_SKIP() << "as another user: " << text;
 }
 
