@@ -399,16 +399,19 @@ TEST(Resources, TheStartOfACommandIsQuick) {
     Client client(spool.Path());
     ASSERT_TRUE(client.Greet(1));
     std::vector<std::int64_t> us;
+    std::vector<std::uint64_t> shell_us;
     for (int i = 0; i < 200; ++i) {
         const auto start = std::chrono::steady_clock::now();
-        client.Run("true");
+        shell_us.push_back(client.Run("true").end.fields.duration_us);
         us.push_back(std::chrono::duration_cast<std::chrono::microseconds>(
                          std::chrono::steady_clock::now() - start)
                          .count());
         client.Forget(client.last_n);
     }
     std::sort(us.begin(), us.end());
-    std::cout << "Start to Done of `true`: median " << us[100] << " us, 95% " << us[190] << " us\n";
+    std::sort(shell_us.begin(), shell_us.end());
+    std::cout << "Start to Done of `true`: median " << us[100] << " us, 95% " << us[190]
+              << " us; of it the shell " << shell_us[100] << " us\n";
     EXPECT_LT(us[100], 20000) << "far above what it takes, for slow machines";
 }
 
