@@ -46,6 +46,7 @@ struct SandboxServices {
     Commands::Limits limits;
     std::atomic<std::uint64_t>* next_epoch = nullptr;
     Duration launch_limit = std::chrono::minutes(10);  // from launched to first attached
+    Clock* clock = &RealClock();                       // what loops use
 };
 
 // A copy of what is known, true at the moment it was made.

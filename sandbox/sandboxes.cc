@@ -107,7 +107,7 @@ void Sandboxes::Create(const SandboxName& name, const Template& what,
     record.what = what;
     record.client_key = std::move(*client_key);
     record.host_key = std::move(*host_key);
-    record.created_ms = EpochMs(RealClock().System());
+    record.created_ms = EpochMs(services_.clock->System());
     std::optional<Error> refused;
     {
         const MutexLock lock(mu_);
@@ -191,7 +191,7 @@ void Sandboxes::Gone(const Sandbox& sandbox) {
 
 void Sandboxes::DropOldHistory() {
     const std::int64_t limit =
-        EpochMs(RealClock().System()) -
+        EpochMs(services_.clock->System()) -
         std::chrono::duration_cast<std::chrono::milliseconds>(config_.history).count();
     for (const SandboxPtr& sandbox : History()) {
         const SandboxRecord record = sandbox->Snapshot().record;

@@ -18,6 +18,8 @@ namespace sbxfs::testing {
 
 class ManualLoop final : public Loop {
  public:
+    ~ManualLoop() override { Clear(); }
+
     void Post(Job job) override {
         const MutexLock lock(mu_);
         if (!stopped_) posted_.push_back(std::move(job));
@@ -51,6 +53,16 @@ class ManualLoop final : public Loop {
         while (!timers_.empty() && timers_.begin()->first.first <= end)
             RunTimer();
         clock_.Advance(end - clock_.Steady());
+    }
+    // Whatever waits is destroyed unrun, as when the process is killed.
+    void Clear() {
+        std::deque<Job> unrun;  // dies after the lock
+        {
+            const MutexLock lock(mu_);
+            unrun.swap(posted_);
+        }
+        // Jobs may own timers of this loop, which take themselves out while they die.
+        const auto timers = std::exchange(timers_, {});
     }
     // From now on posted jobs are destroyed unrun, as by a loop that has stopped.
     void Stop() {

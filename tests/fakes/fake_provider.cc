@@ -1,0 +1,132 @@
+#include "tests/fakes/fake_provider.h"
+
+#include <cerrno>
+
+#include "base/check.h"
+
+namespace sbxfs::testing {
+namespace {
+
+template <class T>
+T TakeFirst(std::deque<T>& queue) {
+    CHECK(!queue.empty());  // the test expected a call that did not come
+    T first = std::move(queue.front());
+    queue.pop_front();
+    return first;
+}
+
+Error TryLater() {
+    return {Errno{EAGAIN}, "the provider asks to slow down", Blame::kRemote};
+}
+
+}  // namespace
+
+bool FakeProvider::Throttled() {
+    if (throttled_ == 0) return false;
+    --throttled_;
+    return true;
+}
+
+Launched FakeProvider::Make(const LaunchSpec& spec) {
+    if (!existing_.contains(spec.token)) {
+        existing_[spec.token] = "id-of-" + spec.token;
+        ++made_[spec.token];
+    }
+    Launched launched;
+    launched.id = existing_[spec.token];
+    launched.connect.address = UnixAddress{spec.token};  // FakeMachines finds the machine by it
+    launched.connect.user = "user";
+    launched.connect.host_key = spec.host_key.public_line;
+    launched.facts = Json::Object();
+    launched.facts.Set("zone", "a");
+    return launched;
+}
+
+Health FakeProvider::HealthOf(const std::string& token) const {
+    if (existing_.contains(token)) return health_;
+    return {Liveness::kEnded, "the provider knows nothing of it"};
+}
+
+Status FakeProvider::Check(const Template&) {
+    return refusal_ ? Status(*refusal_) : Ok();
+}
+
+void FakeProvider::Launch(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) {
+    ++launch_calls_;
+    if (Throttled()) {
+        return loop_.Post([done = std::move(done)] { done(TryLater()); });
+    }
+    if (launches_ == Answers::kHeld) {
+        held_launches_.push_back({spec, std::move(phase), std::move(done)});
+        return;
+    }
+    loop_.Post([done = std::move(done), launched = Make(spec)] { done(launched); });
+}
+
+void FakeProvider::Probe(const std::string& token, const std::string&, HealthDone done) {
+    ++probe_calls_;
+    if (probes_ == Answers::kHeld) {
+        held_probes_.push_back(std::move(done));
+        return;
+    }
+    const Health health = Throttled() ? Health{Liveness::kUnknown, "slow down"} : HealthOf(token);
+    loop_.Post([done = std::move(done), health] { done(health); });
+}
+
+void FakeProvider::Destroy(const std::string& token, const std::string&, Done done) {
+    ++destroy_calls_;
+    if (Throttled()) {
+        return loop_.Post([done = std::move(done)] { done(TryLater()); });
+    }
+    if (destroys_ == Answers::kHeld) {
+        held_destroys_.push_back({token, std::move(done)});
+        return;
+    }
+    existing_.erase(token);
+    loop_.Post([done = std::move(done)] { done(Ok()); });
+}
+
+void FakeProvider::SayPhase(std::string_view phase) {
+    CHECK(!held_launches_.empty());
+    held_launches_.front().phase(phase);
+}
+
+void FakeProvider::FinishLaunch() {
+    HeldLaunch held = TakeFirst(held_launches_);
+    loop_.Post([done = std::move(held.done), launched = Make(held.spec)] { done(launched); });
+}
+
+void FakeProvider::FailLaunch(const Error& why) {
+    HeldLaunch held = TakeFirst(held_launches_);
+    loop_.Post([done = std::move(held.done), why] { done(why); });
+}
+
+void FakeProvider::AnswerProbe(const Health& health) {
+    loop_.Post([done = TakeFirst(held_probes_), health] { done(health); });
+}
+
+void FakeProvider::FinishDestroy(const Status& status) {
+    HeldDestroy held = TakeFirst(held_destroys_);
+    if (status) existing_.erase(held.token);
+    loop_.Post([done = std::move(held.done), status] { done(status); });
+}
+
+void FakeProvider::DropHeld() {
+    held_launches_.clear();
+    held_probes_.clear();
+    held_destroys_.clear();
+}
+
+std::vector<std::string> FakeProvider::Existing() const {
+    std::vector<std::string> tokens;
+    for (const auto& [token, id] : existing_)
+        tokens.push_back(token);
+    return tokens;
+}
+
+int FakeProvider::TimesMade(const std::string& token) const {
+    const auto it = made_.find(token);
+    return it == made_.end() ? 0 : it->second;
+}
+
+}  // namespace sbxfs::testing

@@ -1,0 +1,98 @@
+// A cloud in the test's hands. Launch, Probe and Destroy are answered at once, or held until the test
+// answers; what exists "there" is counted by token, so that a test can assert that nothing leaks and
+// nothing is made twice. Outlives the daemon under test: a restarted one finds what there is.
+//
+// Loop thread (which is the test's) only.
+#pragma once
+
+#include <cstddef>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sandbox/provider.h"
+
+namespace sbxfs::testing {
+
+class FakeProvider final : public Provider {
+ public:
+    enum class Answers { kAtOnce, kHeld };
+
+    explicit FakeProvider(Loop& loop) : loop_(loop) {}
+
+    // --- the test's hand ---
+    void SetLaunches(Answers answers) { launches_ = answers; }
+    void SetProbes(Answers answers) { probes_ = answers; }
+    void SetDestroys(Answers answers) { destroys_ = answers; }
+    // What Check() says of every template from now on.
+    void RefuseAll(std::optional<Error> why) { refusal_ = std::move(why); }
+    // The next so many calls of any kind fail with EAGAIN.
+    void Throttle(int calls) { throttled_ = calls; }
+    // It has no memory of what it made: Probe says "ended".
+    void ForgetEverything() { existing_.clear(); }
+    // What Probe says of a token that exists.
+    void SetHealth(Health health) { health_ = std::move(health); }
+
+    // Held calls, oldest first. Finishing a launch makes the sandbox exist.
+    std::size_t held_launches() const { return held_launches_.size(); }
+    std::size_t held_probes() const { return held_probes_.size(); }
+    std::size_t held_destroys() const { return held_destroys_.size(); }
+    const LaunchSpec& held_launch() const { return held_launches_.front().spec; }
+    void SayPhase(std::string_view phase);
+    void FinishLaunch();
+    void FailLaunch(const Error& why);
+    void AnswerProbe(const Health& health);
+    void FinishDestroy(const Status& status = Ok());
+    // The process that asked is gone: held calls are never answered.
+    void DropHeld();
+
+    // --- what happened ---
+    std::size_t launches() const { return launch_calls_; }
+    std::size_t destroys() const { return destroy_calls_; }
+    std::size_t probes() const { return probe_calls_; }
+    // Tokens of what exists there now.
+    std::vector<std::string> Existing() const;
+    int TimesMade(const std::string& token) const;
+
+    Status Check(const Template& what) override;
+    void Launch(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) override;
+    void Probe(const std::string& token, const std::string& id, HealthDone done) override;
+    void Destroy(const std::string& token, const std::string& id, Done done) override;
+    std::vector<std::string> Verbs() const override { return {}; }
+    bool Paid() const override { return true; }
+
+ private:
+    struct HeldLaunch {
+        LaunchSpec spec;
+        LaunchPhase phase;
+        LaunchDone done;
+    };
+    struct HeldDestroy {
+        std::string token;
+        Done done;
+    };
+    bool Throttled();
+    Launched Make(const LaunchSpec& spec);
+    Health HealthOf(const std::string& token) const;
+
+    Loop& loop_;
+    Answers launches_ = Answers::kAtOnce;
+    Answers probes_ = Answers::kAtOnce;
+    Answers destroys_ = Answers::kAtOnce;
+    std::optional<Error> refusal_;
+    Health health_{Liveness::kAlive, ""};
+    int throttled_ = 0;
+    std::deque<HeldLaunch> held_launches_;
+    std::deque<HealthDone> held_probes_;
+    std::deque<HeldDestroy> held_destroys_;
+    std::map<std::string, std::string> existing_;  // token, id
+    std::map<std::string, int> made_;
+    std::size_t launch_calls_ = 0;
+    std::size_t probe_calls_ = 0;
+    std::size_t destroy_calls_ = 0;
+};
+
+}  // namespace sbxfs::testing
