@@ -118,8 +118,7 @@ Status FuseServer::Run() {
     }
     session_->handlers = true;
     fuse_loop_config* config = fuse_loop_cfg_create();
-    fuse_loop_cfg_set_max_threads(config, kThreads);
-    fuse_loop_cfg_set_idle_threads(config, static_cast<unsigned>(-1));
+    fuse_loop_cfg_set_max_threads(config, kThreads);  // idle ones stay, as is libfuse's default
     fuse_loop_cfg_set_clone_fd(config, 0);
     const int code = fuse_session_loop_mt(session_->fuse, config);
     fuse_loop_cfg_destroy(config);
