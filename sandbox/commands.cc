@@ -298,20 +298,22 @@ void Commands::Signal(EventNumber n, int signal, Done done) {
 
 void Commands::Forget(EventNumber n, Done done) {
     EventPtr event;
+    std::optional<Error> refused;
     {
         const MutexLock lock(mu_);
         const auto it = events_.find(n);
-        if (it != events_.end() && it->second->committed) event = it->second;
-        if (event != nullptr && !IsFinished(event->record.state.status)) {
-            event = nullptr;
-            return done(Error(Errno{EBUSY}, "command " + ToString(n) +
-                                                " has not finished: end it first, "
-                                                "with events/" +
-                                                ToString(n) + "/ctl, or wait"));
+        if (it == events_.end() || !it->second->committed) {
+            refused = Error(Errno{ENOENT}, "no event " + ToString(n));
+        } else if (!IsFinished(it->second->record.state.status)) {
+            refused = Error(Errno{EBUSY}, "command " + ToString(n) +
+                                              " has not finished: end it first, with events/" +
+                                              ToString(n) + "/ctl, or wait");
+        } else {
+            event = it->second;
+            events_.erase(it);
         }
-        if (event != nullptr) events_.erase(it);
     }
-    if (event == nullptr) return done(Error(Errno{ENOENT}, "no event " + ToString(n)));
+    if (refused) return done(*std::move(refused));
     store_.ForgetCommand(generation_, n,
                          [self = shared_from_this(), n, done = std::move(done)](Status status) {
                              if (status) self->outputs_.Remove(self->generation_, n);

@@ -33,6 +33,19 @@ Error HostDown(const std::string& name, std::string_view status, const std::stri
     return {Errno{EHOSTDOWN}, text + ". Remove it with rmdir and make a new one", Blame::kCaller};
 }
 
+// Nobody sits in front of a command: tools that would ask, page or paint are told so (contract 4).
+// What the template says has the last word.
+std::map<std::string, std::string> CommandEnvironment(const Template& what) {
+    std::map<std::string, std::string> environment = {
+        {"CI", "1"},          {"NO_COLOR", "1"},
+        {"PAGER", "cat"},     {"GIT_PAGER", "cat"},
+        {"TERM", "dumb"},     {"DEBIAN_FRONTEND", "noninteractive"},
+    };
+    for (const auto& [name, value] : what.env)
+        environment[name] = value;
+    return environment;
+}
+
 // What file operations hear while no link can be made. A refused key or a wrong host key stays
 // EACCES (contract 10).
 Error Unreachable(const std::string& name, const Error& why) {
@@ -60,7 +73,7 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
           Commands::Defaults{.cwd = record.what.workdir,
                              .shell = record.what.shell,
                              .login_shell = record.what.login_shell,
-                             .env = record.what.env})),
+                             .env = CommandEnvironment(record.what)})),
       files_(std::make_shared<LinkedFiles>(loop, services.timeouts)),
       record_(std::move(record)),
       on_gone_(std::move(on_gone)) {}
@@ -347,7 +360,8 @@ void Sandbox::OnSupervisor(SupervisorPort& port, const SupervisorHello& hello,
         port.SetTimer(
             left, template_.idle_timeout_s * 1000, provider_.OnExpiry(),
             [name = name_](const Result<TimerState>& state) {
-                if (state) return;
+                // With the link gone the next attach sets it again, if there is to be one.
+                if (state || state.error().code() == Errno{EHOSTUNREACH}) return;
                 Log(LogLevel::kWarning, "timer not set", {{"box", name}, {"why", state.error()}});
             });
     }
