@@ -28,6 +28,7 @@ class FuseSink final : public ReplySink {
     void SendPoll(std::uint32_t events) override;
     void SendOk() override;
     void SendError(const Error& error) override;
+    pid_t caller() const override { return facts_.who.tid; }
     void OnInterrupt(std::uint64_t id) override;
 
  private:

@@ -14,6 +14,7 @@
 #include "fs/inode_table.h"
 #include "fs/parking_lot.h"
 #include "fs/refusals.h"
+#include "fs/removal_guard.h"
 #include "sandbox/sandboxes.h"
 
 namespace sbxfs {
@@ -42,6 +43,7 @@ struct MountContext {
           settings(std::move(s)),
           mounted(time.System()),
           refusals(time),
+          removals(time),
           lot(time) {}
 
     Sandboxes& sandboxes;
@@ -54,6 +56,7 @@ struct MountContext {
     InodeTable inodes;
     HandleTable handles;
     Refusals refusals;
+    RemovalGuard removals;
     ParkingLot lot;
 };
 

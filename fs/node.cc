@@ -103,10 +103,14 @@ void Node::Symlink(std::string_view, std::string_view, EntryReply reply) {
 void Node::Link(std::string_view, const NodePtr&, EntryReply reply) {
     std::move(reply).Fail(Refused());
 }
-void Node::Unlink(std::string_view, EmptyReply reply) {
-    std::move(reply).Fail(Refused());
+void Node::Unlink(std::string_view name, EmptyReply reply) {
+    RefuseRemoval(name, std::move(reply));
 }
-void Node::RemoveDir(std::string_view, EmptyReply reply) {
+void Node::RemoveDir(std::string_view name, EmptyReply reply) {
+    RefuseRemoval(name, std::move(reply));
+}
+void Node::RefuseRemoval(std::string_view name, EmptyReply reply) {
+    mount_.removals.Refused(reply.caller(), Path() + "/" + std::string(name));
     std::move(reply).Fail(Refused());
 }
 void Node::Rename(std::string_view, const NodePtr&, std::string_view, RenameMode,

@@ -100,6 +100,10 @@ class Node : public std::enable_shared_from_this<Node> {
                         RenameMode mode, EmptyReply reply);
     virtual void Statfs(StatfsReply reply);
 
+ protected:
+    // EPERM, and the process that asked does not get to remove what is above either (RemovalGuard).
+    void RefuseRemoval(std::string_view name, EmptyReply reply);
+
  private:
     MountContext& mount_;
     const Ino ino_;

@@ -6,6 +6,8 @@
 // returns.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -42,6 +44,8 @@ class ReplySink {
     virtual void SendOk() = 0;
     virtual void SendError(const Error& error) = 0;
 
+    // The thread that asks, as fuse_ctx has it: 0 from a foreign pid namespace; negative: not known.
+    virtual pid_t caller() const { return -1; }
     // Asks for ParkingLot::PostInterrupt(id) when the caller gets a signal: from any thread, possibly from
     // within. A number and not a pointer: the interrupt may come while somebody answers.
     virtual void OnInterrupt(std::uint64_t id) = 0;
@@ -61,6 +65,7 @@ class [[nodiscard]] Reply {
             Error(Errno{EIO}, "the request was dropped without an answer", Blame::kBug));
     }
     void Fail(const Error& error) && { Take()->SendError(error); }
+    pid_t caller() const { return sink_->caller(); }
 
  protected:
     friend class ParkingLot;

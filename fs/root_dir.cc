@@ -83,6 +83,14 @@ void RootDir::RemoveDir(std::string_view name, EmptyReply reply) {
         return std::move(reply).Fail(
             Error(Errno{EPERM}, "'.mount' belongs to the mount; end the mount with umount"));
     }
+    const std::string path = "/" + std::string(name);
+    if (mount().removals.EndsAWalk(reply.caller(), path)) {
+        return std::move(reply).Fail(
+            Error(Errno{EPERM},
+                  "this process has just tried to remove entries of the sandbox one by one, as rm -r "
+                  "and find -delete do; nothing was destroyed. To destroy it: rmdir " +
+                      mount().settings.mountpoint + path));
+    }
     mount().sandboxes.Destroy(std::string(name),
                               [reply = std::move(reply)](const Status& status) mutable {
                                   std::move(reply).Done(status);
