@@ -51,10 +51,22 @@ void Node::MoveTo(NodePtr parent, std::string name) {
     const MutexLock lock(mount_.tree_mu);
     parent_.swap(parent);
     name_.swap(name);
+    twin_ino_ = 0;
 }
 
 std::uint64_t Node::StableIno() const {
-    return ino_ == kRootIno ? 1 : Fnv1a(Path());
+    if (ino_ == kRootIno) return 1;
+    {
+        const MutexLock lock(mount_.tree_mu);
+        if (twin_ino_ != 0) return twin_ino_;
+    }
+    return Fnv1a(Path());
+}
+
+void Node::ShareInoWith(const Node& twin) {
+    const std::uint64_t ino = twin.StableIno();
+    const MutexLock lock(mount_.tree_mu);
+    twin_ino_ = ino;
 }
 
 std::string Node::Path() const {

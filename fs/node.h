@@ -71,6 +71,9 @@ class Node : public std::enable_shared_from_this<Node> {
     // What programs see as st_ino: made of the names on the way here, so that it is the same after a
     // remount.
     std::uint64_t StableIno() const;
+    // A hard link was made: as long as the kernel knows this name it shows the number of the other one,
+    // which is how programs see that they are one file (git clone insists).
+    void ShareInoWith(const Node& twin);
     // From the mount point, "/box/events/3"; "/" for the root.
     std::string Path() const;
     NodePtr Parent() const;
@@ -107,9 +110,10 @@ class Node : public std::enable_shared_from_this<Node> {
  private:
     MountContext& mount_;
     const Ino ino_;
-    // Guarded by MountContext::tree_mu: RENAME changes both.
+    // Guarded by MountContext::tree_mu: RENAME changes all.
     NodePtr parent_;
     std::string name_;
+    std::uint64_t twin_ino_ = 0;  // 0: none
 };
 
 // An open file. Released exactly once; requests on it may still be on their way then.

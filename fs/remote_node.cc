@@ -366,14 +366,20 @@ void RemoteNode::Link(std::string_view name, const NodePtr& existing, EntryReply
     const Result<std::string> path = ChildPath(name);
     if (!path) return std::move(reply).Fail(path.error());
     auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().Link(from->RemotePath(), *path,
-                           [self = Self(), name = std::string(name),
-                            parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
-                               if (!stat) return parked.Fail(stat.error());
-                               if (auto taken = parked.Take()) {
-                                   self->AnswerChild(name, *stat, std::move(*taken));
-                               }
-                           });
+    sandbox_->files().Link(
+        from->RemotePath(), *path,
+        [self = Self(), from, name = std::string(name),
+         parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
+            if (!stat) return parked.Fail(stat.error());
+            auto taken = parked.Take();
+            if (!taken) return;
+            const Child child = self->ChildNode(name, ShownMode(stat->mode));
+            const NodePtr node = self->mount().inodes.Enter(self, child);
+            node->ShareInoWith(*from);
+            if (std::move(*taken).Found(self->ToEntry(*node, *stat)) == Delivery::kUndelivered) {
+                self->mount().inodes.Forget(node->ino(), 1);
+            }
+        });
 }
 
 void RemoteNode::Unlink(std::string_view name, EmptyReply reply) {

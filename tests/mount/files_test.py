@@ -1,0 +1,549 @@
+#!/usr/bin/env python3
+"""fs/ is an ordinary tree: the calls of a file system one by one, with the errno Linux gives, seen from
+both sides; then the programs that use them. Contract 5."""
+
+import errno
+import fcntl
+import hashlib
+import mmap
+import os
+import random
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import time
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from live.box import Box  # noqa: E402
+from live.case import Live, MountCase, main  # noqa: E402
+
+
+class FilesCase(MountCase):
+    """Each case in a fresh directory, `here`, which the sandbox knows as `there`."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        name = self.id().rsplit(".", 1)[1][:60]
+        self.there = f"/workspace/{name}"
+        self.here = self.box.path / "fs" / "workspace" / name
+        self.here.mkdir()
+
+    def sh(self, script: str) -> str:
+        return self.box.sh(f"cd {self.there}\n{script}")
+
+    def run_here(self, *argv: str, code: int = 0) -> str:
+        done = subprocess.run(list(argv), cwd=self.here, capture_output=True, text=True,
+                              check=False, timeout=30)
+        self.assertEqual((done.returncode, done.stderr if code == 0 else ""), (code, ""), argv)
+        return done.stdout + done.stderr
+
+
+class Content(FilesCase):
+    def test_what_is_written_here_is_read_there_and_back(self) -> None:
+        (self.here / "a").write_text("from here\n")
+        self.assertEqual(self.sh("cat a; echo from there > b"), "from here\n")
+        self.assertEqual((self.here / "b").read_text(), "from there\n")
+
+    def test_every_command_sees_every_byte_written_before_it(self) -> None:
+        for i in range(20):
+            (self.here / "f").write_text(f"{i}\n" * (i + 1))
+            self.assertEqual(self.sh("cat f"), f"{i}\n" * (i + 1))
+
+    def test_what_a_command_wrote_is_visible_when_it_has_ended(self) -> None:
+        for i in range(20):
+            self.sh(f"echo {i} > f; mkdir d{i}; rm -f gone; ln -sfn d{i} l")
+            self.assertEqual((self.here / "f").read_text(), f"{i}\n")
+            self.assertIn(f"d{i}", os.listdir(self.here))
+            self.assertEqual(os.readlink(self.here / "l"), f"d{i}")
+
+    def test_append(self) -> None:
+        for i in range(5):
+            with open(self.here / "log", "a") as file:
+                file.write(f"{i}\n")
+        self.sh("echo there >> log")
+        with open(self.here / "log", "a") as file:
+            file.write("here\n")
+        self.assertEqual((self.here / "log").read_text(), "0\n1\n2\n3\n4\nthere\nhere\n")
+
+    def test_two_appenders_lose_nothing(self) -> None:
+        writers = [subprocess.Popen(["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do echo $0 >> log; done",
+                                     str(n)], cwd=self.here) for n in range(4)]
+        for writer in writers:
+            self.assertEqual(writer.wait(20), 0)
+        lines = (self.here / "log").read_text().split()
+        self.assertEqual(sorted(lines), sorted([str(n) for n in range(4)] * 10))
+
+    def test_truncate_shorter_and_longer(self) -> None:
+        path = self.here / "t"
+        path.write_bytes(b"0123456789")
+        os.truncate(path, 4)
+        self.assertEqual(path.read_bytes(), b"0123")
+        os.truncate(path, 8)
+        self.assertEqual(path.read_bytes(), b"0123\0\0\0\0")
+        with open(path, "r+b") as file:
+            file.truncate(2)
+            self.assertEqual(os.fstat(file.fileno()).st_size, 2)
+        self.assertEqual(path.stat().st_size, 2)
+        with open(path, "wb"):
+            pass
+        self.assertEqual(path.stat().st_size, 0)
+
+    def test_holes_read_as_zeroes(self) -> None:
+        with open(self.here / "holes", "wb") as file:
+            file.seek(1 << 20)
+            file.write(b"end")
+        data = (self.here / "holes").read_bytes()
+        self.assertEqual(data, bytes(1 << 20) + b"end")
+        self.assertEqual(self.sh("wc -c < holes").strip(), str((1 << 20) + 3))
+
+    def test_random_writes_and_reads_agree_with_a_local_file(self) -> None:
+        seed = random.randrange(1 << 32)
+        dice = random.Random(seed)
+        model = bytearray()
+        with open(self.here / "random", "w+b", buffering=0) as file:
+            for _ in range(150):
+                offset = dice.randrange(0, 300000)
+                if dice.random() < 0.5:
+                    data = dice.randbytes(dice.choice((1, 100, 4096, 70000)))
+                    if offset > len(model):
+                        model.extend(bytes(offset - len(model)))
+                    model[offset:offset + len(data)] = data
+                    os.pwrite(file.fileno(), data, offset)
+                elif dice.random() < 0.2:
+                    size = dice.randrange(0, 300000)
+                    model = model[:size] + bytes(max(0, size - len(model)))
+                    os.ftruncate(file.fileno(), size)
+                else:
+                    size = dice.choice((1, 4096, 100000))
+                    self.assertEqual(os.pread(file.fileno(), size, offset),
+                                     bytes(model[offset:offset + size]), f"seed {seed}")
+                self.assertEqual(os.fstat(file.fileno()).st_size, len(model), f"seed {seed}")
+        self.assertEqual((self.here / "random").read_bytes(), bytes(model), f"seed {seed}")
+
+    def test_a_file_of_64_mib_arrives_whole_in_both_directions(self) -> None:
+        block = os.urandom(1 << 20)
+        digest = hashlib.sha256()
+        with open(self.here / "large", "wb", buffering=0) as file:
+            for i in range(64):
+                data = block[i * 1000:] + block[:i * 1000]
+                digest.update(data)
+                file.write(data)
+        self.assertEqual(self.sh("sha256sum < large").split()[0], digest.hexdigest())
+        again = hashlib.sha256()
+        with open(self.here / "large", "rb") as file:
+            while part := file.read(1 << 18):
+                again.update(part)
+        self.assertEqual(again.hexdigest(), digest.hexdigest())
+
+    def test_mmap_reads_and_writes(self) -> None:
+        path = self.here / "mapped"
+        path.write_bytes(b"x" * 10000)
+        with open(path, "r+b") as file:
+            with mmap.mmap(file.fileno(), 0) as view:
+                self.assertEqual(view[5000:5003], b"xxx")
+                view[5000:5003] = b"abc"
+                view.flush()
+        self.assertEqual(self.sh("dd if=mapped bs=1 skip=5000 count=3 2>/dev/null"), "abc")
+        with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as view:
+            view[0:1] = b"Z"
+        self.assertEqual(self.sh("head -c 1 mapped"), "Z")
+
+    def test_fsync_and_fdatasync_of_files_and_directories(self) -> None:
+        with open(self.here / "s", "wb") as file:
+            file.write(b"x")
+            file.flush()
+            os.fsync(file.fileno())
+            os.fdatasync(file.fileno())
+        directory = os.open(self.here, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+
+    def test_copy_file_range(self) -> None:
+        (self.here / "from").write_bytes(b"copied")
+        with open(self.here / "from", "rb") as source, open(self.here / "to", "wb") as target:
+            self.assertEqual(os.copy_file_range(source.fileno(), target.fileno(), 100), 6)
+        self.assertEqual((self.here / "to").read_bytes(), b"copied")
+
+    def test_lseek_and_pread_and_a_read_past_the_end(self) -> None:
+        (self.here / "s").write_bytes(b"0123456789")
+        with open(self.here / "s", "rb", buffering=0) as file:
+            self.assertEqual(os.pread(file.fileno(), 100, 8), b"89")
+            self.assertEqual(os.pread(file.fileno(), 100, 10), b"")
+            self.assertEqual(os.lseek(file.fileno(), 0, os.SEEK_END), 10)
+
+    def test_open_flags_are_honoured(self) -> None:
+        path = self.here / "o"
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640)
+        os.write(fd, b"abc")
+        with self.refused(errno.EBADF):
+            os.read(fd, 1)
+        os.close(fd)
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o640)
+        self.refuse(errno.EEXIST, os.open, path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        fd = os.open(path, os.O_RDONLY)
+        with self.refused(errno.EBADF):
+            os.write(fd, b"x")
+        os.close(fd)
+        self.refuse(errno.ENOENT, os.open, self.here / "none", os.O_RDWR)
+        fd = os.open(path, os.O_RDWR | os.O_TRUNC)
+        self.assertEqual(os.fstat(fd).st_size, 0)
+        os.close(fd)
+
+
+class NamesAndPlaces(FilesCase):
+    def test_an_open_file_survives_its_unlink_and_a_rename_over_it(self) -> None:
+        path = self.here / "f"
+        path.write_text("old")
+        with open(path) as file:
+            path.unlink()
+            self.assertFalse(path.exists())
+            self.assertEqual(file.read(), "old")
+            self.assertEqual(os.fstat(file.fileno()).st_size, 3)
+        path.write_text("old")
+        with open(path, "r+") as file:
+            (self.here / "new").write_text("newer")
+            os.rename(self.here / "new", path)
+            self.assertEqual(file.read(), "old")
+            file.write("more")
+            file.flush()
+            self.assertEqual(path.read_text(), "newer")
+
+    def test_a_file_written_after_its_unlink_is_still_a_file(self) -> None:
+        fd = os.open(self.here / "tmp", os.O_RDWR | os.O_CREAT)
+        os.unlink(self.here / "tmp")
+        os.write(fd, b"scratch")
+        self.assertEqual(os.pread(fd, 100, 0), b"scratch")
+        os.ftruncate(fd, 3)
+        self.assertEqual(os.fstat(fd).st_size, 3)
+        os.close(fd)
+        self.assertEqual(os.listdir(self.here), [])
+
+    def test_rename(self) -> None:
+        (self.here / "a").write_text("a")
+        (self.here / "b").write_text("b")
+        os.rename(self.here / "a", self.here / "b")
+        self.assertEqual((os.listdir(self.here), (self.here / "b").read_text()), (["b"], "a"))
+        (self.here / "d").mkdir()
+        os.rename(self.here / "b", self.here / "d" / "c")
+        os.rename(self.here / "d", self.here / "e")
+        self.assertEqual((self.here / "e" / "c").read_text(), "a")
+        self.assertEqual(self.sh("cat e/c"), "a")
+        (self.here / "full").mkdir()
+        (self.here / "full" / "x").touch()
+        self.refuse(errno.ENOTEMPTY, os.rename, self.here / "e", self.here / "full")
+        self.refuse(errno.ENOENT, os.rename, self.here / "none", self.here / "x")
+        self.refuse(errno.EINVAL, os.rename, self.here / "e", self.here / "e" / "inside")
+
+    def test_rename_of_a_file_over_a_directory_and_the_other_way_round(self) -> None:
+        (self.here / "f").touch()
+        (self.here / "d").mkdir()
+        self.refuse(errno.EISDIR, os.rename, self.here / "f", self.here / "d")
+        self.refuse(errno.ENOTDIR, os.rename, self.here / "d", self.here / "f")
+
+    def test_rename_flags_are_honoured_or_refused(self) -> None:
+        (self.here / "a").write_text("a")
+        (self.here / "b").write_text("b")
+        self.run_here("mv", "-n", "a", "b")
+        self.assertEqual((self.here / "b").read_text(), "b")
+
+    def test_hard_links_are_one_file(self) -> None:
+        (self.here / "a").write_text("one")
+        os.link(self.here / "a", self.here / "b")
+        (self.here / "b").write_text("changed")
+        self.assertEqual((self.here / "a").read_text(), "changed")
+        self.assertTrue(os.path.samefile(self.here / "a", self.here / "b"))
+        self.assertEqual(self.sh("stat -c %h a; test a -ef b && echo same"), "2\nsame\n")
+        self.refuse(errno.EEXIST, os.link, self.here / "a", self.here / "b")
+
+    def test_directories(self) -> None:
+        os.makedirs(self.here / "x" / "y" / "z")
+        self.refuse(errno.EEXIST, os.mkdir, self.here / "x")
+        self.refuse(errno.ENOTEMPTY, os.rmdir, self.here / "x")
+        self.refuse(errno.ENOENT, os.mkdir, self.here / "none" / "x")
+        self.refuse(errno.ENOENT, os.rmdir, self.here / "none")
+        (self.here / "file").touch()
+        self.refuse(errno.ENOTDIR, os.rmdir, self.here / "file")
+        self.refuse(errno.ENOTDIR, os.mkdir, self.here / "file" / "x")
+        self.refuse(errno.ENOTDIR, os.stat, self.here / "file" / "x")
+        self.refuse(errno.EISDIR, os.unlink, self.here / "x")
+        self.refuse(errno.EISDIR, os.open, self.here / "x", os.O_WRONLY)
+        shutil.rmtree(self.here / "x")
+        self.assertEqual(os.listdir(self.here), ["file"])
+
+    def test_a_directory_of_a_thousand_files_is_listed_whole(self) -> None:
+        self.sh("for i in $(seq 1000); do echo $i > f$i; done")
+        self.assertEqual(len(os.listdir(self.here)), 1000)
+        self.assertEqual(sum(int((self.here / f"f{i}").read_text()) for i in (1, 500, 1000)), 1501)
+        sizes = {entry.name: entry.stat().st_size for entry in os.scandir(self.here)}
+        self.assertEqual(sizes["f1000"], 5)
+        with os.scandir(self.here) as entries:
+            seen = [entry.name for entry in entries if os.unlink(entry.path) is None]
+        self.assertEqual((len(seen), os.listdir(self.here)), (1000, []))
+
+    def test_names_of_any_bytes(self) -> None:
+        for name in ("a b", "new\nline", "tab\t", "'quote\"", "\\back", "*?[", "-rf", "ümlaut",
+                     "x" * 255, ".hidden", "...", "trailing "):
+            (self.here / name).write_text(name)
+            self.assertEqual((self.here / name).read_text(), name)
+            self.assertIn(name, os.listdir(self.here))
+        raw = os.fsencode(self.here) + b"/\xff\xfe"
+        with open(raw, "w") as file:
+            file.write("raw")
+        self.assertIn(b"\xff\xfe", os.listdir(os.fsencode(self.here)))
+
+    def test_names_that_are_too_long(self) -> None:
+        self.refuse(errno.ENAMETOOLONG, (self.here / ("x" * 256)).touch)
+        self.refuse(errno.ENAMETOOLONG, os.mkdir, self.here / ("x" * 256))
+        self.refuse(errno.ENAMETOOLONG, os.stat, self.here / ("x" * 256))
+
+    def test_files_do_not_leave_their_sandbox_by_rename_or_link(self) -> None:
+        other = Box.make(self.daemon, "other")
+        (self.here / "f").write_text("stays")
+        target = other.path / "fs" / "tmp" / "f"
+        self.refuse(errno.EXDEV, os.rename, self.here / "f", target)
+        self.refuse(errno.EXDEV, os.link, self.here / "f", target)
+        self.run_here("mv", "f", str(target))  # copies
+        self.assertEqual(target.read_text(), "stays")
+        self.refuse(errno.EXDEV, os.rename, target, self.mnt / "other" / "f")
+        other.destroy()
+
+
+class Links(FilesCase):
+    def test_targets_that_need_no_change_are_verbatim(self) -> None:
+        for target in ("x", "a/b", "../y", "../../etc/passwd", "a b\tc"):
+            link = self.here / "l"
+            link.unlink(missing_ok=True)
+            os.symlink(target, link)
+            self.assertEqual(os.readlink(link), target)
+            self.assertEqual(self.sh("readlink l"), target + "\n")
+
+    def test_no_link_leads_out_of_the_sandbox(self) -> None:
+        outside = Live.place.path / "outside"
+        outside.write_text("never seen")
+        self.sh("ln -s / r; ln -s /etc etc; ln -s /etc/hostname hostname")
+        climbs = ["../" * 40 + str(outside).lstrip("/"), str(outside), "/", "/..", "/../../..",
+                  "r/../../x", "r/../" * 10 + "x", "a/../../../../../../../../etc/passwd",
+                  "./../../../../..", "//etc//passwd", "/proc/1/root", "..", "."]
+        root = (self.box.path / "fs").resolve()
+        for i, target in enumerate(climbs):
+            self.sh(f"ln -sfn {target} l{i}")
+            link = self.here / f"l{i}"
+            text = os.readlink(link)
+            self.assertFalse(text.startswith("/"), (target, text))
+            parts = text.split("/")
+            names = [at for at, part in enumerate(parts) if part != ".."]
+            ups = [at for at, part in enumerate(parts) if part == ".."]
+            self.assertTrue(not ups or not names or max(ups) < min(names), (target, text))
+            resolved = Path(os.path.realpath(link))
+            self.assertTrue(resolved == root or root in resolved.parents, (target, resolved))
+        self.assertEqual((self.here / "hostname").read_text(), self.sh("cat /etc/hostname"))
+        self.assertIn("passwd", os.listdir(self.here / "etc"))
+
+    def test_chains_of_links_stay_inside(self) -> None:
+        self.sh("ln -s / r; mkdir -p d/e; ln -s ../../.. d/e/up; ln -s d/e/up chain; "
+                "ln -s chain/chain loopish; ln -s self self")
+        root = (self.box.path / "fs").resolve()
+        for path in ("r/../../../etc", "chain/../../../..", "d/e/up/../../../../..", "r/workspace"):
+            resolved = Path(os.path.realpath(self.here / path.split("/")[0]))
+            self.assertTrue(resolved == root or root in resolved.parents, (path, resolved))
+        # The kernel walks `..` of a directory that a link led to by its parents in this mount.
+        self.assertTrue(os.path.samefile(self.here / "r", root))
+        self.refuse(errno.ELOOP, os.stat, self.here / "self")
+
+    def test_a_dangling_link(self) -> None:
+        os.symlink("nowhere", self.here / "l")
+        self.refuse(errno.ENOENT, os.stat, self.here / "l")
+        self.assertTrue(stat.S_ISLNK(os.lstat(self.here / "l").st_mode))
+        self.assertEqual(os.lstat(self.here / "l").st_size, 7)
+        self.refuse(errno.EEXIST, os.symlink, "x", self.here / "l")
+        os.unlink(self.here / "l")
+
+
+class Attributes(FilesCase):
+    def test_modes(self) -> None:
+        path = self.here / "m"
+        path.touch()
+        for mode in (0o600, 0o644, 0o755, 0o400, 0o000, 0o1777 & 0o777):
+            os.chmod(path, mode)
+            self.assertEqual(stat.S_IMODE(path.stat().st_mode), mode)
+            self.assertEqual(self.sh("stat -c %a m"), f"{mode:o}\n")
+        for mode in (0o4755, 0o2755):
+            self.refuse(errno.EPERM, os.chmod, path, mode, sentence="set-user-id")
+        self.sh("chmod 4755 m")
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode) & 0o6000, 0)
+
+    def test_an_mtime_once_shown_stays(self) -> None:
+        path = self.here / "t"
+        path.write_text("x")
+        first = path.stat().st_mtime_ns
+        time.sleep(1.1)
+        path.read_text()
+        self.assertEqual(path.stat().st_mtime_ns, first)
+        os.utime(path, (1_000_000_000, 1_100_000_000))
+        self.assertEqual((path.stat().st_atime, path.stat().st_mtime),
+                         (1_000_000_000, 1_100_000_000))
+        os.utime(path)
+        self.assertAlmostEqual(path.stat().st_mtime, time.time(), delta=3)
+
+    def test_files_show_as_owned_by_who_mounted(self) -> None:
+        path = self.here / "o"
+        path.touch()
+        self.assertEqual((path.stat().st_uid, path.stat().st_gid), (os.geteuid(), os.getegid()))
+        self.assertEqual(os.lstat(self.box.path / "fs" / "etc" / "passwd").st_uid, os.geteuid())
+        os.chown(path, os.geteuid(), os.getegid())
+        self.refuse(errno.EPERM, os.chown, path, 12345, -1)
+
+    def test_statfs(self) -> None:
+        space = os.statvfs(self.here)
+        self.assertGreater(space.f_blocks * space.f_frsize, 1 << 20)
+        self.assertEqual(space.f_namemax, 255)
+        self.assertEqual(subprocess.run(["df", str(self.here)], capture_output=True,
+                                        check=False).returncode, 0)
+
+    def test_special_files_show_as_sockets_and_cannot_be_opened(self) -> None:
+        self.sh("mkfifo fifo")
+        self.assertTrue(stat.S_ISSOCK(os.lstat(self.here / "fifo").st_mode))
+        self.refuse(errno.ENXIO, os.open, self.here / "fifo", os.O_RDONLY)
+        self.refuse(errno.EOPNOTSUPP, os.mkfifo, self.here / "mine", sentence="FIFO")
+        with socket.socket(socket.AF_UNIX) as listener:
+            with self.assertRaises(OSError):
+                os.chdir(self.here)
+                try:
+                    listener.bind("sock")
+                finally:
+                    os.chdir("/")
+
+    def test_what_is_hidden_is_not_there(self) -> None:
+        root = self.box.path / "fs"
+        for name in ("proc", "sys", "dev"):
+            self.assertNotIn(name, os.listdir(root))
+            self.refuse(errno.ENOENT, os.stat, root / name)
+        self.assertLessEqual({"etc", "usr", "tmp", "workspace", "root"}, set(os.listdir(root)))
+        self.assertNotIn("sbxfs", os.listdir(root / "var" / "lib"))
+        self.refuse(errno.ENOENT, os.stat, root / "var" / "lib" / "sbxfs")
+
+    def test_flock_and_fcntl_work_between_programs_here(self) -> None:
+        with open(self.here / "lock", "w") as first, open(self.here / "lock", "w") as second:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.refuse(errno.EAGAIN, fcntl.flock, second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def test_a_sandbox_is_another_machine_not_ours(self) -> None:
+        (Live.place.path / "host-file").write_text("host")
+        self.assertEqual(self.sh(f"test -e {Live.place.path} || echo not there"), "not there\n")
+
+
+class Programs(FilesCase):
+    @unittest.skipUnless(shutil.which("git"), "no git")
+    def test_git_init_commit_fsck(self) -> None:
+        git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", "-c",
+               "safe.directory=*"]
+        self.run_here(*git, "init", "-q", ".")
+        for i in range(20):
+            (self.here / f"file{i}").write_text(f"{i}\n" * 100)
+        self.run_here(*git, "add", ".")
+        self.run_here(*git, "commit", "-q", "-m", "first")
+        (self.here / "file0").write_text("changed\n")
+        self.run_here(*git, "commit", "-q", "-a", "-m", "second")
+        self.assertEqual(self.run_here(*git, "status", "--porcelain"), "")
+        self.assertEqual(len(self.run_here(*git, "log", "--oneline").splitlines()), 2)
+        self.run_here(*git, "fsck", "--full", "--strict", "--no-progress")
+        self.run_here(*git, "gc", "-q")
+        self.run_here(*git, "clone", "-q", ".", "clone")
+        self.assertEqual((self.here / "clone" / "file0").read_text(), "changed\n")
+
+    def make_tree(self, at: Path) -> None:
+        (at / "d" / "e").mkdir(parents=True)
+        (at / "d" / "big").write_bytes(os.urandom(300000))
+        (at / "d" / "e" / "small").write_text("small")
+        (at / "script").write_text("#!/bin/sh\n")
+        (at / "script").chmod(0o755)
+        os.symlink("d/big", at / "link")
+        os.utime(at / "script", (1_000_000_000, 1_000_000_000))
+
+    def same(self, one: Path, other: Path) -> None:
+        for directory, dirs, files in os.walk(one):
+            for name in dirs + files:
+                a = Path(directory) / name
+                b = other / a.relative_to(one)
+                self.assertEqual(os.lstat(a).st_mode, os.lstat(b).st_mode, b)
+                if a.is_symlink():
+                    self.assertEqual(os.readlink(a), os.readlink(b))
+                elif a.is_file():
+                    self.assertEqual(a.read_bytes(), b.read_bytes(), b)
+                    self.assertEqual(int(a.stat().st_mtime), int(b.stat().st_mtime), b)
+
+    def local(self) -> Path:
+        path = Live.place.path / self.id().rsplit(".", 1)[1]
+        path.mkdir()
+        return path
+
+    @unittest.skipUnless(shutil.which("rsync"), "no rsync")
+    def test_rsync_there_and_back(self) -> None:
+        local = self.local()
+        self.make_tree(local)
+        self.run_here("rsync", "-a", f"{local}/", "copy/")
+        self.same(local, self.here / "copy")
+        self.assertEqual(self.run_here("rsync", "-ai", f"{local}/", "copy/"), "", "nothing to do")
+        (local / "d" / "e" / "small").write_text("another")
+        self.run_here("rsync", "-a", "--delete", f"{local}/", "copy/")
+        self.run_here("rsync", "-a", "copy/", f"{local}-back")
+        self.same(local, Path(f"{local}-back"))
+
+    def test_tar_there_and_back(self) -> None:
+        local = self.local()
+        self.make_tree(local)
+        self.run_here("sh", "-c", f"tar -C {local} -cf - . | tar -xf -")
+        self.same(local, self.here)
+        (Live.place.path / "untarred").mkdir()
+        self.run_here("sh", "-c", f"tar -cf - . | tar -C {Live.place.path}/untarred -xf -")
+        self.same(local, Live.place.path / "untarred")
+
+    def test_cp_a_there_and_back(self) -> None:
+        local = self.local()
+        self.make_tree(local)
+        self.run_here("cp", "-a", str(local), "copy")
+        self.same(local, self.here / "copy")
+        self.run_here("cp", "-a", "copy", f"{local}-back")
+        self.same(local, Path(f"{local}-back"))
+
+    def test_sed_i_sort_o_and_friends(self) -> None:
+        (self.here / "text").write_text("b\na\n")
+        self.run_here("sed", "-i", "s/a/c/", "text")
+        self.assertEqual((self.here / "text").read_text(), "b\nc\n")
+        self.run_here("sort", "-r", "-o", "text", "text")
+        self.assertEqual((self.here / "text").read_text(), "c\nb\n")
+        self.run_here("sh", "-c", "install -m 755 text script && ln -s text l && touch new && "
+                                  "dd if=/dev/zero of=zeroes bs=64k count=3 2>/dev/null && "
+                                  "truncate -s 5 zeroes && mv new newer && rmdir $(mktemp -d -p .)")
+        self.assertEqual((self.here / "zeroes").stat().st_size, 5)
+
+    @unittest.skipUnless(shutil.which("vim"), "no vim")
+    def test_vim_saves(self) -> None:
+        (self.here / "text").write_text("one\n")
+        for option in ("backupcopy=yes", "backupcopy=no"):
+            self.run_here("vim", "-es", "-N", "-u", "NONE", "-i", "NONE", "-c", f"set {option}",
+                          "-c", "normal Gotwo", "-c", "wq", "text")
+        self.assertEqual((self.here / "text").read_text(), "one\ntwo\ntwo\n")
+
+    def test_find_and_rm_rf_below_fs_are_ordinary(self) -> None:
+        self.make_tree(self.here)
+        self.assertEqual(len(self.run_here("find", ".", "-type", "f").split()), 3)
+        self.run_here("rm", "-rf", "d")
+        self.run_here("find", ".", "-mindepth", "1", "-delete")
+        self.assertEqual(os.listdir(self.here), [])
+
+    def test_python_of_this_machine_works_there(self) -> None:
+        script = ("import sqlite3, tempfile, shelve\n"
+                  "db = sqlite3.connect('x.db'); db.execute('create table t(a)')\n"
+                  "db.execute('insert into t values(7)'); db.commit(); db.close()\n"
+                  "db = sqlite3.connect('x.db'); print(db.execute('select a from t').fetchone()[0])\n"
+                  "with tempfile.TemporaryDirectory(dir='.') as d: open(d + '/f', 'w').write('x')\n")
+        self.assertEqual(self.run_here(sys.executable, "-c", script), "7\n")
+
+
+if __name__ == "__main__":
+    main()
