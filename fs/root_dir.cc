@@ -67,6 +67,8 @@ std::string RootDir::MissingText(std::string_view) const {
 void RootDir::MakeDir(std::string_view name, std::uint32_t, EntryReply reply) {
     const Result<SandboxName> parsed = ParseSandboxName(name);
     if (!parsed) return std::move(reply).Fail(parsed.error());
+    if (name == "README.md")
+        return std::move(reply).Fail(Error(Errno{EEXIST}, "that name is the mount's own"));
     const Result<Template> what = ChooseTemplate(mount().settings, *parsed);
     if (!what) return std::move(reply).Fail(what.error());
     auto self = std::static_pointer_cast<RootDir>(shared_from_this());
@@ -85,11 +87,11 @@ void RootDir::RemoveDir(std::string_view name, EmptyReply reply) {
     }
     const std::string path = "/" + std::string(name);
     if (mount().removals.EndsAWalk(reply.caller(), path)) {
-        return std::move(reply).Fail(
-            Error(Errno{EPERM},
-                  "this process has just tried to remove entries of the sandbox one by one, as rm -r "
-                  "and find -delete do; nothing was destroyed. To destroy it: rmdir " +
-                      mount().settings.mountpoint + path));
+        return std::move(reply).Fail(Error(
+            Errno{EPERM},
+            "this process has just tried to remove entries of the sandbox one by one, as rm -r "
+            "and find -delete do; nothing was destroyed. To destroy it: rmdir " +
+                mount().settings.mountpoint + path));
     }
     mount().sandboxes.Destroy(std::string(name),
                               [reply = std::move(reply)](const Status& status) mutable {

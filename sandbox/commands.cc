@@ -31,14 +31,14 @@ struct Commands::Event {
     std::map<std::uint64_t, Job> waiters;
 
     std::optional<std::string> script;  // when small, until it was sent
-    OutputSizes taken;       // bytes accepted from the supervisor: here or on the way to the disk
-    bool sent = false;       // Start went out, or may have in an earlier life of the daemon
-    bool restored = false;   // from an earlier life of the daemon
-    bool finishing = false;  // its outcome is on the way to the journal
-    bool rereading = false;  // a Read was sent because something is missing
-    bool retrying = false;   // a Read will be sent once the disk may have room again
-    bool repairing = false;  // finished in an earlier life of the link; the spool still has it
-    bool releasing = false;  // its copy is being synced so that the spool can forget it
+    OutputSizes taken;  // bytes accepted from the supervisor: here or on the way to the disk
+    bool sent = false;  // Start went out, or may have in an earlier life of the daemon
+    bool may_have_run = false;  // of an earlier life of the daemon, and not yet looked for there
+    bool finishing = false;     // its outcome is on the way to the journal
+    bool rereading = false;     // a Read was sent because something is missing
+    bool retrying = false;      // a Read will be sent once the disk may have room again
+    bool repairing = false;     // finished in an earlier life of the link; the spool still has it
+    bool releasing = false;     // its copy is being synced so that the spool can forget it
     std::optional<CommandEnd> end;
 
     std::uint64_t& Have(OutputStream stream) {
@@ -60,7 +60,7 @@ Commands::Commands(Loop& loop, Store& store, Outputs& outputs, Generation genera
 
 Commands::~Commands() = default;
 
-void Commands::Restore(std::vector<CommandRecord> records, const Outputs& outputs) {
+void Commands::Restore(std::vector<CommandRecord> records, EverAttached ever_attached) {
     const MutexLock lock(mu_);
     for (CommandRecord& record : records) {
         const EventNumber n = record.n;
@@ -69,8 +69,8 @@ void Commands::Restore(std::vector<CommandRecord> records, const Outputs& output
         if (record.forgotten) continue;
         auto event = std::make_shared<Event>();
         event->committed = true;
-        event->restored = true;
-        event->have = event->taken = outputs.SizesNow(generation_, n);
+        event->may_have_run = ever_attached == EverAttached::kYes;
+        event->have = event->taken = outputs_.SizesNow(generation_, n);
         if (!IsFinished(record.state.status)) {
             ++unfinished_;
             event->sent = record.state.status == EventStatus::kRunning;
@@ -437,7 +437,7 @@ void Commands::OnKnownEnd() {
 // What to think of a command that the supervisor does not know.
 void Commands::Reconcile(const EventPtr& event) {
     if (event->finishing) return;
-    const bool may_have_run = event->sent || event->restored;
+    const bool may_have_run = event->sent || event->may_have_run;
     if (may_have_run && !(spool_.same && spool_.same_boot)) {
         return FinishAs(event, EventStatus::kLost,
                         "the sandbox came back without its record of this command: it may have "
@@ -451,7 +451,7 @@ void Commands::Reconcile(const EventPtr& event) {
     // Never arrived there: it waits for its turn (again).
     const EventNumber n = event->record.n;
     const bool serial = event->record.spec.lane == CommandLane::kSerial;
-    event->sent = false;
+    event->sent = event->may_have_run = false;
     (serial ? active_serial_ : active_parallel_).erase(n);
     (serial ? waiting_serial_ : waiting_parallel_).insert(n);
 }
@@ -751,6 +751,10 @@ void Commands::End(const std::string& why) {
                      "it ended, but its output had not all arrived when the sandbox ended: " + why);
         } else if (event->sent) {
             FinishAs(event, EventStatus::kLost, "the sandbox ended while it ran: " + why);
+        } else if (event->may_have_run) {
+            FinishAs(event, EventStatus::kLost,
+                     "it may have run: the sandbox ended before sbxfs, started again, could ask: " +
+                         why);
         } else {
             FinishAs(event, EventStatus::kRefused, "it was never started: " + why);
         }

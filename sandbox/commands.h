@@ -61,8 +61,10 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
              Defaults defaults);
     ~Commands() override;
 
-    // At start, before anything else: what the journal remembers, in order of n.
-    void Restore(std::vector<CommandRecord> records, const Outputs& outputs);
+    // At start, before anything else: what the journal remembers, in order of n. What waits may have
+    // been started by an earlier daemon, unless that was never attached.
+    enum class EverAttached { kNo, kYes };
+    void Restore(std::vector<CommandRecord> records, EverAttached ever_attached);
 
     // --- any thread ---
 

@@ -19,6 +19,8 @@ constexpr Duration kLongestDestroyRetry = std::chrono::seconds(60);
 // How long rmdir's work behind waits for output of commands that have ended (contract 4).
 constexpr Duration kFetchLimit = std::chrono::seconds(30);
 constexpr Duration kFetchPoll = std::chrono::milliseconds(50);
+// A journal that could not be written is tried again this often where a command waits for it.
+constexpr Duration kSaveRetry = std::chrono::seconds(1);
 
 // 50 ms, doubled for each failure, at most `longest`, a quarter more or less so that many do not
 // come at once.
@@ -37,13 +39,40 @@ Error HostDown(const std::string& name, std::string_view status, const std::stri
 // What the template says has the last word.
 std::map<std::string, std::string> CommandEnvironment(const Template& what) {
     std::map<std::string, std::string> environment = {
-        {"CI", "1"},          {"NO_COLOR", "1"},
-        {"PAGER", "cat"},     {"GIT_PAGER", "cat"},
-        {"TERM", "dumb"},     {"DEBIAN_FRONTEND", "noninteractive"},
+        {"CI", "1"},          {"NO_COLOR", "1"}, {"PAGER", "cat"},
+        {"GIT_PAGER", "cat"}, {"TERM", "dumb"},  {"DEBIAN_FRONTEND", "noninteractive"},
     };
     for (const auto& [name, value] : what.env)
         environment[name] = value;
     return environment;
+}
+
+// What is known of a sandbox before its loop has run: after a restart it is not shown as anything it
+// is not.
+SandboxStatus StatusAtFirst(const SandboxRecord& record) {
+    switch (record.stage) {
+        case Stage::kLaunching:
+            return SandboxStatus::kLaunching;
+        case Stage::kLaunched:
+            return record.spool_id == 0 ? SandboxStatus::kLaunching : SandboxStatus::kUnreachable;
+        case Stage::kEnded:
+        case Stage::kGone:
+            return record.ended_as;
+        case Stage::kDestroying:
+            return SandboxStatus::kStopping;
+    }
+    return SandboxStatus::kLost;
+}
+
+std::string ErrorAtFirst(const SandboxRecord& record) {
+    if (StatusAtFirst(record) == SandboxStatus::kUnreachable)
+        return "sbxfs was started again and is connecting";
+    return record.stage == Stage::kEnded || record.stage == Stage::kGone ? record.error : "";
+}
+
+Commands::Limits LimitsFor(Commands::Limits limits, const Template& what) {
+    limits.parallel = static_cast<std::size_t>(what.max_parallel);
+    return limits;
 }
 
 // What file operations hear while no link can be made. A refused key or a wrong host key stays
@@ -68,15 +97,23 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
       template_(record.what),
       token_(std::move(token)),
       created_ms_(record.created_ms),
-      commands_(std::make_shared<Commands>(
-          loop, *services.store, *services.outputs, record.generation, services.limits,
-          Commands::Defaults{.cwd = record.what.workdir,
-                             .shell = record.what.shell,
-                             .login_shell = record.what.login_shell,
-                             .env = CommandEnvironment(record.what)})),
+      commands_(
+          std::make_shared<Commands>(loop, *services.store, *services.outputs, record.generation,
+                                     LimitsFor(services.limits, record.what),
+                                     Commands::Defaults{.cwd = record.what.workdir,
+                                                        .shell = record.what.shell,
+                                                        .login_shell = record.what.login_shell,
+                                                        .env = CommandEnvironment(record.what)})),
       files_(std::make_shared<LinkedFiles>(loop, services.timeouts)),
       record_(std::move(record)),
-      on_gone_(std::move(on_gone)) {}
+      status_(StatusAtFirst(record_)),
+      error_(ErrorAtFirst(record_)),
+      on_gone_(std::move(on_gone)),
+      ever_ready_(record_.spool_id != 0),
+      kept_spool_(record_.spool_id, record_.boot_id) {
+    if (HasEnded(status_) || status_ == SandboxStatus::kStopping)
+        commands_->Close(HostDown(name_, ToString(status_), error_));
+}
 
 Sandbox::~Sandbox() = default;
 
@@ -150,44 +187,26 @@ void Sandbox::Start() {
 }
 
 void Sandbox::SetProtected(bool on, Done done) {
-    {
-        const MutexLock lock(mu_);
-        record_.is_protected = on;
-    }
-    Save(std::move(done));
+    Post([on, done = std::move(done)](Sandbox& self) mutable {
+        bool before = false;
+        {
+            const MutexLock lock(self.mu_);
+            before = std::exchange(self.record_.is_protected, on);
+        }
+        self.Save([sandbox = self.shared_from_this(), before,
+                   done = std::move(done)](Status kept) mutable {
+            if (!kept) {
+                const MutexLock lock(sandbox->mu_);
+                sandbox->record_.is_protected = before;
+            }
+            done(std::move(kept));
+        });
+    });
 }
 
 void Sandbox::Destroy(Done done) {
-    Stage before{};
-    bool guarded = false;
-    {
-        const MutexLock lock(mu_);
-        before = record_.stage;
-        guarded = record_.is_protected;
-    }
-    if (guarded) {
-        return done(Error(Errno{EBUSY}, "sandbox '" + name_ +
-                                            "' is protected: `echo unprotect > ctl` in it first"));
-    }
-    {
-        const MutexLock lock(mu_);
-        if (before != Stage::kDestroying && before != Stage::kGone)
-            record_.stage = Stage::kDestroying;
-    }
-    if (before == Stage::kDestroying || before == Stage::kGone) return done(Ok());
-    Save([self = shared_from_this(), before, done = std::move(done)](const Status& kept) {
-        if (!kept) {
-            {
-                const MutexLock lock(self->mu_);
-                self->record_.stage = before;
-            }
-            return done(kept.error());
-        }
-        self->commands_->Close(
-            Error(Errno{EHOSTDOWN}, "sandbox '" + self->name_ + "' is being destroyed"));
-        self->Post([](Sandbox& sandbox) { sandbox.BeginDestroy(); });
-        done(Ok());
-    });
+    // On the loop, as everything that writes the record: the journal then ends with the newest.
+    Post([done = std::move(done)](Sandbox& self) mutable { self.AskToDestroy(std::move(done)); });
 }
 
 void Sandbox::Post(UniqueFunction<void(Sandbox&)> job) {
@@ -201,11 +220,14 @@ void Sandbox::Later(Duration delay, UniqueFunction<void(Sandbox&)> job) {
 }
 
 void Sandbox::Save(Done done) {
+    DCHECK(loop_.OnThread());
     SandboxRecord copy;
     {
         const MutexLock lock(mu_);
         copy = record_;
     }
+    // What is written while rmdir waits for its commit must not undo it.
+    if (!destroy_waiters_.empty()) copy.stage = Stage::kDestroying;
     services_.store->Put(copy, std::move(done));
 }
 
@@ -327,13 +349,11 @@ void Sandbox::OnFiles(RemoteFiles& files) {
 void Sandbox::OnSupervisor(SupervisorPort& port, const SupervisorHello& hello,
                            const std::string& spool_dir) {
     Commands::Spool spool{.id = hello.spool_id};
-    bool news = false;
     {
         const MutexLock lock(mu_);
         const bool first = record_.spool_id == 0;
         spool.same = first || record_.spool_id == hello.spool_id;
         spool.same_boot = first || record_.boot_id == hello.boot_id;
-        news = record_.spool_id != hello.spool_id || record_.boot_id != hello.boot_id;
         record_.spool_id = hello.spool_id;
         record_.boot_id = hello.boot_id;
         supervisor_ = hello;
@@ -341,16 +361,7 @@ void Sandbox::OnSupervisor(SupervisorPort& port, const SupervisorHello& hello,
         spool_dir_ = spool_dir;
     }
     commands_->Attached(port, spool);
-    if (!news) {
-        commands_->Allow();
-    } else {
-        // Before anything is started there: should this daemon be killed, the next one must know
-        // the spool.
-        Save([self = shared_from_this(), id = hello.spool_id](const Status& kept) {
-            if (!kept) return;  // the store has logged it; the next attach tries again
-            self->Post([id](Sandbox& sandbox) { sandbox.commands_->AllowFor(id); });
-        });
-    }
+    KeepSpool();
     if (template_.max_lifetime_s > 0 || template_.idle_timeout_s > 0) {
         const std::int64_t age_ms = EpochMs(loop_.clock().System()) - created_ms_;
         const std::int64_t left =
@@ -368,17 +379,35 @@ void Sandbox::OnSupervisor(SupervisorPort& port, const SupervisorHello& hello,
     Ready();
 }
 
+// Before anything is started there: should this daemon be killed, the next one must know the spool.
+void Sandbox::KeepSpool() {
+    std::pair<std::uint64_t, std::uint64_t> spool;
+    {
+        const MutexLock lock(mu_);
+        spool = {record_.spool_id, record_.boot_id};
+    }
+    if (spool == kept_spool_) return commands_->AllowFor(spool.first);
+    Save([self = shared_from_this(), spool](const Status& kept) {
+        self->Post([spool, ok = kept.has_value()](Sandbox& sandbox) {
+            if (!ok) return sandbox.Later(kSaveRetry, [](Sandbox& again) { again.KeepSpool(); });
+            sandbox.kept_spool_ = spool;
+            sandbox.commands_->AllowFor(spool.first);
+        });
+    });
+}
+
 void Sandbox::Ready() {
     failures_ = 0;
     if (!std::exchange(ever_ready_, true)) {
         Phase("ready");
         SaveAndIgnore();
     }
-    SetStatus(SandboxStatus::kReady, "");
+    if (!destroy_running_) SetStatus(SandboxStatus::kReady, "");
 }
 
 void Sandbox::OnSupervisorLost(const Error& why) {
     commands_->Detached();
+    if (destroy_running_) return;
     if (ever_ready_) {
         SetStatus(SandboxStatus::kUnreachable, why.what() + ". Files can be used; commands wait");
     } else {
@@ -392,7 +421,9 @@ void Sandbox::OnDetached(const Error& why) {
     ++failures_;
     // The first new link after a good one is tried at once, and requests wait for it. After that
     // they fail at once.
-    if (ever_ready_) {
+    if (destroy_running_) {
+        // It stays `stopping`; FetchThenDestroy() sees that there is nothing to wait for any more.
+    } else if (ever_ready_) {
         if (failures_ > 1) files_->Down(Unreachable(name_, why));
         SetStatus(SandboxStatus::kUnreachable, why.what() + ". Trying again");
     } else {
@@ -452,6 +483,42 @@ void Sandbox::EndAs(SandboxStatus status, const std::string& error) {
     files_->End(down);
     attachment_.reset();  // last: what fails with it finds its answer decided
     SetStatus(status, error);
+}
+
+// rmdir: what it says is in the journal before it is answered or acted on. Until then everything
+// goes on, so that a refusal changes nothing.
+void Sandbox::AskToDestroy(Done done) {
+    bool guarded = false;
+    {
+        const MutexLock lock(mu_);
+        guarded = record_.is_protected;
+    }
+    if (guarded) {
+        return done(Error(Errno{EBUSY}, "sandbox '" + name_ +
+                                            "' is protected: `echo unprotect > ctl` in it first"));
+    }
+    if (destroy_running_ || stage() == Stage::kGone) return done(Ok());
+    destroy_waiters_.push_back(std::move(done));
+    if (destroy_waiters_.size() > 1) return;  // the journal is being asked already
+    Save([self = shared_from_this()](const Status& kept) {
+        self->Post([kept](Sandbox& sandbox) { sandbox.DestroyKept(kept); });
+    });
+}
+
+void Sandbox::DestroyKept(const Status& kept) {
+    const std::vector<Done> waiters = std::exchange(destroy_waiters_, {});
+    if (kept) {
+        {
+            const MutexLock lock(mu_);
+            record_.stage = Stage::kDestroying;
+        }
+        commands_->Close(Error(Errno{EHOSTDOWN}, "sandbox '" + name_ + "' is being destroyed"));
+        if (!stopped_) BeginDestroy();
+    } else {
+        SaveAndIgnore();  // a later save may have said kDestroying, and got through
+    }
+    for (const Done& done : waiters)
+        done(kept);
 }
 
 void Sandbox::BeginDestroy() {

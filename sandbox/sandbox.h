@@ -20,6 +20,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -89,9 +90,9 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
 
     // Starts the machine where the record says. For a new one: after its intent is in the journal.
     void Start();
-    // While protected, Destroy is EBUSY. Journaled before `done`.
+    // While protected, Destroy is EBUSY. Journaled before `done`, which runs on any thread.
     void SetProtected(bool on, Done done);
-    // rmdir: journals, then `done`, then everything else behind. Idempotent.
+    // rmdir: journals, then `done` (on the loop), then everything else behind. Idempotent.
     void Destroy(Done done);
     void RunOnLoop(UniqueFunction<void(Sandbox&)> job) { Post(std::move(job)); }
 
@@ -117,8 +118,11 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     void ProbeThenReattach();
     void Probed(const Health& health);
     void Ready();
+    void KeepSpool();
     void EndAs(SandboxStatus status, const std::string& error);
     void FailedToLaunch(const Error& why);
+    void AskToDestroy(Done done);
+    void DestroyKept(const Status& kept);
     void BeginDestroy();
     void FetchThenDestroy();
     void TryDestroy();
@@ -141,7 +145,7 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
 
     mutable Mutex mu_{LockRank::kSandbox};
     SandboxRecord record_ GUARDED_BY(mu_);
-    SandboxStatus status_ GUARDED_BY(mu_) = SandboxStatus::kLaunching;
+    SandboxStatus status_ GUARDED_BY(mu_);
     std::string error_ GUARDED_BY(mu_);
     std::optional<SupervisorHello> supervisor_ GUARDED_BY(mu_);
     std::int64_t clock_skew_ms_ GUARDED_BY(mu_) = 0;
@@ -154,8 +158,10 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     std::unique_ptr<Attachment> attachment_;
     bool stopped_ = false;
     bool destroy_running_ = false;
-    bool ever_ready_ = false;
-    int failures_ = 0;             // attachments that failed in a row
+    bool ever_ready_;                                     // also in an earlier life of the daemon
+    std::pair<std::uint64_t, std::uint64_t> kept_spool_;  // spool and boot id the journal has
+    std::vector<Done> destroy_waiters_;                   // rmdirs whose commit is on its way
+    int failures_ = 0;                                    // attachments that failed in a row
     SteadyTime attach_started_{};  // of the first attach; then of the destroying
 };
 

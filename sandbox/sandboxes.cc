@@ -52,8 +52,10 @@ Status Sandboxes::Load() {
         }
         std::vector<CommandRecord> commands = TRY(services_.store->LoadCommands(record.generation));
         const bool named = record.stage != Stage::kDestroying && record.stage != Stage::kGone;
+        const auto seen =
+            record.spool_id != 0 ? Commands::EverAttached::kYes : Commands::EverAttached::kNo;
         const SandboxPtr sandbox = Make(std::move(record), **provider);
-        sandbox->commands().Restore(std::move(commands), *services_.outputs);
+        sandbox->commands().Restore(std::move(commands), seen);
         all_[sandbox->generation()] = sandbox;
         if (named) by_name_[sandbox->name()] = sandbox;
     }

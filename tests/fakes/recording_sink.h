@@ -83,8 +83,9 @@ using RecordingPtr = std::shared_ptr<Recording>;
 
 class RecordingSink final : public ReplySink {
  public:
-    explicit RecordingSink(RecordingPtr to, Delivery delivery = Delivery::kDelivered)
-        : to_(std::move(to)), delivery_(delivery) {}
+    explicit RecordingSink(RecordingPtr to, Delivery delivery = Delivery::kDelivered,
+                           pid_t caller = -1)
+        : to_(std::move(to)), delivery_(delivery), caller_(caller) {}
 
     // Heard before an error is answered, as FuseSink does for last_error.
     UniqueFunction<void(const Error&)> on_error;
@@ -118,6 +119,7 @@ class RecordingSink final : public ReplySink {
         if (on_error) on_error(error);
         Keep({.kind = "error", .error = static_cast<int>(error.code()), .why = error.what()});
     }
+    pid_t caller() const override { return caller_; }
     void OnInterrupt(std::uint64_t id) override {
         to_->KeepInterrupt(id);
         if (on_registered) on_registered(id);
@@ -128,6 +130,7 @@ class RecordingSink final : public ReplySink {
 
     const RecordingPtr to_;
     const Delivery delivery_;
+    const pid_t caller_;
 };
 
 // A reply of type R whose answer is recorded in `to`.

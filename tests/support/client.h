@@ -82,7 +82,7 @@ class Client {
                      const std::function<void(R)>& request,
                      Delivery delivery = Delivery::kDelivered) {
         const auto recording = std::make_shared<Recording>();
-        auto sink = std::make_unique<RecordingSink>(recording, delivery);
+        auto sink = std::make_unique<RecordingSink>(recording, delivery, tid_);
         const RequestFacts facts{op, ino, name, who()};
         sink->on_error = [&fs = mount_.fs(), facts](const Error& error) {
             fs.OnFailure(facts, error);
