@@ -378,33 +378,48 @@ TEST_P(LocalProviderTest, TheWorkdirIsMadeWhereverItLies) {
     EXPECT_FALSE(std::filesystem::exists("/run/w"));
 }
 
+// Not a test: what ItOutlivesTheDaemonAndIsFoundAgain starts as another process, to kill it.
+TEST(LocalDaemon, DISABLED_LaunchesAndStays) {
+    const char* directory = ::getenv("SBXFS_TEST_DAEMON");
+    if (directory == nullptr) GTEST_SKIP() << "only started by another test";
+    const LaunchOrder order =
+        *LaunchOrder::FromJson(*Json::Parse(*ReadWholeFile(std::string(directory) + "/order")));
+    const auto loop = *IoLoop::Start("daemon", RealClock());
+    LocalOptions options;
+    options.state_dir = order.state_dir;
+    const auto provider = *LocalProvider::Open(*loop, options);
+    LaunchSpec spec;
+    spec.token = order.token;
+    spec.name = SandboxName{order.hostname, ""};
+    spec.client_key = order.client_key;
+    spec.host_key = order.host_key;
+    const Result<Launched> launched = LaunchAndWait(*provider, spec);
+    const std::string text = launched ? launched->connect.ToJson().Dump() : TextOf(launched);
+    ASSERT_TRUE(ReplaceFile(std::string(directory) + "/answer", text, 0600));
+    for (;;)
+        ::pause();
+}
+
 TEST_P(LocalProviderTest, ItOutlivesTheDaemonAndIsFoundAgain) {
     if (over_) return;
     const LaunchSpec spec = Spec("t-orphan", world_->SomeTemplate());
-    std::array<int, 2> ends{};
-    ASSERT_EQ(::pipe(ends.data()), 0);
-    const pid_t daemon = ::fork();
-    if (daemon == 0) {  // a daemon of its own: another loop, another provider
-        world_->RestartProvider();
-        const Result<Launched> launched = LaunchAndWait(world_->provider(), spec);
-        const std::string text =
-            launched ? launched->connect.ToJson().Dump() : "failed: " + TextOf(launched);
-        (void)!::write(ends[1], text.data(), text.size());
-        for (;;)
-            ::pause();
-    }
-    (void)::close(ends[1]);
-    std::array<char, 4096> answer{};
-    const ssize_t got = ::read(ends[0], answer.data(), answer.size());
-    (void)::close(ends[0]);
+    const std::string& directory = world_->directory();
+    ASSERT_TRUE(ReplaceFile(directory + "/order", world_->Order("t-orphan").ToJson().Dump(), 0600));
+    ASSERT_EQ(::setenv("SBXFS_TEST_DAEMON", directory.c_str(), 1), 0);
+    const pid_t daemon =
+        StartSelf({"--gtest_also_run_disabled_tests", "--gtest_filter=LocalDaemon.*"});
+    ASSERT_EQ(::unsetenv("SBXFS_TEST_DAEMON"), 0);
+    ASSERT_GT(daemon, 0);
+    const bool answered =
+        Eventually([&] { return ::access((directory + "/answer").c_str(), R_OK) == 0; });
     ASSERT_EQ(::kill(daemon, SIGKILL), 0);
     ASSERT_EQ(::waitpid(daemon, nullptr, 0), daemon);
+    ASSERT_TRUE(answered);
 
     EXPECT_EQ(ProbeAndWait(world_->provider(), "t-orphan").liveness, Liveness::kAlive);
     const Result<Launched> found = LaunchAndWait(world_->provider(), spec);
     ASSERT_TRUE(found) << TextOf(found);
-    EXPECT_EQ(found->connect.ToJson().Dump(),
-              std::string(answer.data(), static_cast<std::size_t>(got)));
+    EXPECT_EQ(found->connect.ToJson().Dump(), *ReadWholeFile(directory + "/answer"));
     EXPECT_EQ(world_->Ssh(*found, "echo still here").out, "still here\n");
 }
 

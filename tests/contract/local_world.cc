@@ -209,7 +209,10 @@ LocalWorld::LocalWorld(const std::string& below)
     CHECK(ReplaceFile(directory_ + "/known_hosts", "box " + host_key_.public_line + "\n", 0600)
               .has_value());
     loop_ = *IoLoop::Start("local", RealClock());
-    RestartProvider();
+    LocalOptions options;
+    options.state_dir = state_dir_;
+    options.forbidden = {directory_ + "/mount"};
+    provider_ = *LocalProvider::Open(*loop_, std::move(options));
 }
 
 LocalWorld::~LocalWorld() {
@@ -217,18 +220,6 @@ LocalWorld::~LocalWorld() {
     provider_.reset();
     std::error_code ignored;
     std::filesystem::remove_all(directory_, ignored);
-}
-
-void LocalWorld::RestartProvider() {
-    if (provider_) {
-        loop_->Stop();
-        provider_.reset();
-        loop_ = *IoLoop::Start("local", RealClock());
-    }
-    LocalOptions options;
-    options.state_dir = state_dir_;
-    options.forbidden = {directory_ + "/mount"};
-    provider_ = *LocalProvider::Open(*loop_, std::move(options));
 }
 
 Template LocalWorld::SomeTemplate() const {
@@ -325,6 +316,13 @@ pid_t StartHelper(const std::string& mode, const std::string& order) {
     const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
     return Spawn({"/proc/self/exe", "local-helper", mode}, in.get(), null.get(), null.get(),
                  POSIX_SPAWN_SETSID);
+}
+
+pid_t StartSelf(const std::vector<std::string>& arguments) {
+    const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    std::vector<std::string> argv = {"/proc/self/exe"};
+    argv.insert(argv.end(), arguments.begin(), arguments.end());
+    return Spawn(argv, null.get(), null.get(), null.get(), 0);
 }
 
 std::string WhoName(Who who) {

@@ -40,9 +40,6 @@ class LocalWorld {
 
     IoLoop& loop() { return *loop_; }
     Provider& provider() { return *provider_; }
-    // As after a kill -9 of the daemon: the same state directory, nothing remembered.
-    void RestartProvider();
-
     Template SomeTemplate() const;
     LaunchSpec Spec(const std::string& token) const { return Spec(token, SomeTemplate()); }
     LaunchSpec Spec(const std::string& token, const Template& what) const;
@@ -73,6 +70,9 @@ class LocalWorld {
 
 // Starts this program as a helper, in a session of its own, with `order` on stdin and nobody reading its stdout.
 pid_t StartHelper(const std::string& mode, const std::string& order);
+
+// Starts this program with other arguments, its output thrown away.
+pid_t StartSelf(const std::vector<std::string>& arguments);
 
 // Every test of local sandboxes runs twice: as root, and as a user without rights. In a test program that root
 // runs, the second is this program again under another uid, with the one test.

@@ -48,6 +48,22 @@ std::string Below(const std::string& place, const std::string& mounted_root) {
     return place == "/" ? "" : place;
 }
 
+// Where this process is in a hierarchy: one line of /proc/self/cgroup, "ID:CONTROLLERS:PLACE", with no
+// controllers for version 2.
+std::optional<std::string> OwnPlace(const Hierarchy& h, std::string_view self_cgroup) {
+    for (const std::string& entry : Split(self_cgroup, '\n')) {
+        const std::size_t first = entry.find(':');
+        const std::size_t second = first == std::string::npos ? first : entry.find(':', first + 1);
+        if (second == std::string::npos) continue;
+        const std::string names = entry.substr(first + 1, second - first - 1);
+        const bool ours =
+            h.v2 ? names.empty()
+                 : !names.empty() && Contains(h.controllers, Split(names, ',').front());
+        if (ours) return entry.substr(second + 1);
+    }
+    return std::nullopt;
+}
+
 // A limit as the files of both versions want it.
 struct Knob {
     std::string_view controller;
@@ -87,7 +103,7 @@ Status SetKnobs(const std::string& group,
                 const std::vector<std::pair<std::string, std::string>>& files) {
     for (const auto& [file, value] : files) {
         const bool optional = file.starts_with('?');
-        const Status written = WriteFile(group + "/" + (optional ? file.substr(1) : file), value);
+        Status written = WriteFile(group + "/" + (optional ? file.substr(1) : file), value);
         if (!written && !optional) return written;
     }
     return Ok();
@@ -134,18 +150,10 @@ std::vector<Hierarchy> ParseHierarchies(std::string_view mountinfo, std::string_
         h.v2 = type == "cgroup2";
         h.mount_point = fields[4];
         if (!h.v2) h.controllers = Split(*(dash + 3), ',');
-        for (const std::string& entry : Split(self_cgroup, '\n')) {
-            const std::size_t first = entry.find(':');
-            const std::size_t second =
-                first == std::string::npos ? first : entry.find(':', first + 1);
-            if (second == std::string::npos) continue;
-            const std::string names = entry.substr(first + 1, second - first - 1);
-            const auto list = Split(names, ',');
-            const bool ours =
-                h.v2 ? names.empty() : !names.empty() && Contains(h.controllers, list.front());
-            if (ours) h.own = h.mount_point + Below(entry.substr(second + 1), fields[3]);
-        }
-        if (!h.own.empty()) found.push_back(std::move(h));
+        const auto place = OwnPlace(h, self_cgroup);
+        if (!place) continue;
+        h.own = h.mount_point + Below(*place, fields[3]);
+        found.push_back(std::move(h));
     }
     return found;
 }
@@ -235,6 +243,12 @@ Status RemoveCgroup(const std::string& directory, int limit_ms) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(limit_ms);
     while (::rmdir(directory.c_str()) != 0) {
         if (errno == ENOENT) return Ok();
+        if (errno == EACCES || errno == EPERM) {
+            // Somebody else's of the same name, which was in our way and never ours.
+            struct stat found {};
+            if (::stat(directory.c_str(), &found) == 0 && found.st_uid != ::geteuid()) return Ok();
+            return SystemError(EACCES, "removing " + directory);
+        }
         if (errno != EBUSY || std::chrono::steady_clock::now() >= deadline) {
             return SystemError(errno, "removing " + directory);
         }

@@ -145,7 +145,7 @@ Status DestroyBox(const DestroyOrder& order) {
     Result<Box> box = Box::Open(order.state_dir, order.token);
     if (!box && box.error().code() == Errno{ENOENT}) return Ok();
     if (!box) return std::move(box).error();
-    const Status marked = box->MarkDestroyed();
+    Status marked = box->MarkDestroyed();
     if (box->Gone()) return Ok();
     // On a full disk there may be no room for the tombstone; what it keeps out is a launch, which
     // needs more room.

@@ -130,7 +130,7 @@ Status FillSsh(TreeMaker& tree, const EtcPlan& plan) {
     // OpenSSH wants the last line of a key ended.
     std::string pem(plan.host_private->Reveal());
     if (!pem.ends_with('\n')) pem += '\n';
-    const Status written = tree.File(dir + "/host_key", pem, 0600);
+    Status written = tree.File(dir + "/host_key", pem, 0600);
     const Secret wiped(std::move(pem));
     return written;
 }

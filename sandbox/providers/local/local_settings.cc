@@ -43,7 +43,7 @@ Result<std::vector<HostBind>> ReadBinds(const OptionValue& value,
 }
 
 Status CheckLimits(const Template& what, std::int64_t pids) {
-    if (what.cpu < 0 || what.cpu > 1024 * 1024) {
+    if (what.cpu < 0 || what.cpu > (1 << 20)) {
         return Invalid("`cpu` must be 0 (no limit) or units of 1/1024 core");
     }
     // sshd and its session alone take some; less only fails later, and less clearly.
@@ -51,7 +51,7 @@ Status CheckLimits(const Template& what, std::int64_t pids) {
         return Invalid("`memory` must be 0 (no limit) or at least 32 MiB");
     if (what.memory > 1 << 30)
         return Invalid("`memory` is in MiB; this is more than any machine has");
-    if (pids < 16 || pids > 4 * 1024 * 1024) return Invalid("`pids` must be 16 to 4194304");
+    if (pids < 16 || pids > (1 << 22)) return Invalid("`pids` must be 16 to 4194304");
     return Ok();
 }
 

@@ -44,7 +44,7 @@ std::string KernelWords(int context) {
 
 Error ContextError(int context, int code, const std::string& what) {
     const std::string words = KernelWords(context);
-    const Error error = SystemError(code, what);
+    Error error = SystemError(code, what);
     if (words.empty()) return error;
     return {error.code(), error.what() + " (" + words + ")", error.blame()};
 }

@@ -59,6 +59,10 @@ std::string BootId() {
     return id ? std::string(Trim(*id)) : std::string();
 }
 
+pid_t PlainFork() {
+    return static_cast<pid_t>(::syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr));
+}
+
 UniqueFd OpenPidfd(pid_t pid) {
     return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
 }

@@ -40,6 +40,10 @@ std::string BootId();
 UniqueFd OpenPidfd(pid_t pid);
 int SignalPidfd(int pidfd, int signal);
 
+// fork(2) as the kernel has it, for a process of one thread. A sanitizer's runtime starts a thread of its own in the
+// child of the library's fork(), and a process with two threads may not make a user namespace.
+pid_t PlainFork();
+
 // SIGKILL through the pidfd, then waits until the process has ended; for the init of a pid
 // namespace that is when every process in it has. ETIMEDOUT after `limit_ms`.
 Status KillAndWait(int pidfd, int limit_ms);

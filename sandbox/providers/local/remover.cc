@@ -82,6 +82,7 @@ class Remover {
         for (bool found = true; found;) {
             found = false;
             ::rewinddir(entries.get());
+            // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this function's own.
             while (const dirent* entry = ::readdir(entries.get())) {
                 const std::string child = entry->d_name;
                 if (child == "." || child == "..") continue;

@@ -140,7 +140,7 @@ Status Starter::Fork(const StartPlan& plan, const CgroupSet& groups) {
     // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): fcntl has no other form.
     (void)::fcntl(stderr_.get(), F_SETFL, O_NONBLOCK);
 
-    child_ = ::fork();
+    child_ = PlainFork();
     if (child_ < 0) return SystemError(errno, "fork");
     if (child_ == 0) {
         gate_.reset();

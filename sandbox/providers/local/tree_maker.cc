@@ -102,29 +102,37 @@ void TreeMaker::CopyPublicAt(int source_dir, const std::string& name, const std:
     if (++copied_ > kMaxCopied || depth > kMaxDepth) return;
     struct stat found {};
     if (::fstatat(source_dir, name.c_str(), &found, AT_SYMLINK_NOFOLLOW) != 0) return;
-    if (S_ISLNK(found.st_mode)) {
-        std::array<char, PATH_MAX> target{};
-        const ssize_t size = ::readlinkat(source_dir, name.c_str(), target.data(), target.size());
-        if (size > 0) (void)Link(path, std::string(target.data(), static_cast<std::size_t>(size)));
-        return;
-    }
+    if (S_ISLNK(found.st_mode)) return CopyLink(source_dir, name, path);
     if ((found.st_mode & S_IROTH) == 0) return;
-    if (S_ISREG(found.st_mode)) {
-        if (found.st_size > kMaxFile) return;
-        const UniqueFd in(
-            ::openat(source_dir, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-        std::string bytes(static_cast<std::size_t>(found.st_size), '\0');
-        if (!in || ::pread(in.get(), bytes.data(), bytes.size(), 0) != found.st_size) return;
-        (void)File(path, bytes, found.st_mode & 0755);
-        return;
-    }
-    if (!S_ISDIR(found.st_mode)) return;
+    if (S_ISREG(found.st_mode)) return CopyFile(source_dir, name, path, found);
+    if (S_ISDIR(found.st_mode)) CopyDir(source_dir, name, path, depth);
+}
+
+void TreeMaker::CopyLink(int source_dir, const std::string& name, const std::string& path) {
+    std::array<char, PATH_MAX> target{};
+    const ssize_t size = ::readlinkat(source_dir, name.c_str(), target.data(), target.size());
+    if (size > 0) (void)Link(path, std::string(target.data(), static_cast<std::size_t>(size)));
+}
+
+void TreeMaker::CopyFile(int source_dir, const std::string& name, const std::string& path,
+                         const struct stat& found) {
+    if (found.st_size > kMaxFile) return;
+    const UniqueFd in(
+        ::openat(source_dir, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    std::string bytes(static_cast<std::size_t>(found.st_size), '\0');
+    if (!in || ::pread(in.get(), bytes.data(), bytes.size(), 0) != found.st_size) return;
+    (void)File(path, bytes, found.st_mode & 0755);
+}
+
+void TreeMaker::CopyDir(int source_dir, const std::string& name, const std::string& path,
+                        int depth) {
     UniqueFd in(
         ::openat(source_dir, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
     if (!in || (path != "." && !Dir(path, 0755))) return;
     const std::unique_ptr<DIR, CloseSource> entries(::fdopendir(in.get()));
     if (!entries) return;
     const int fd = in.release();  // entries closes it
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this function's own.
     while (const dirent* entry = ::readdir(entries.get())) {
         const std::string child = entry->d_name;
         if (child == "." || child == "..") continue;

@@ -4,6 +4,7 @@
 // one a sandbox has written to. Helper only.
 #pragma once
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <string>
@@ -43,6 +44,10 @@ class TreeMaker {
 
  private:
     void CopyPublicAt(int source_dir, const std::string& name, const std::string& path, int depth);
+    void CopyLink(int source_dir, const std::string& name, const std::string& path);
+    void CopyFile(int source_dir, const std::string& name, const std::string& path,
+                  const struct stat& found);
+    void CopyDir(int source_dir, const std::string& name, const std::string& path, int depth);
 
     int root_;
     uid_t old_uid_;

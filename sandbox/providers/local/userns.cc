@@ -16,6 +16,7 @@
 
 #include "base/files.h"
 #include "base/strings.h"
+#include "sandbox/providers/local/process_record.h"
 
 namespace sbxfs {
 namespace {
@@ -68,7 +69,7 @@ Result<UniqueFd> MakeUserNamespace(const IdMap& uids, const IdMap& gids) {
     UniqueFd leave_out(leave[0]);
     UniqueFd leave_in(leave[1]);
 
-    const pid_t child = ::fork();
+    const pid_t child = PlainFork();
     if (child < 0) return SystemError(errno, "fork");
     if (child == 0) {
         leave_in.reset();
