@@ -406,8 +406,8 @@ TEST_P(LocalProviderTest, ItOutlivesTheDaemonAndIsFoundAgain) {
     const std::string& directory = world_->directory();
     ASSERT_TRUE(ReplaceFile(directory + "/order", world_->Order("t-orphan").ToJson().Dump(), 0600));
     ASSERT_EQ(::setenv("SBXFS_TEST_DAEMON", directory.c_str(), 1), 0);
-    const pid_t daemon =
-        StartSelf({"--gtest_also_run_disabled_tests", "--gtest_filter=LocalDaemon.*"});
+    const pid_t daemon = StartProgram(
+        {"/proc/self/exe", "--gtest_also_run_disabled_tests", "--gtest_filter=LocalDaemon.*"});
     ASSERT_EQ(::unsetenv("SBXFS_TEST_DAEMON"), 0);
     ASSERT_GT(daemon, 0);
     const bool answered =
@@ -474,6 +474,25 @@ TEST_P(LocalProviderTest, KillingTheDestroyAnywhereIsFinishedByTheNext) {
         EXPECT_TRUE(destroyed) << token << ": " << TextOf(destroyed);
         EXPECT_EQ(world_->LeftOf(token), "") << token;
     }
+}
+
+// bubblewrap's second half, should its first be killed at the wrong moment: alive, and no pid written down.
+TEST_P(LocalProviderTest, AProcessWithoutARecordIsFoundAndEnded) {
+    if (over_) return;
+    ASSERT_TRUE(Box::Create(world_->state_dir(), "t-stray"));
+    pid_t stray = -1;
+    {
+        const UniqueFd alive = *Box::Open(world_->state_dir(), "t-stray")->HoldAlive(0);
+        ASSERT_EQ(::fcntl(alive.get(), F_SETFD, 0), 0);  // inherited, as the init does
+        stray = StartProgram(
+            {"bwrap", "--unshare-user", "--unshare-pid", "--dev-bind", "/", "/", "sleep", "1000"});
+    }
+    ASSERT_GT(stray, 0);
+    EXPECT_EQ(ProbeAndWait(world_->provider(), "t-stray").liveness, Liveness::kAlive);
+    const Status destroyed = DestroyAndWait(world_->provider(), "t-stray");
+    EXPECT_TRUE(destroyed) << TextOf(destroyed);
+    EXPECT_EQ(world_->LeftOf("t-stray"), "");
+    EXPECT_EQ(::waitpid(stray, nullptr, 0), stray);
 }
 
 // A helper of a daemon that died, scheduled only after the next daemon has destroyed the sandbox.

@@ -318,10 +318,8 @@ pid_t StartHelper(const std::string& mode, const std::string& order) {
                  POSIX_SPAWN_SETSID);
 }
 
-pid_t StartSelf(const std::vector<std::string>& arguments) {
+pid_t StartProgram(const std::vector<std::string>& argv) {
     const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-    std::vector<std::string> argv = {"/proc/self/exe"};
-    argv.insert(argv.end(), arguments.begin(), arguments.end());
     return Spawn(argv, null.get(), null.get(), null.get(), 0);
 }
 

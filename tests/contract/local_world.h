@@ -71,8 +71,8 @@ class LocalWorld {
 // Starts this program as a helper, in a session of its own, with `order` on stdin and nobody reading its stdout.
 pid_t StartHelper(const std::string& mode, const std::string& order);
 
-// Starts this program with other arguments, its output thrown away.
-pid_t StartSelf(const std::vector<std::string>& arguments);
+// Starts a program, its output thrown away.
+pid_t StartProgram(const std::vector<std::string>& argv);
 
 // Every test of local sandboxes runs twice: as root, and as a user without rights. In a test program that root
 // runs, the second is this program again under another uid, with the one test.

@@ -29,6 +29,7 @@ constexpr int kDestroyLockLimitMs =
     120'000;  // behind another destroy, which may have a million files to remove
 constexpr int kKillLimitMs = 20'000;
 constexpr int kCgroupLimitMs = 5'000;
+constexpr int kDissolveMs = 1'500;
 
 // Waits for the lock; whoever holds it to launch is killed, and what it started then ends by itself
 // (starter.h). Nothing when the box has gone meanwhile.
@@ -116,7 +117,7 @@ Status EndProcesses(Box& box, int limit_ms) {
         if (const auto pidfd = init->Open()) (void)TRY(KillAndWait(pidfd->get(), limit_ms));
     }
     // Half-made ones end by themselves as soon as their launcher has.
-    if (box.HoldAlive(limit_ms / 4)) return Ok();
+    if (box.HoldAlive(std::min(limit_ms, kDissolveMs))) return Ok();
     for (const pid_t pid : HoldersOf(box)) {
         const auto record = ProcessRecord::Of(pid);
         const auto pidfd = record ? record->Open() : std::nullopt;
