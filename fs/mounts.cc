@@ -100,7 +100,8 @@ Result<std::string> PrepareMountPoint(const std::string& mountpoint) {
     const bool ours = std::find(mounts.begin(), mounts.end(), path) != mounts.end();
     struct stat found {};
     const int code = ::stat(path.c_str(), &found) == 0 ? 0 : errno;
-    if (ours && code == ENOTCONN) {
+    // ECONNABORTED: its daemon, just killed, was still on its way out when we asked.
+    if (ours && (code == ENOTCONN || code == ECONNABORTED)) {
         (void)TRY(Detach(path));  // its daemon is gone: what it left in the way goes too
         if (::stat(path.c_str(), &found) != 0) return SystemError(errno, "mount point " + path);
     } else if (ours) {

@@ -14,7 +14,7 @@ from live.place import Place, file_system_at, sbxfs, wait_until
 # What must not be in the log of a daemon unless a test has said that it may.
 BAD = re.compile(r"\berror\b|\bwarning\b|\bcritical\b|Sanitizer|runtime error|CHECK failed")
 # Values may hold such words; only level, event and what is not ours count.
-QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\S+=\S+')
+QUOTED = re.compile(r'\S+="(?:[^"\\]|\\.)*"|\S+=\S+')
 
 
 class Daemon:

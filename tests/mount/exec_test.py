@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+"""The command line: exec with its streams, codes and signals; list, version, umount. Contract 7."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from live.box import Box  # noqa: E402
+from live.case import Live, MountCase, main  # noqa: E402
+from live.place import sbxfs, wait_until  # noqa: E402
+
+
+class ExecCase(MountCase):
+    def exec(self, *words: str, limit: float = 30) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run([sbxfs(), "exec", "-m", str(self.mnt), *words], capture_output=True,
+                              timeout=limit, check=False)
+
+
+class Exec(ExecCase):
+    def test_streams_and_code_are_the_commands(self) -> None:
+        done = self.exec("b", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (7, b"out\n", b"err\n"))
+
+    def test_exit_codes(self) -> None:
+        table = [
+            (["b", "--", "true"], 0),
+            (["b", "--", "false"], 1),
+            (["b", "--", "no-such-program-anywhere"], 127),
+            (["b", "--", "/etc/passwd"], 126),
+            (["b", "--", "sh", "-c", "exit 255"], 255),
+            (["b", "--", "kill -9 $$; sleep 9"], 128 + 9),
+            (["b", "--", "kill -TERM $$; sleep 9"], 128 + 15),
+            (["--timeout", "0.3", "b", "--", "sleep", "60"], 124),
+            (["nosuchbox", "--", "true"], 125),
+        ]
+        for words, code in table:
+            with self.subTest(words=words):
+                self.assertEqual(self.exec(*words).returncode, code)
+
+    def test_one_word_is_a_script_and_several_are_a_program_and_its_arguments(self) -> None:
+        self.assertEqual(self.exec("b", "--", "echo $((1 + 1)) | cat").stdout, b"2\n")
+        tricky = ["a b", "$HOME", "'", '"', "*", "", "-n", "\\", "new\nline", "`id`"]
+        done = self.exec("b", "--", "printf", "%s|", *tricky)
+        self.assertEqual(done.stdout.decode(), "".join(word + "|" for word in tricky))
+
+    def test_words_after_the_box_are_the_commands_own(self) -> None:
+        self.assertEqual(self.exec("b", "--", "echo", "--timeout", "-m", "--", "x").stdout,
+                         b"--timeout -m -- x\n")
+        self.assertEqual(self.exec("b", "echo", "plain").stdout, b"plain\n")
+
+    def test_cwd(self) -> None:
+        self.assertEqual(self.exec("--cwd", "/etc", "b", "--", "pwd").stdout, b"/etc\n")
+        self.assertEqual(self.exec("--cwd", "not/absolute", "b", "--", "pwd").returncode, 125)
+
+    def test_three_mebibytes_of_binary_arrive_whole(self) -> None:
+        noise = os.urandom(3 << 20)
+        (self.box.path / "work" / "exec-noise").write_bytes(noise)
+        done = self.exec("b", "--", "cat exec-noise; cat exec-noise >&2")
+        digest = hashlib.sha256(noise).digest()
+        self.assertEqual(hashlib.sha256(done.stdout).digest(), digest)
+        self.assertEqual(hashlib.sha256(done.stderr).digest(), digest)
+
+    def test_output_streams_while_it_runs(self) -> None:
+        running = subprocess.Popen([sbxfs(), "exec", "-m", str(self.mnt), "b", "--",
+                                    "echo first; while [ ! -e /tmp/exec-go ]; do sleep 0.02; done"],
+                                   stdout=subprocess.PIPE)
+        self.addCleanup(running.kill)
+        assert running.stdout is not None
+        self.assertEqual(running.stdout.readline(), b"first\n")
+        (self.box.path / "fs" / "tmp" / "exec-go").touch()
+        self.assertEqual(running.wait(10), 0)
+        running.stdout.close()
+
+    def test_signals_are_forwarded(self) -> None:
+        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+            script = "echo up; sleep 60; echo never"
+            running = subprocess.Popen([sbxfs(), "exec", "-m", str(self.mnt), "b", "--", script],
+                                       stdout=subprocess.PIPE)
+            self.addCleanup(running.kill)
+            assert running.stdout is not None
+            self.assertEqual(running.stdout.readline(), b"up\n")
+            running.send_signal(number)
+            self.assertEqual(running.wait(15), code)
+            running.stdout.close()
+        wait_until(lambda: "sleep 60" not in " ".join(self.box.processes().values()),
+                   "nothing of them runs on")
+
+    def test_a_command_that_catches_the_signal_decides_itself(self) -> None:
+        script = "trap 'echo caught; exit 5' INT; echo up; while :; do sleep 0.05; done"
+        running = subprocess.Popen([sbxfs(), "exec", "-m", str(self.mnt), "b", "--", script],
+                                   stdout=subprocess.PIPE)
+        self.addCleanup(running.kill)
+        assert running.stdout is not None
+        self.assertEqual(running.stdout.readline(), b"up\n")
+        running.send_signal(signal.SIGINT)
+        self.assertEqual(running.wait(15), 5)
+        self.assertEqual(running.stdout.read(), b"caught\n")
+        running.stdout.close()
+
+    def test_a_reader_that_goes_away_ends_it(self) -> None:
+        done = subprocess.run(["bash", "-c", f"{sbxfs()} exec -m {self.mnt} b -- "
+                               "'for i in $(seq 100000); do echo $i; done' | head -n 1"],
+                              capture_output=True, timeout=30, check=False)
+        self.assertEqual(done.stdout, b"1\n")
+
+    def test_infrastructure_failures_are_125_with_a_sentence(self) -> None:
+        done = self.exec("nosuchbox", "--", "true")
+        self.assertEqual(done.returncode, 125)
+        self.assertIn(b"no sandbox 'nosuchbox'", done.stderr)
+        done = subprocess.run([sbxfs(), "exec", "-m", "/nowhere", "b", "--", "true"],
+                              capture_output=True, check=False)
+        self.assertEqual(done.returncode, 125)
+        self.assertNotEqual(done.stderr, b"")
+
+    def test_a_box_that_is_destroyed_under_it_is_125(self) -> None:
+        box = Box.make(self.daemon, "gone")
+        running = subprocess.Popen([sbxfs(), "exec", "-m", str(self.mnt), "gone", "--", "echo up; sleep 60"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(running.kill)
+        assert running.stdout is not None
+        self.assertEqual(running.stdout.readline(), b"up\n")
+        box.path.rmdir()
+        out, err = running.communicate(timeout=20)
+        self.assertEqual((running.returncode, out), (125, b""))
+        self.assertIn(b"sbxfs: ", err)
+
+    def test_in_a_launching_box_it_waits(self) -> None:
+        (self.mnt / "fresh").mkdir()
+        self.assertEqual(self.exec("fresh", "--", "echo", "ready now").stdout, b"ready now\n")
+        Box(self.daemon, "fresh").destroy()
+
+
+class CommandLine(ExecCase):
+    def sbxfs(self, *words: str, **options: object) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([sbxfs(), *words], capture_output=True, text=True, timeout=30,
+                              check=False, **options)  # type: ignore[call-overload]
+
+    def test_version(self) -> None:
+        done = self.sbxfs("version")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        contract = (self.mnt / ".mount" / "version").read_text().strip()
+        self.assertRegex(done.stdout, rf"^sbxfs [0-9.]+ \(contract {contract}\)\n$")
+
+    def test_list(self) -> None:
+        done = self.sbxfs("list", "-m", str(self.mnt))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        lines = done.stdout.splitlines()
+        self.assertEqual(lines[0].split(), ["PATH", "STATUS", "PROVIDER", "TEMPLATE", "CREATED"])
+        self.assertIn([str(self.box.path), "ready", "local", "default"],
+                      [line.split()[:4] for line in lines[1:]])
+        listed = json.loads(self.sbxfs("list", "--json", "-m", str(self.mnt)).stdout)
+        self.assertEqual([entry["name"] for entry in listed], ["b"])
+        self.assertEqual(self.sbxfs("list", "-m", "/nowhere").returncode, 1)
+
+    def test_usage_errors_are_1_as_of_mount(self) -> None:
+        for words in ([], ["nonsense"], ["mount"], ["exec"], ["exec", "b"], ["umount"],
+                      ["mount", "-o", "nosuchoption", str(Live.place.path)]):
+            with self.subTest(words=words):
+                done = self.sbxfs(*words)
+                self.assertEqual(done.returncode, 1)
+                self.assertNotEqual(done.stderr + done.stdout, "")
+        done = self.sbxfs("mount", "-o", "op_timeuot=3s", str(Live.place.path))
+        self.assertIn("did you mean 'op_timeout'", done.stderr)
+
+    def test_help_is_no_error(self) -> None:
+        for words in (["--help"], ["mount", "--help"], ["exec", "--help"], ["mount", "-o", "help"]):
+            done = self.sbxfs(*words)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), words)
+
+    def test_umount_of_a_busy_mount_fails_and_says_why(self) -> None:
+        with open(self.box.path / "status"):
+            done = self.sbxfs("umount", str(self.mnt))
+            self.assertEqual(done.returncode, 32)
+            self.assertIn("in use", done.stderr)
+        self.assertEqual(self.box.status, "ready")
+
+    def test_umount_of_what_is_not_mounted(self) -> None:
+        done = self.sbxfs("umount", str(Live.place.path))
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("no sbxfs is mounted", done.stderr)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_without_m_the_only_mount_is_used_else_they_are_listed(self) -> None:
+        # In a mount namespace where other people's mounts are out of sight.
+        hide = ("for point in $(awk '/ fuse.sbxfs /{print $5}' /proc/self/mountinfo); do "
+                f'[ "$point" = {self.mnt} ] || umount -l "$point"; done; ')
+        def alone(script: str) -> "subprocess.CompletedProcess[str]":
+            return subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c",
+                                   hide + script], capture_output=True, text=True, timeout=30,
+                                  check=False)
+        done = alone(f"{sbxfs()} exec b -- echo found")
+        self.assertEqual((done.stdout, done.stderr), ("found\n", ""))
+        second = Live.place.path / "second"
+        second.mkdir(exist_ok=True)
+        done = alone(f"mount --bind {self.mnt} {second}; {sbxfs()} exec b -- echo found")
+        self.assertEqual(done.returncode, 125)
+        self.assertIn("several mounts", done.stderr)
+        done = alone(f"umount -l {self.mnt}; {sbxfs()} exec b -- echo found")
+        self.assertEqual(done.returncode, 125)
+        self.assertIn("sbxfs mount MOUNTPOINT", done.stderr)
+
+    def test_mount_helpers_are_the_same_binary(self) -> None:
+        helper = Live.place.path / "mount.fuse.sbxfs"
+        umount = Live.place.path / "umount.fuse.sbxfs"
+        for path in (helper, umount):
+            os.symlink(sbxfs(), path)
+        point = Live.place.path / "helped"
+        point.mkdir()
+        state = Live.place.path / "state-helped"
+        done = subprocess.run([helper, "sbxfs", point, "-o",
+                               f"rw,_netdev,nofail,x-systemd.automount,state_dir={state}"],
+                              capture_output=True, text=True, timeout=30, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("README.md", os.listdir(point))
+        # The helpers keep their name: the program is found by it, not by what it links to.
+        done = subprocess.run([umount, point], capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(os.listdir(point), [])
+        wait_until(lambda: subprocess.run(["flock", "-n", str(state / "lock"), "true"],
+                                          check=False).returncode == 0, "its daemon has ended")
+
+
+if __name__ == "__main__":
+    main()
