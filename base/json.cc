@@ -29,6 +29,11 @@ Json::~Json() = default;
 Json Json::Object() {
     return Json(std::make_unique<Value>(Value{nlohmann::ordered_json::object()}));
 }
+Json Json::Object(const std::map<std::string, std::string>& members) {
+    // Not by Set(), which looks for each name first: these are distinct.
+    return Json(std::make_unique<Value>(
+        Value{nlohmann::ordered_json::object_t(members.begin(), members.end())}));
+}
 Json Json::Array() {
     return Json(std::make_unique<Value>(Value{nlohmann::ordered_json::array()}));
 }
@@ -45,13 +50,28 @@ Json Json::Bool(bool value) {
     return Json(std::make_unique<Value>(Value{value}));
 }
 
-std::optional<Json> Json::Parse(std::string_view text) {
-    auto json = nlohmann::ordered_json::parse(text.begin(), text.end(), nullptr, false);
-    if (json.is_discarded()) return std::nullopt;
-    return Json(std::make_unique<Value>(Value{std::move(json)}));
-}
-
 namespace {
+
+constexpr int kDeepest = 100;
+
+bool TooDeep(std::string_view text) {
+    int depth = 0;
+    bool quoted = false;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (quoted) {
+            if (c == '\\') ++i;
+            if (c == '"') quoted = false;
+        } else if (c == '"') {
+            quoted = true;
+        } else if (c == '{' || c == '[') {
+            if (++depth > kDeepest) return true;
+        } else if (c == '}' || c == ']') {
+            --depth;
+        }
+    }
+    return false;
+}
 
 // Takes everything, keeps only where the parser gave up.
 struct Looker {
@@ -78,7 +98,17 @@ struct Looker {
 
 }  // namespace
 
+std::optional<Json> Json::Parse(std::string_view text) {
+    if (TooDeep(text)) return std::nullopt;
+    // Not at once into an ordered_json: that looks for each new member among all earlier ones, which
+    // makes half a minute of a mebibyte of short members.
+    const auto json = nlohmann::json::parse(text.begin(), text.end(), nullptr, false);
+    if (json.is_discarded()) return std::nullopt;
+    return Json(std::make_unique<Value>(Value{json}));
+}
+
 Json::Text Json::Look(std::string_view text) {
+    if (TooDeep(text)) return Text::kInvalid;
     Looker looker;
     if (nlohmann::json::sax_parse(text.begin(), text.end(), &looker)) return Text::kWhole;
     // The parser counts from 1 and reads one past the end to find that there is no more.
@@ -152,6 +182,15 @@ std::optional<Json> Json::Find(std::string_view key) const {
     const auto it = value_->json.find(std::string(key));
     if (it == value_->json.end()) return std::nullopt;
     return Json(std::make_unique<Value>(Value{*it}));
+}
+
+std::vector<std::pair<std::string, Json>> Json::Members() const {
+    std::vector<std::pair<std::string, Json>> members;
+    if (!value_->json.is_object()) return members;
+    for (const auto& member : value_->json.items()) {
+        members.emplace_back(member.key(), Json(std::make_unique<Value>(Value{member.value()})));
+    }
+    return members;
 }
 
 std::optional<std::string> Json::GetString(std::string_view key) const {

@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace sbxfs {
@@ -23,12 +25,14 @@ class Json {
     ~Json();
 
     static Json Object();
+    static Json Object(const std::map<std::string, std::string>& members);
     static Json Array();
     static Json String(std::string_view text);
     static Json Number(std::int64_t value);
     static Json Real(double value);
     static Json Bool(bool value);
-    // Nothing when `text` is not one JSON document.
+    // Nothing when `text` is not one JSON document, or nested deeper than anybody means: copies of a
+    // document recurse. Members come in the order of their names; of two with one name the last counts.
     static std::optional<Json> Parse(std::string_view text);
 
     // What a text that may still grow is: a whole document, the beginning of one, or neither.
@@ -54,6 +58,8 @@ class Json {
     std::vector<std::string> Keys() const;
     std::vector<Json> Elements() const;
     std::optional<Json> Find(std::string_view key) const;
+    // All members of an object in one pass: Find() looks at every member before the one it wants.
+    std::vector<std::pair<std::string, Json>> Members() const;
 
     // Shorthands: Find(key), then the conversion.
     std::optional<std::string> GetString(std::string_view key) const;

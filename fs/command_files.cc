@@ -49,8 +49,8 @@ Status ReadEnvironment(const Json& json, CommandSpec& spec) {
     const auto env = json.Find("env");
     if (!env) return Ok();
     if (!env->IsObject()) return BadMember("env", "must be an object of strings");
-    for (const std::string& key : env->Keys()) {
-        const auto value = env->GetString(key);
+    for (const auto& [key, given] : env->Members()) {
+        const auto value = given.AsString();
         if (!value) return BadMember("env", "must be an object of strings");
         const bool name_ok =
             !key.empty() && key.find_first_of(std::string("=\0", 2)) == std::string::npos;
@@ -92,7 +92,9 @@ Result<JsonCommand> ParseJsonCommand(std::string_view text) {
     }
     if (const auto cwd = json->Find("cwd")) {
         command.spec.cwd = cwd->AsString().value_or("");
-        if (!command.spec.cwd.starts_with('/')) return BadMember("cwd", "must be an absolute path");
+        const std::string& path = command.spec.cwd;
+        if (!path.starts_with('/') || path.find('\0') != std::string::npos)
+            return BadMember("cwd", "must be an absolute path");
     }
     if (const auto timeout = json->Find("timeout")) {
         const double seconds = timeout->AsReal().value_or(-1);

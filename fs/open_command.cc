@@ -15,8 +15,7 @@ OpenCommand::OpenCommand(NodePtr node, SandboxPtr sandbox, CmdFile::Format forma
       format_(format),
       spec_(std::move(spec)),
       opener_(LookUpCaller(opener.tid).group),
-      slot_(std::move(slot)),
-      slot_name_(spec_.name) {}
+      slot_(std::move(slot)) {}
 
 void OpenCommand::Write(std::uint64_t, std::span<const char> bytes, bool, WrittenReply reply) {
     // The offset is ignored: every write continues the script.
@@ -28,28 +27,24 @@ void OpenCommand::Write(std::uint64_t, std::span<const char> bytes, bool, Writte
     std::move(reply).Wrote(bytes.size());
 }
 
+// From the first byte on there is a place in the queue and in the journal, so that what comes when
+// nobody hears errors any more cannot be refused. Bytes and place come and go together: another process
+// with this handle may submit at any moment.
 Status OpenCommand::Take(std::span<const char> bytes) {
-    if (const auto poisoned = Poisoned()) return *poisoned;
-    (void)TRY(Reserve(spec_.name));
-    {
-        const MutexLock lock(mu_);
-        text_.append(bytes.data(), bytes.size());
+    Commands::Slot made;  // dies after the lock
+    for (;;) {
+        {
+            const MutexLock lock(mu_);
+            if (poisoned_) return *poisoned_;
+            if (!slot_) std::swap(slot_, made);
+            if (slot_) {
+                text_.append(bytes.data(), bytes.size());
+                break;
+            }
+        }
+        made = TRY(sandbox_->commands().Reserve(spec_.name));
     }
     return CheckGrown(bytes);
-}
-
-// From the first byte on there is a place in the queue and in the journal, so that what comes when
-// nobody hears errors any more cannot be refused.
-Status OpenCommand::Reserve(const std::string& name) {
-    {
-        const MutexLock lock(mu_);
-        if (slot_ && (slot_name_ == name || name.empty())) return Ok();
-    }
-    Commands::Slot made = TRY(sandbox_->commands().Reserve(name));
-    const MutexLock lock(mu_);
-    std::swap(slot_, made);
-    slot_name_ = name;
-    return Ok();
 }
 
 Status OpenCommand::CheckGrown(std::span<const char> part) {
@@ -73,18 +68,28 @@ Status OpenCommand::CheckGrown(std::span<const char> part) {
             break;
     }
     const JsonCommand command = TRY(ParseJsonCommand(text));
-    return Reserve(command.spec.name);  // EEXIST is heard here, not at close
+    return NameCommand(command.spec.name);  // EEXIST is heard here, not at close
+}
+
+Status OpenCommand::NameCommand(const std::string& name) {
+    const MutexLock lock(mu_);
+    return slot_ ? sandbox_->commands().Rename(slot_, name) : Ok();
 }
 
 void OpenCommand::Flush(const Caller& who, EmptyReply reply) {
     const CallerFacts caller = LookUpCaller(who.tid);
     if (opener_ == 0 || caller.group != opener_) return std::move(reply).Ok();
     if (caller.killed) {
+        bool unsent = false;
+        {
+            const MutexLock lock(mu_);
+            unsent = !poisoned_ && !Trim(text_).empty();
+        }
         const Error why(Errno{ECANCELED},
                         "the process that was writing this command was killed "
                         "before it closed the file; nothing was submitted");
         Poison(why);
-        Refuse(opener_, why);
+        if (unsent) Refuse(opener_, why);
         return std::move(reply).Ok();
     }
     Submit([reply = std::move(reply)](const Status& status) mutable {
@@ -93,6 +98,7 @@ void OpenCommand::Flush(const Caller& who, EmptyReply reply) {
 }
 
 void OpenCommand::Fsync(EmptyReply reply) {
+    if (const auto poisoned = Poisoned()) return std::move(reply).Fail(*poisoned);
     Submit([reply = std::move(reply)](const Status& status) mutable {
         std::move(reply).Done(status);
     });
@@ -100,11 +106,13 @@ void OpenCommand::Fsync(EmptyReply reply) {
 
 void OpenCommand::Release() {
     Submit([self = shared_from_this()](const Status& status) {
-        if (!status) self->Refuse(0, status.error());  // nobody hears errors of the last close
+        if (!status)
+            self->Refuse(self->opener_, status.error());  // nobody hears errors of the last close
     });
 }
 
 void OpenCommand::Read(std::uint64_t, std::size_t size, DataReply reply) {
+    if (const auto poisoned = Poisoned()) return std::move(reply).Fail(*poisoned);
     Submit(
         [self = shared_from_this(), size, reply = std::move(reply)](const Status& status) mutable {
             if (!status) return std::move(reply).Fail(status.error());

@@ -28,8 +28,8 @@ class OpenCommand final : public OpenHandle, public std::enable_shared_from_this
     using Submitted = UniqueFunction<void(Status)>;
 
     Status Take(std::span<const char> bytes);
-    Status Reserve(const std::string& name);
     Status CheckGrown(std::span<const char> part);
+    Status NameCommand(const std::string& name);
     void Poison(const Error& why);
     std::optional<Error> Poisoned() const;
     void Submit(Submitted done);
@@ -42,7 +42,6 @@ class OpenCommand final : public OpenHandle, public std::enable_shared_from_this
     mutable Mutex mu_{LockRank::kHandle};
     std::string text_ GUARDED_BY(mu_);  // written since the last command
     Commands::Slot slot_ GUARDED_BY(mu_);
-    std::string slot_name_ GUARDED_BY(mu_);          // which slot_ has reserved
     std::optional<Error> poisoned_ GUARDED_BY(mu_);  // what every later request hears
     std::string answer_ GUARDED_BY(mu_);  // "7\n", a line per command submitted by this handle
     std::size_t cursor_ GUARDED_BY(mu_) = 0;

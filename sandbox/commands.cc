@@ -107,12 +107,7 @@ Result<Commands::Slot> Commands::Reserve(const std::string& name) {
     (void)TRY(store_.Admit(limits_.script));
     const MutexLock lock(mu_);
     if (closed_) return *closed_;
-    if (!name.empty() && (names_.contains(name) || reserved_names_.contains(name))) {
-        return Error(Errno{EEXIST},
-                     "a command named '" + name +
-                         "' was already given to this sandbox; its result is in events/" + name +
-                         ". A name is used once, so that a retry cannot run twice");
-    }
+    (void)TRY(CheckUnused(name));
     if (slots_ + unfinished_ >= limits_.queue) {
         return Error(Errno{EAGAIN},
                      std::to_string(unfinished_) +
@@ -125,6 +120,25 @@ Result<Commands::Slot> Commands::Reserve(const std::string& name) {
     slot.owner_ = shared_from_this();
     slot.name_ = name;
     return slot;
+}
+
+Status Commands::Rename(Slot& slot, const std::string& name) {
+    CHECK(slot.owner_.get() == this);
+    if (slot.name_ == name) return Ok();
+    const MutexLock lock(mu_);
+    (void)TRY(CheckUnused(name));
+    reserved_names_.erase(slot.name_);
+    if (!name.empty()) reserved_names_.insert(name);
+    slot.name_ = name;
+    return Ok();
+}
+
+Status Commands::CheckUnused(const std::string& name) const {
+    if (name.empty() || (!names_.contains(name) && !reserved_names_.contains(name))) return Ok();
+    return Error(Errno{EEXIST},
+                 "a command named '" + name +
+                     "' was already given to this sandbox; its result is in events/" + name +
+                     ". A name is used once, so that a retry cannot run twice");
 }
 
 std::optional<Error> Commands::Closed() const {
@@ -161,6 +175,7 @@ void Commands::Submit(Slot slot, CommandSpec spec, std::string script, SubmitDon
         if (!record.spec.name.empty()) names_[record.spec.name] = record.n;
         events_[record.n] = event;
         ++unfinished_;
+        committing_.insert(record.n);
         copy = record;
     }
     slot.GiveBack();
@@ -170,6 +185,7 @@ void Commands::Submit(Slot slot, CommandSpec spec, std::string script, SubmitDon
             const EventNumber n = event->record.n;
             {
                 const MutexLock lock(self->mu_);
+                self->committing_.erase(n);
                 event->committed = status.has_value();
                 if (!status) {
                     // It never existed: nobody was told the number.
@@ -178,7 +194,10 @@ void Commands::Submit(Slot slot, CommandSpec spec, std::string script, SubmitDon
                     --self->unfinished_;
                 }
             }
-            if (!status) return done(status.error());
+            if (!status) {
+                self->Post([](Commands& commands) { commands.Dispatch(); });
+                return done(status.error());
+            }
             self->Post([n, event](Commands& commands) {
                 if (commands.ended_) {
                     // Accepted while the sandbox came to its end.
@@ -469,9 +488,16 @@ void Commands::TakeOver(const EventPtr& event) {
     port_->Read(n, event->taken);
 }
 
+// Whether no earlier number is still on its way to the journal: of two writers the later one's commit may
+// be the first to arrive here.
+bool Commands::IsNext(EventNumber n) const {
+    const MutexLock lock(mu_);
+    return committing_.empty() || n < *committing_.begin();
+}
+
 void Commands::Dispatch() {
     if (port_ == nullptr || !reconciled_ || !allowed_) return;
-    while (active_serial_.empty() && !waiting_serial_.empty()) {
+    while (active_serial_.empty() && !waiting_serial_.empty() && IsNext(*waiting_serial_.begin())) {
         const EventPtr event = FindEvent(*waiting_serial_.begin());
         waiting_serial_.erase(waiting_serial_.begin());
         if (event != nullptr) Begin(event);

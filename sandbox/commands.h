@@ -87,6 +87,9 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     // EHOSTDOWN when the sandbox has ended, EAGAIN when the queue is full, ENOSPC; with a name also
     // EEXIST.
     Result<Slot> Reserve(const std::string& name);
+    // Gives a place the name that its command turns out to have; the one it had before is free again.
+    // EEXIST.
+    Status Rename(Slot& slot, const std::string& name);
     // Why nothing can be submitted any more; empty while it can.
     std::optional<Error> Closed() const;
     // EFBIG when `size` bytes in all are too many, EINVAL for a NUL byte in `part`.
@@ -156,10 +159,12 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     struct Event;
     using EventPtr = std::shared_ptr<Event>;
 
+    Status CheckUnused(const std::string& name) const REQUIRES(mu_);
     EventPtr FindEvent(EventNumber n) const;
     std::vector<EventPtr> Unfinished() const;
     EventState StateOf(const EventPtr& event) const;
     EventStatus StatusOf(const EventPtr& event) const;
+    bool IsNext(EventNumber n) const;
     void Dispatch();
     void Begin(const EventPtr& event);
     void Send(const EventPtr& event, std::string script);
@@ -189,8 +194,9 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     std::map<EventNumber, EventPtr> events_ GUARDED_BY(mu_);
     std::map<std::string, EventNumber> names_ GUARDED_BY(mu_);  // also of forgotten ones
     std::set<std::string> reserved_names_ GUARDED_BY(mu_);
-    std::size_t slots_ GUARDED_BY(mu_) = 0;       // reserved, not submitted
-    std::size_t unfinished_ GUARDED_BY(mu_) = 0;  // submitted, not finished
+    std::set<EventNumber> committing_ GUARDED_BY(mu_);  // numbered, not in the journal yet
+    std::size_t slots_ GUARDED_BY(mu_) = 0;             // reserved, not submitted
+    std::size_t unfinished_ GUARDED_BY(mu_) = 0;        // submitted, not finished
     std::uint64_t next_ GUARDED_BY(mu_) = 1;
     std::uint64_t next_wait_ GUARDED_BY(mu_) = 1;
     std::optional<Error> closed_ GUARDED_BY(mu_);

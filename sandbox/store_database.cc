@@ -43,12 +43,7 @@ Json SpecToJson(const CommandSpec& spec) {
     if (!spec.user.empty()) json.Set("user", spec.user);
     if (spec.login_shell) json.Set("login_shell", true);
     if (spec.timeout_ms != 0) json.Set("timeout_ms", spec.timeout_ms);
-    if (!spec.env.empty()) {
-        Json env = Json::Object();
-        for (const auto& [key, value] : spec.env)
-            env.Set(key, value);
-        json.Set("env", env);
-    }
+    if (!spec.env.empty()) json.Set("env", Json::Object(spec.env));
     return json;
 }
 
@@ -64,8 +59,8 @@ CommandSpec SpecFromJson(std::string_view text) {
     spec.login_shell = json.GetBool("login_shell").value_or(false);
     spec.timeout_ms = json.GetNumber("timeout_ms").value_or(0);
     if (const auto env = json.Find("env")) {
-        for (const std::string& key : env->Keys())
-            spec.env[key] = env->GetString(key).value_or("");
+        for (const auto& [key, value] : env->Members())
+            spec.env[key] = value.AsString().value_or("");
     }
     return spec;
 }

@@ -67,8 +67,8 @@ StrictJson& StrictJson::Take(std::string_view key, std::map<std::string, std::st
     if (!member) return *this;
     std::map<std::string, std::string> texts;
     bool good = member->IsObject();
-    for (const std::string& name : member->Keys()) {
-        const auto text = member->GetString(name);
+    for (const auto& [name, value] : member->Members()) {
+        const auto text = value.AsString();
         good = good && text.has_value();
         if (text) texts[name] = *text;
     }
