@@ -365,6 +365,13 @@ bool Commands::EnsureOpen(Command& command) {
 void Commands::Refresh(Command& command) {
     for (OutputStream& stream : command.out)
         stream.Refresh(command.output_limit);
+    KeepPromise(command);
+}
+
+void Commands::KeepPromise(Command& command) {
+    if (command.phase != Phase::kDone) return;
+    command.out[0].Promise(command.done.stdout_size);
+    command.out[1].Promise(command.done.stderr_size);
 }
 
 void Commands::CloseIfIdle(Command& command) {

@@ -47,6 +47,8 @@ class Commands {
     void OpenWatch();
     // Looks at both files again.
     void Refresh(Command& command);
+    // What a finished command's outcome promised and its files no longer hold becomes a hole.
+    static void KeepPromise(Command& command);
     bool EnsureOpen(Command& command);
     void CloseIfIdle(Command& command);
     // Removes a forgotten command once nobody writes and all was pushed.

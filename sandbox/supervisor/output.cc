@@ -62,6 +62,12 @@ void OutputStream::Refresh(uint64_t limit) {
     }
 }
 
+void OutputStream::Promise(uint64_t promised) {
+    if (size >= promised) return;
+    hole = {size, promised};
+    size = promised;
+}
+
 bool HasWriter(int file, View spool_path, uint64_t n, const char* name) {
     constexpr int kSetLease = 1024;
     // fcntl(2): a read lease is refused while somebody has the file open for writing. One call

@@ -269,18 +269,12 @@ bool Session::HandleRead(Reader& reader) {
         Refuse(0, n, ENOENT, "there is no such command in the spool");
         return true;
     }
-    const bool readable = commands_.EnsureOpen(*command);
-    if (readable) commands_.Refresh(*command);
-    const uint64_t ends[2] = {command->done.stdout_size, command->done.stderr_size};
-    for (int i = 0; i < 2; ++i) {
-        OutputStream& stream = command->out[i];
-        if (!readable) stream.size = 0;
-        // Somebody emptied or removed the file: what the outcome promised is told as gone, or the daemon would wait
-        // for it for ever.
-        if (command->phase == Phase::kDone && stream.size < ends[i]) {
-            stream.hole = {stream.size, ends[i]};
-            stream.size = ends[i];
-        }
+    if (commands_.EnsureOpen(*command)) {
+        commands_.Refresh(*command);
+    } else {
+        for (OutputStream& stream : command->out)
+            stream.size = 0;
+        commands_.KeepPromise(*command);
     }
     if (from[0] > command->out[0].size || from[1] > command->out[1].size) {
         Refuse(0, n, EINVAL, "there is less output than that");

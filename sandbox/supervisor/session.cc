@@ -194,7 +194,8 @@ bool Session::PushChunk(Command& command, int index) {
     const long got = sys::ReadAt(stream.file.get(), frame + kFront, size, stream.pushed);
     if (got <= 0) {
         stream.size = stream.pushed;  // somebody truncated it
-        return false;
+        commands_.KeepPromise(command);
+        return stream.HasMore();
     }
     {
         Writer<Str> writer(out, Type::kOutput);

@@ -89,7 +89,7 @@ INSTANTIATE_TEST_SUITE_P(Who, LocalProviderTest, ::testing::Values(Who::kRoot, W
 
 TEST_P(LocalProviderTest, LoginAndSftpWorkWithThePinnedHostKeyOnly) {
     if (over_) return;
-    Launched box = MustLaunch("t-login");
+    Launched box = MustLaunch(Token("login"));
     const Output id = world_->Ssh(box, "id -un; pwd; echo $PATH; echo $LANG; echo err >&2; exit 7");
     EXPECT_EQ(id.exit_code, 7) << id.err;
     EXPECT_EQ(id.err, "err\n");
@@ -115,8 +115,8 @@ TEST_P(LocalProviderTest, LoginAndSftpWorkWithThePinnedHostKeyOnly) {
 
 TEST_P(LocalProviderTest, WhatASandboxChangesInUsrIsItsOwn) {
     if (over_) return;
-    const Launched one = MustLaunch("t-one");
-    const Launched two = MustLaunch("t-two");
+    const Launched one = MustLaunch(Token("one"));
+    const Launched two = MustLaunch(Token("two"));
     const std::string file = "/usr/local/bin/sbxfs-test-" + Hex(RandomBytes(4));
     const Output made =
         world_->Ssh(one, "printf '#!/bin/sh\\necho mine\\n' > " + file + " && chmod +x " + file +
@@ -132,7 +132,7 @@ TEST_P(LocalProviderTest, WhatASandboxChangesInUsrIsItsOwn) {
 
 TEST_P(LocalProviderTest, WritingAnywhereWorks) {
     if (over_) return;
-    const Launched box = MustLaunch("t-write");
+    const Launched box = MustLaunch(Token("write"));
     const Output wrote = world_->Ssh(box,
                                      "for d in / /etc /usr /usr/bin /usr/lib /usr/share /usr/local "
                                      "/usr/local/lib /var/lib /var/cache /var/log"
@@ -144,8 +144,8 @@ TEST_P(LocalProviderTest, WritingAnywhereWorks) {
 TEST_P(LocalProviderTest, NothingElseOfTheMachineIsVisible) {
     if (over_) return;
     ASSERT_EQ(::setenv("SBXFS_TEST_SECRET", "hidden", 1), 0);
-    const Launched box = MustLaunch("t-blind");
-    const Launched other = MustLaunch("t-other");
+    const Launched box = MustLaunch(Token("blind"));
+    const Launched other = MustLaunch(Token("other"));
     (void)world_->Ssh(
         other, "sleep 1000 </dev/null >/dev/null 2>&1 & echo secret > /workspace/other-file");
     const Output seen = world_->Ssh(
@@ -164,7 +164,7 @@ TEST_P(LocalProviderTest, NothingElseOfTheMachineIsVisible) {
     EXPECT_EQ(seen.out, "not a tty\n") << seen.err;
     ASSERT_EQ(::unsetenv("SBXFS_TEST_SECRET"), 0);
     // What it runs as elsewhere on this machine: nobody's ids as root, else the mounting user's.
-    const ProcessRecord init = *Box::Open(world_->state_dir(), "t-blind")->Init();
+    const ProcessRecord init = *Box::Open(world_->state_dir(), Token("blind"))->Init();
     struct stat process {};
     ASSERT_EQ(::stat(("/proc/" + std::to_string(init.pid)).c_str(), &process), 0);
     const auto status = *ReadWholeFile("/proc/" + std::to_string(init.pid) + "/status");
@@ -180,7 +180,7 @@ TEST_P(LocalProviderTest, NothingElseOfTheMachineIsVisible) {
 
 TEST_P(LocalProviderTest, DescriptorsOfTheHelperDoNotReachASession) {
     if (over_) return;
-    const Launched box = MustLaunch("t-fds");
+    const Launched box = MustLaunch(Token("fds"));
     const Output fds = world_->Ssh(
         box,
         "for f in /proc/self/fd/*; do readlink $f; done | grep -v -e pipe: -e fd$ -e ^/dev/null");
@@ -201,8 +201,8 @@ TEST_P(LocalProviderTest, NetworkNoneHasNothingAndSharedHasTheMachines) {
     ASSERT_EQ(::listen(abstract.get(), 1), 0);
     Template none = world_->SomeTemplate();
     none.options["network"] = std::string("none");
-    const Launched alone = MustLaunch("t-alone", none);
-    const Launched shared = MustLaunch("t-shared");
+    const Launched alone = MustLaunch(Token("alone"), none);
+    const Launched shared = MustLaunch(Token("shared"));
     const std::string look =
         "grep -c " + name +
         " /proc/net/unix; tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' | tr '\\n' ' ';"
@@ -230,36 +230,36 @@ TEST_P(LocalProviderTest, TheLifetimeEndsItWithoutTheDaemon) {
     if (over_) return;
     Template brief = world_->SomeTemplate();
     brief.max_lifetime_s = 1;
-    const Launched box = MustLaunch("t-brief", brief);
-    const pid_t init = InitOf("t-brief");
+    const Launched box = MustLaunch(Token("brief"), brief);
+    const pid_t init = InitOf(Token("brief"));
     (void)world_->Ssh(box, "setsid sleep 1000 </dev/null >/dev/null 2>&1 &");
     ASSERT_TRUE(Eventually(
-        [&] { return ProbeAndWait(world_->provider(), "t-brief").liveness != Liveness::kAlive; }));
-    const Health health = ProbeAndWait(world_->provider(), "t-brief");
+        [&] { return ProbeAndWait(world_->provider(), Token("brief")).liveness != Liveness::kAlive; }));
+    const Health health = ProbeAndWait(world_->provider(), Token("brief"));
     EXPECT_EQ(health.liveness, Liveness::kExpired) << health.why;
     EXPECT_NE(health.why.find("max_lifetime"), std::string::npos) << health.why;
     EXPECT_TRUE(Eventually([&] { return ::kill(init, 0) != 0; }));
     // An expired one is not brought back by a repeated launch.
     const Result<Launched> again =
-        LaunchAndWait(world_->provider(), world_->Spec("t-brief", brief));
+        LaunchAndWait(world_->provider(), world_->Spec(Token("brief"), brief));
     ASSERT_FALSE(again);
     EXPECT_EQ(again.error().code(), Errno{EHOSTDOWN});
 }
 
 TEST_P(LocalProviderTest, ProbeSaysWhyItEnded) {
     if (over_) return;
-    (void)MustLaunch("t-idle");
-    ASSERT_EQ(::kill(InitOf("t-idle"), SIGUSR1), 0);
+    (void)MustLaunch(Token("idle"));
+    ASSERT_EQ(::kill(InitOf(Token("idle")), SIGUSR1), 0);
     EXPECT_TRUE(Eventually(
-        [&] { return ProbeAndWait(world_->provider(), "t-idle").liveness == Liveness::kExpired; }));
-    (void)MustLaunch("t-killed");
-    ASSERT_EQ(::kill(InitOf("t-killed"), SIGKILL), 0);
+        [&] { return ProbeAndWait(world_->provider(), Token("idle")).liveness == Liveness::kExpired; }));
+    (void)MustLaunch(Token("killed"));
+    ASSERT_EQ(::kill(InitOf(Token("killed")), SIGKILL), 0);
     ASSERT_TRUE(Eventually(
-        [&] { return ProbeAndWait(world_->provider(), "t-killed").liveness == Liveness::kEnded; }));
-    EXPECT_NE(ProbeAndWait(world_->provider(), "t-killed").why.find("killed"), std::string::npos);
+        [&] { return ProbeAndWait(world_->provider(), Token("killed")).liveness == Liveness::kEnded; }));
+    EXPECT_NE(ProbeAndWait(world_->provider(), Token("killed")).why.find("killed"), std::string::npos);
     // As if that had been before a restart of the machine.
-    ASSERT_TRUE(ReplaceFile(world_->BoxPath("t-killed") + "/pid", "12345 67 another-boot\n", 0600));
-    EXPECT_NE(ProbeAndWait(world_->provider(), "t-killed").why.find("restarted"),
+    ASSERT_TRUE(ReplaceFile(world_->BoxPath(Token("killed")) + "/pid", "12345 67 another-boot\n", 0600));
+    EXPECT_NE(ProbeAndWait(world_->provider(), Token("killed")).why.find("restarted"),
               std::string::npos);
 }
 
@@ -269,7 +269,7 @@ TEST_P(LocalProviderTest, LimitsAreAppliedOrSaidNotToBe) {
     small.memory = 128;
     small.cpu = 512;
     small.options["pids"] = std::int64_t{40};
-    const Launched box = MustLaunch("t-small", small);
+    const Launched box = MustLaunch(Token("small"), small);
     const Json limits = *box.facts.Find("limits");
     for (const char* name : {"cpu", "memory", "pids"}) {
         EXPECT_TRUE(limits.GetString(name).has_value()) << name << " in " << limits.Dump();
@@ -307,7 +307,7 @@ TEST_P(LocalProviderTest, BindsShowWhatTheySayAndNoMore) {
     bound.options["binds"] =
         std::vector<std::string>{host + ":/shown", host + ":/srv/deep/writable:rw",
                                  world_->directory() + "/single:/etc/single:ro"};
-    const Launched box = MustLaunch("t-binds", bound);
+    const Launched box = MustLaunch(Token("binds"), bound);
     const Output used =
         world_->Ssh(box,
                     "cat /shown/file /etc/single; touch /shown/no 2>&1; touch /etc/single 2>&1;"
@@ -340,12 +340,12 @@ TEST_P(LocalProviderTest, BindsOfOurOwnPlacesAreRefused) {
     ASSERT_EQ(::symlink(world_->state_dir().c_str(), (world_->directory() + "/link").c_str()), 0);
     Template sly = world_->SomeTemplate();
     sly.options["binds"] = std::vector<std::string>{world_->directory() + "/link:/x"};
-    const Result<Launched> launched = LaunchAndWait(world_->provider(), Spec("t-sly", sly));
+    const Result<Launched> launched = LaunchAndWait(world_->provider(), Spec(Token("sly"), sly));
     ASSERT_FALSE(launched);
     EXPECT_EQ(launched.error().code(), Errno{EINVAL}) << TextOf(launched);
     Template missing = world_->SomeTemplate();
     missing.options["binds"] = std::vector<std::string>{"/no/such/place:/x"};
-    const Result<Launched> nothing = LaunchAndWait(world_->provider(), Spec("t-missing", missing));
+    const Result<Launched> nothing = LaunchAndWait(world_->provider(), Spec(Token("missing"), missing));
     ASSERT_FALSE(nothing);
     EXPECT_EQ(nothing.error().code(), Errno{ENOENT}) << TextOf(nothing);
 }
@@ -367,7 +367,7 @@ TEST_P(LocalProviderTest, TheWorkdirIsMadeWhereverItLies) {
     for (const std::string& workdir : {std::string("/a/b/c"), std::string("/usr/local/src/x"),
                                        std::string("/var/run/w"), std::string("/")}) {
         what.workdir = workdir;
-        const std::string token = "t-wd" + std::to_string(tokens_.size());
+        const std::string token = Token("wd") + std::to_string(tokens_.size());
         const Launched box = MustLaunch(token, what);
         EXPECT_EQ(
             world_->Ssh(box, "cd " + workdir + " && touch here && rm here && pwd -P | head -c 4")
@@ -402,9 +402,9 @@ TEST(LocalDaemon, DISABLED_LaunchesAndStays) {
 
 TEST_P(LocalProviderTest, ItOutlivesTheDaemonAndIsFoundAgain) {
     if (over_) return;
-    const LaunchSpec spec = Spec("t-orphan", world_->SomeTemplate());
+    const LaunchSpec spec = Spec(Token("orphan"), world_->SomeTemplate());
     const std::string& directory = world_->directory();
-    ASSERT_TRUE(ReplaceFile(directory + "/order", world_->Order("t-orphan").ToJson().Dump(), 0600));
+    ASSERT_TRUE(ReplaceFile(directory + "/order", world_->Order(Token("orphan")).ToJson().Dump(), 0600));
     ASSERT_EQ(::setenv("SBXFS_TEST_DAEMON", directory.c_str(), 1), 0);
     const pid_t daemon = StartProgram(
         {"/proc/self/exe", "--gtest_also_run_disabled_tests", "--gtest_filter=LocalDaemon.*"});
@@ -416,7 +416,7 @@ TEST_P(LocalProviderTest, ItOutlivesTheDaemonAndIsFoundAgain) {
     ASSERT_EQ(::waitpid(daemon, nullptr, 0), daemon);
     ASSERT_TRUE(answered);
 
-    EXPECT_EQ(ProbeAndWait(world_->provider(), "t-orphan").liveness, Liveness::kAlive);
+    EXPECT_EQ(ProbeAndWait(world_->provider(), Token("orphan")).liveness, Liveness::kAlive);
     const Result<Launched> found = LaunchAndWait(world_->provider(), spec);
     ASSERT_TRUE(found) << TextOf(found);
     EXPECT_EQ(found->connect.ToJson().Dump(), *ReadWholeFile(directory + "/answer"));
@@ -426,9 +426,9 @@ TEST_P(LocalProviderTest, ItOutlivesTheDaemonAndIsFoundAgain) {
 // At growing delays, so that every step of a launch is the one that is cut off.
 TEST_P(LocalProviderTest, KillingTheHelperAnywhereLeavesNothing) {
     if (over_) return;
-    (void)MustLaunch("t-warm");  // the common base is there: the delays are those of a usual launch
+    (void)MustLaunch(Token("warm"));  // the common base is there: the delays are those of a usual launch
     for (int step = 0; step < 24; ++step) {
-        const std::string token = "t-cut-" + std::to_string(step);
+        const std::string token = Token("cut-") + std::to_string(step);
         ASSERT_TRUE(Box::Create(world_->state_dir(), token));
         const pid_t helper = StartHelper("launch", world_->Order(token).ToJson().Dump());
         ASSERT_GT(helper, 0);
@@ -458,7 +458,7 @@ TEST_P(LocalProviderTest, KillingTheHelperAnywhereLeavesNothing) {
 TEST_P(LocalProviderTest, KillingTheDestroyAnywhereIsFinishedByTheNext) {
     if (over_) return;
     for (int step = 0; step < 10; ++step) {
-        const std::string token = "t-end-" + std::to_string(step);
+        const std::string token = Token("end-") + std::to_string(step);
         (void)MustLaunch(token);
         const pid_t helper =
             StartHelper("destroy", DestroyOrder{token, world_->state_dir()}.ToJson().Dump());
@@ -479,37 +479,37 @@ TEST_P(LocalProviderTest, KillingTheDestroyAnywhereIsFinishedByTheNext) {
 // bubblewrap's second half, should its first be killed at the wrong moment: alive, and no pid written down.
 TEST_P(LocalProviderTest, AProcessWithoutARecordIsFoundAndEnded) {
     if (over_) return;
-    ASSERT_TRUE(Box::Create(world_->state_dir(), "t-stray"));
+    ASSERT_TRUE(Box::Create(world_->state_dir(), Token("stray")));
     pid_t stray = -1;
     {
-        const UniqueFd alive = *Box::Open(world_->state_dir(), "t-stray")->HoldAlive(0);
+        const UniqueFd alive = *Box::Open(world_->state_dir(), Token("stray"))->HoldAlive(0);
         ASSERT_EQ(::fcntl(alive.get(), F_SETFD, 0), 0);  // inherited, as the init does
         stray = StartProgram(
             {"bwrap", "--unshare-user", "--unshare-pid", "--dev-bind", "/", "/", "sleep", "1000"});
     }
     ASSERT_GT(stray, 0);
-    EXPECT_EQ(ProbeAndWait(world_->provider(), "t-stray").liveness, Liveness::kAlive);
-    const Status destroyed = DestroyAndWait(world_->provider(), "t-stray");
+    EXPECT_EQ(ProbeAndWait(world_->provider(), Token("stray")).liveness, Liveness::kAlive);
+    const Status destroyed = DestroyAndWait(world_->provider(), Token("stray"));
     EXPECT_TRUE(destroyed) << TextOf(destroyed);
-    EXPECT_EQ(world_->LeftOf("t-stray"), "");
+    EXPECT_EQ(world_->LeftOf(Token("stray")), "");
     EXPECT_EQ(::waitpid(stray, nullptr, 0), stray);
 }
 
 // A helper of a daemon that died, scheduled only after the next daemon has destroyed the sandbox.
 TEST_P(LocalProviderTest, AHelperThatComesAfterTheDestroyMakesNothing) {
     if (over_) return;
-    ASSERT_TRUE(Box::Create(world_->state_dir(), "t-stale"));
-    ASSERT_TRUE(DestroyAndWait(world_->provider(), "t-stale"));
-    const pid_t helper = StartHelper("launch", world_->Order("t-stale").ToJson().Dump());
+    ASSERT_TRUE(Box::Create(world_->state_dir(), Token("stale")));
+    ASSERT_TRUE(DestroyAndWait(world_->provider(), Token("stale")));
+    const pid_t helper = StartHelper("launch", world_->Order(Token("stale")).ToJson().Dump());
     int status = 0;
     ASSERT_EQ(::waitpid(helper, &status, 0), helper);
     EXPECT_NE(status, 0);
-    EXPECT_EQ(world_->LeftOf("t-stale"), "");
+    EXPECT_EQ(world_->LeftOf(Token("stale")), "");
 }
 
 TEST_P(LocalProviderTest, EscapesFail) {
     if (over_) return;
-    const Launched box = MustLaunch("t-escape");
+    const Launched box = MustLaunch(Token("escape"));
     // Each line must fail; those that succeed are printed.
     const std::string attempts =
         "mount -t tmpfs none /mnt\n"
@@ -572,7 +572,7 @@ TEST_P(LocalProviderTest, AHostileTreeIsRemovedAndNothingElse) {
     const std::string canary = world_->directory() + "/canary";
     ASSERT_TRUE(MakeDirs(canary + "/dir", 0755));
     ASSERT_TRUE(ReplaceFile(canary + "/dir/file", "alive", 0644));
-    const Launched box = MustLaunch("t-hostile");
+    const Launched box = MustLaunch(Token("hostile"));
     const Output made = world_->Ssh(
         box,
         "cd /workspace && ln -s " + canary + " a && ln -s / b && ln -s .. c && ln -s " + canary +
@@ -591,21 +591,21 @@ TEST_P(LocalProviderTest, AHostileTreeIsRemovedAndNothingElse) {
             " perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local => \"sock\", Listen => 1) or "
             "die'");
     EXPECT_EQ(made.exit_code, 0) << made.err;
-    const Status destroyed = DestroyAndWait(world_->provider(), "t-hostile");
+    const Status destroyed = DestroyAndWait(world_->provider(), Token("hostile"));
     EXPECT_TRUE(destroyed) << TextOf(destroyed);
-    EXPECT_EQ(world_->LeftOf("t-hostile"), "");
+    EXPECT_EQ(world_->LeftOf(Token("hostile")), "");
     EXPECT_EQ(*ReadWholeFile(canary + "/dir/file"), "alive");
 }
 
 TEST_P(LocalProviderTest, ASandboxFullOfProcessesIsDestroyedAsFast) {
     if (over_) return;
-    const Launched box = MustLaunch("t-busy");
+    const Launched box = MustLaunch(Token("busy"));
     (void)world_->Ssh(box,
                       "for i in $(seq 200); do setsid sh -c 'trap \"\" TERM; while :; do sleep 1; "
                       "done' </dev/null >/dev/null 2>&1 & done");
-    const Status destroyed = DestroyAndWait(world_->provider(), "t-busy");
+    const Status destroyed = DestroyAndWait(world_->provider(), Token("busy"));
     EXPECT_TRUE(destroyed) << TextOf(destroyed);
-    EXPECT_EQ(world_->LeftOf("t-busy"), "");
+    EXPECT_EQ(world_->LeftOf(Token("busy")), "");
 }
 
 // The figures of docs/LOCAL.md come from here; the bounds only catch what has gone wrong altogether.
@@ -618,7 +618,7 @@ TEST_P(LocalProviderTest, LaunchAndDestroyAreQuick) {
     std::vector<double> launch_ms;
     std::vector<double> destroy_ms;
     for (int i = 0; i < 15; ++i) {
-        const std::string token = "t-quick-" + std::to_string(i);
+        const std::string token = Token("quick-") + std::to_string(i);
         auto start = steady_clock::now();
         const Result<Launched> launched = LaunchAndWait(world_->provider(), world_->Spec(token));
         launch_ms.push_back(ms_since(start));
@@ -641,7 +641,7 @@ TEST_P(LocalProviderTest, FiftyAtOnce) {
     const auto start = std::chrono::steady_clock::now();
     std::vector<Awaited<Result<Launched>>> answers(kCount);
     for (int i = 0; i < kCount; ++i) {
-        const std::string token = "t-many-" + std::to_string(i);
+        const std::string token = Token("many-") + std::to_string(i);
         world_->provider().Launch(
             Spec(token, world_->SomeTemplate()), [](std::string_view) {},
             answers[static_cast<std::size_t>(i)].Callback());
@@ -668,13 +668,13 @@ TEST_P(LocalProviderTest, AStateDirectoryOfAnyLengthWorks) {
     if (over_) return;
     world_ =
         std::make_unique<LocalWorld>("/" + std::string(120, 'a') + "/" + std::string(120, 'b'));
-    const Launched box = MustLaunch("t-long");
+    const Launched box = MustLaunch(Token("long"));
     EXPECT_EQ(world_->Ssh(box, "echo in").out, "in\n");
 }
 
 TEST_P(LocalProviderTest, AFullProgramRuns) {
     if (over_) return;
-    const Launched box = MustLaunch("t-use");
+    const Launched box = MustLaunch(Token("use"));
     const Output used =
         world_->Ssh(box,
                     "awk 'BEGIN { print 6 * 7 }' && perl -e 'print \"perl\\n\"' && ls "

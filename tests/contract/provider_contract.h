@@ -14,6 +14,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -29,6 +30,11 @@
 namespace sbxfs::testing {
 
 inline constexpr std::chrono::seconds kAnswerLimit{60};
+
+// Tests run side by side and some names of a token are the machine's (control groups): one of this process alone.
+inline std::string Token(const std::string& name) {
+    return "t-" + std::to_string(::getpid()) + "-" + name;
+}
 
 // A callback's argument, once it has come; a test that waits in vain ends with this message.
 template <class T>
@@ -107,7 +113,7 @@ class ProviderContract : public ::testing::Test {
 TYPED_TEST_SUITE_P(ProviderContract);
 
 TYPED_TEST_P(ProviderContract, LaunchAnswersWithAllThatIsNeededToConnect) {
-    const LaunchSpec spec = this->Spec("t-connect");
+    const LaunchSpec spec = this->Spec(Token("connect"));
     const Result<Launched> launched = LaunchAndWait(this->provider(), spec);
     ASSERT_TRUE(launched) << TextOf(launched);
     EXPECT_FALSE(launched->id.empty());
@@ -118,7 +124,7 @@ TYPED_TEST_P(ProviderContract, LaunchAnswersWithAllThatIsNeededToConnect) {
 }
 
 TYPED_TEST_P(ProviderContract, ARepeatedLaunchFindsTheSameSandbox) {
-    const LaunchSpec spec = this->Spec("t-again");
+    const LaunchSpec spec = this->Spec(Token("again"));
     const Result<Launched> first = LaunchAndWait(this->provider(), spec);
     const Result<Launched> second = LaunchAndWait(this->provider(), spec);
     ASSERT_TRUE(first) << TextOf(first);
@@ -128,7 +134,7 @@ TYPED_TEST_P(ProviderContract, ARepeatedLaunchFindsTheSameSandbox) {
 }
 
 TYPED_TEST_P(ProviderContract, TwoLaunchesAtOnceMakeOneSandbox) {
-    const LaunchSpec spec = this->Spec("t-twins");
+    const LaunchSpec spec = this->Spec(Token("twins"));
     Awaited<Result<Launched>> left;
     Awaited<Result<Launched>> right;
     this->provider().Launch(
@@ -143,7 +149,7 @@ TYPED_TEST_P(ProviderContract, TwoLaunchesAtOnceMakeOneSandbox) {
 }
 
 TYPED_TEST_P(ProviderContract, CallbacksRunOnTheLoopAndNotWithinTheCall) {
-    const LaunchSpec spec = this->Spec("t-loop");
+    const LaunchSpec spec = this->Spec(Token("loop"));
     std::promise<bool> launch_on_loop;
     std::promise<bool> probe_on_loop;
     std::promise<bool> destroy_on_loop;
@@ -156,9 +162,9 @@ TYPED_TEST_P(ProviderContract, CallbacksRunOnTheLoopAndNotWithinTheCall) {
             spec, [](std::string_view) {},
             [&](Result<Launched>) { launch_on_loop.set_value(loop.OnThread() && !inside); });
         this->provider().Probe(
-            "t-nobody", "", [&](Health) { probe_on_loop.set_value(loop.OnThread() && !inside); });
+            Token("nobody"), "", [&](Health) { probe_on_loop.set_value(loop.OnThread() && !inside); });
         this->provider().Destroy(
-            "t-nobody", "", [&](Status) { destroy_on_loop.set_value(loop.OnThread() && !inside); });
+            Token("nobody"), "", [&](Status) { destroy_on_loop.set_value(loop.OnThread() && !inside); });
         inside = false;
     });
     EXPECT_TRUE(probe_on_loop.get_future().get());
@@ -167,15 +173,15 @@ TYPED_TEST_P(ProviderContract, CallbacksRunOnTheLoopAndNotWithinTheCall) {
 }
 
 TYPED_TEST_P(ProviderContract, WhatWasNeverLaunchedHasEndedAndCanBeDestroyed) {
-    const Health health = ProbeAndWait(this->provider(), "t-never");
+    const Health health = ProbeAndWait(this->provider(), Token("never"));
     EXPECT_EQ(health.liveness, Liveness::kEnded);
     EXPECT_FALSE(health.why.empty());
-    EXPECT_TRUE(DestroyAndWait(this->provider(), "t-never"));
-    EXPECT_EQ(this->world_->LeftOf("t-never"), "");
+    EXPECT_TRUE(DestroyAndWait(this->provider(), Token("never")));
+    EXPECT_EQ(this->world_->LeftOf(Token("never")), "");
 }
 
 TYPED_TEST_P(ProviderContract, DestroyLeavesNothingAndMayBeRepeated) {
-    const LaunchSpec spec = this->Spec("t-gone");
+    const LaunchSpec spec = this->Spec(Token("gone"));
     const Result<Launched> launched = LaunchAndWait(this->provider(), spec);
     ASSERT_TRUE(launched) << TextOf(launched);
     const Status destroyed = DestroyAndWait(this->provider(), spec.token, launched->id);
@@ -186,7 +192,7 @@ TYPED_TEST_P(ProviderContract, DestroyLeavesNothingAndMayBeRepeated) {
 }
 
 TYPED_TEST_P(ProviderContract, TwoDestroysAtOnceBothSucceed) {
-    const LaunchSpec spec = this->Spec("t-twice");
+    const LaunchSpec spec = this->Spec(Token("twice"));
     ASSERT_TRUE(LaunchAndWait(this->provider(), spec));
     Awaited<Status> left;
     Awaited<Status> right;
@@ -200,7 +206,7 @@ TYPED_TEST_P(ProviderContract, TwoDestroysAtOnceBothSucceed) {
 }
 
 TYPED_TEST_P(ProviderContract, DestroyCancelsALaunchThatHasJustBegun) {
-    const LaunchSpec spec = this->Spec("t-cancel");
+    const LaunchSpec spec = this->Spec(Token("cancel"));
     Awaited<Result<Launched>> launched;
     Awaited<Status> destroyed;
     this->provider().Launch(
@@ -215,7 +221,7 @@ TYPED_TEST_P(ProviderContract, DestroyCancelsALaunchThatHasJustBegun) {
 // Once at each point the provider names on the way.
 TYPED_TEST_P(ProviderContract, DestroyCancelsALaunchAtEveryPhase) {
     for (int phase = 1; phase <= 3; ++phase) {
-        const LaunchSpec spec = this->Spec("t-phase-" + std::to_string(phase));
+        const LaunchSpec spec = this->Spec(Token("phase-") + std::to_string(phase));
         Awaited<Result<Launched>> launched;
         Awaited<Status> destroyed;
         auto seen = std::make_shared<int>(0);
@@ -235,7 +241,7 @@ TYPED_TEST_P(ProviderContract, DestroyCancelsALaunchAtEveryPhase) {
 }
 
 TYPED_TEST_P(ProviderContract, ALaunchThatComesAfterTheDestroyDoesNotBringItBack) {
-    const LaunchSpec spec = this->Spec("t-late");
+    const LaunchSpec spec = this->Spec(Token("late"));
     ASSERT_TRUE(LaunchAndWait(this->provider(), spec));
     Awaited<Status> destroyed;
     Awaited<Result<Launched>> during;
