@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# What takes too long for every change: the crash and link harnesses at every position. Prints one line of figures per
+# session, in the form docs/RELIABILITY.md uses. SBXFS_BINARY: the program under test; JOBS: sessions at a time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/packages.sh
+
+if [ -z "${SBXFS_BINARY:-}" ]; then
+    configure_and_build dev sbxfs sbxfs_kill_after | tail -n 1
+    SBXFS_BINARY=$PWD/build/dev/sbxfs
+fi
+export SBXFS_BINARY PYTHONDONTWRITEBYTECODE=1
+SBXFS_KILL_AFTER=${SBXFS_KILL_AFTER:-$PWD/build/dev/tests/harness/kill_after}
+export SBXFS_KILL_AFTER
+jobs=${JOBS:-$(nproc)}
+broken=0
+every() { python3 "tests/harness/$1.py" "$2" --every --jobs "$jobs" "${@:3}" || broken=1; }
+
+every crash life
+every crash recovery
+exit $broken

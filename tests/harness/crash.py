@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""The crash harness: the daemon is killed just before its k-th step (kill_after.cc says what a step is) of a
+scripted session, a new one is started on the same state, and everything the client was promised is checked.
+
+  life      mount, create, submit, run, read back, forget, destroy, create the name again, unmount: killed at k
+  recovery  a daemon with finished, running and queued commands, a launch and a destroy under way is killed;
+            the one that takes over is killed at k of its own steps, and a third one is checked
+"""
+
+import errno
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Callable
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness.ledger import Ledger  # noqa: E402
+from harness.sweep import Sweep, arguments, bounded, isolate, run  # noqa: E402
+from live.daemon import Daemon  # noqa: E402
+from live.leftovers import left_behind  # noqa: E402
+from live.place import Place, require, sbxfs, wait_until  # noqa: E402
+
+LIMIT = 90.0  # seconds for one k, all waits for a dead link or a slow machine included
+# What a call says when the daemon that was to answer it is gone.
+DIED = (errno.ENOTCONN, errno.ECONNABORTED)
+CONFIG = """default_template = "default"
+[templates.default]
+provider = "local"
+workdir = "/workspace"
+binds = ["{starts}:/starts:rw"]
+"""
+# Harmless words of a daemon that takes over from a killed one; any other warning is a failure.
+ALLOWED: tuple[str, ...] = ()
+NUMBERS = "".join(f"{n}\n" for n in range(1, 20001)).encode()
+
+
+def kill_after() -> str:
+    return os.environ.get("SBXFS_KILL_AFTER", str(Path(sbxfs()).parent / "tests" / "harness" / "kill_after"))
+
+
+class TracedDaemon(Daemon):
+    """A daemon that dies before its k-th step; 0: never, its steps are only counted."""
+
+    at = -1  # not traced
+
+    def command(self, *flags: str) -> list[str]:
+        command = super().command(*flags)
+        if self.at < 0:
+            return command
+        return [kill_after(), "--at", str(self.at), "--steps", str(self.steps), *command]
+
+    def start(self) -> Daemon:
+        self._said_before = self._said()
+        return super().start()
+
+    def _live(self) -> bool:
+        # The dead mount of the one before may answer a stat from the kernel's cache until it is replaced.
+        return super()._live() and self._said() > self._said_before
+
+    def _said(self) -> int:
+        return self.log.read_text(errors="replace").count(" info mounted ") if self.log.exists() else 0
+
+    @property
+    def steps(self) -> Path:
+        return self.place.path / "steps"
+
+    def count(self) -> int:
+        lines = self.steps.read_text().splitlines()
+        return int(lines[-1].split()[0]) if lines else 0
+
+
+class Session:
+    """One k: a place of its own, and what is cleaned up whatever happens."""
+
+    def __init__(self) -> None:
+        self.place = Place()
+        starts = self.place.path / "starts"
+        starts.mkdir()
+        self.daemon = TracedDaemon(self.place, config=CONFIG.format(starts=starts))
+        self.ledger = Ledger(self.daemon, starts)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            steps = self.daemon.steps
+            if steps.exists():
+                print("the last steps:\n" + "\n".join(steps.read_text().splitlines()[-8:]))
+            print(self.daemon.tail(40), flush=True)
+        self.place.end()
+
+    def abandon(self) -> None:
+        """Frees whoever waits for the daemon."""
+        if self.daemon.process is not None:
+            self.daemon.process.kill()
+
+    def until_death(self, client: Callable[["Session"], None], at: int) -> bool:
+        """Starts a daemon that dies at `at` and lets the client work on it; whether it died."""
+        self.daemon.at = at
+        try:
+            self.daemon.start()
+            client(self)
+        except (OSError, AssertionError) as error:
+            died = isinstance(error, OSError) and error.errno in DIED
+            if not died and (self.daemon.process is None or not self._ended()):
+                raise
+        finally:
+            self.daemon.at = -1
+        if self.daemon.process is None:
+            return False  # unmounted: the session was over before
+        code = self.daemon.process.wait(10)
+        self.daemon.process = None
+        assert code in (0, 137), f"the daemon ended with {code}"
+        return code == 137
+
+    def _ended(self) -> bool:
+        assert self.daemon.process is not None
+        try:
+            self.daemon.process.wait(1)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def check(self) -> None:
+        """A new daemon keeps the promises of the killed one, and leaves nothing when all is destroyed."""
+        self.daemon.start()
+        (self.place.path / "starts" / "go").touch()
+        self.ledger.check_all()
+        self.ledger.end()
+        self.daemon.umount()
+        bad = self.daemon.complaints(ALLOWED)
+        assert not bad, "unexpected lines in the daemon's log:\n" + "\n".join(bad)
+        left = left_behind(self.place.path, self.daemon.state, [mount_id(self.daemon.state)])
+        assert not left, "left behind:\n" + "\n".join(left)
+
+
+def mount_id(state: Path) -> str:
+    with closing(sqlite3.connect(f"file:{state}/journal.db?mode=ro", uri=True)) as journal:
+        return str(journal.execute("select value from meta where key = 'mount_id'").fetchone()[0])
+
+
+# --- the sessions
+
+
+def life(session: Session) -> None:
+    ledger = session.ledger
+    a = ledger.mkdir("a")
+    early = ledger.command(a, "early", "seq 20000", NUMBERS)
+    ledger.submit(a, early)  # accepted while it is being launched
+    named = ledger.command(a, "named", "head -c 100000 /dev/zero | tr '\\0' n; echo err >&2", b"n" * 100000,
+                           stderr=b"err\n", name="named")
+    ledger.submit(a, named)
+    ledger.write(a, "input", NUMBERS[:65536])
+    reads = ledger.command(a, "reads", "cat input; rm input", NUMBERS[:65536])
+    ledger.submit(a, reads)
+    del a.files["input"]
+    b = ledger.mkdir("b")
+    ledger.rmdir(b)  # in the middle of its launch
+    for command in (early, named, reads):
+        ledger.finish(a, command)
+    ledger.forget(a, early)
+    ledger.write(a, "kept", b"kept\n")
+    ledger.submit(a, ledger.command(a, "later", "sleep 0.05; echo later", b"later\n"))
+    ledger.submit(a, ledger.command(a, "endless", "sleep 1000", b"", name="endless", endless=True))
+    ledger.finish(a, a.commands[-2])
+    ledger.rmdir(a)
+    again = ledger.mkdir("a")
+    ledger.submit(again, ledger.command(again, "second", "echo second", b"second\n"))
+    ledger.finish(again, again.commands[-1])
+    ledger.end()
+    session.daemon.umount()
+
+
+def prepare(session: Session) -> None:
+    """A daemon with something of everything, killed."""
+    ledger = session.ledger
+    session.daemon.start()
+    a = ledger.mkdir("a")
+    done = ledger.command(a, "done", "seq 20000", NUMBERS)
+    ledger.submit(a, done)
+    ledger.finish(a, done)
+    ledger.write(a, "kept", b"kept\n")
+    gone = ledger.mkdir("gone")
+    assert (ledger.path(gone) / "ready").read_text() == "ready\n"
+    hold = "while [ ! -e /starts/go ]; do sleep 0.02; done; "
+    ledger.submit(a, ledger.command(a, "runs", hold + "seq 20000", NUMBERS))
+    ledger.submit(a, ledger.command(a, "beside", "seq 20000; " + hold + "echo 0", NUMBERS + b"0\n", name="beside"))
+    ledger.submit(a, ledger.command(a, "waits", "echo waited", b"waited\n"))
+    wait_until(lambda: (ledger.event(a, a.commands[2]) / "status").read_text() == "running\n", "it runs")
+    quick = ledger.command(a, "unread", "seq 20000", NUMBERS, name="unread")
+    ledger.submit(a, quick)
+    ledger.rmdir(gone)
+    ledger.mkdir("young")
+    session.daemon.kill()
+
+
+def recovery(session: Session) -> None:
+    ledger = session.ledger
+    a = ledger.sandboxes[0]
+    (session.place.path / "starts" / "go").touch()
+    for command in a.commands:
+        ledger.finish(a, command)
+    young = ledger.sandboxes[2]
+    ledger.submit(young, ledger.command(young, "first", "echo first", b"first\n"))
+    ledger.finish(young, young.commands[-1])
+    ledger.end()
+    session.daemon.umount()
+
+
+def no_preparation(_: Session) -> None:
+    pass
+
+
+SESSIONS = {"life": (no_preparation, life), "recovery": (prepare, recovery)}
+
+
+def attempt(name: str, at: int) -> bool:
+    prepared, client = SESSIONS[name]
+    with Session() as session, bounded(LIMIT, session.abandon):
+        prepared(session)
+        died = session.until_death(client, at)
+        session.check()
+        return died
+
+
+def measure(name: str) -> int:
+    prepared, client = SESSIONS[name]
+    counts = []
+    for _ in range(3):  # threads take turns differently each time
+        with Session() as session, bounded(LIMIT, session.abandon):
+            prepared(session)
+            assert not session.until_death(client, 0)
+            counts.append(session.daemon.count())
+            session.check()
+    return max(counts)
+
+
+def main() -> int:
+    require()
+    isolate()
+    if not os.access(kill_after(), os.X_OK):
+        print(f"there is no program {kill_after()} (set SBXFS_KILL_AFTER)", file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    options = arguments(__doc__ or "", SESSIONS)
+    name = options.session
+    return run(Sweep(title=f"crash {name}", unit="steps", command=f"tests/harness/crash.py {name}",
+                     measure=lambda: measure(name), attempt=lambda at: attempt(name, at)), options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Tries a fault at many positions: every one, a seeded sample, or one to repeat a failure. Shared by the crash
+and the link harness: worker processes, time limits, and the figures that docs/RELIABILITY.md holds."""
+
+import argparse
+import concurrent.futures
+import faulthandler
+import multiprocessing
+import os
+import random
+import sys
+import threading
+import time
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Callable, Iterable, Iterator, Optional
+
+
+@dataclass
+class Tried:
+    """What came of one position."""
+
+    position: int
+    hit: bool  # the fault happened; else the session was over before that position
+    failure: str  # empty when every promise was kept
+    seconds: float
+
+
+@dataclass
+class Sweep:
+    """One row of figures: a session and how its positions are tried."""
+
+    title: str
+    unit: str  # what is counted: "steps", "bytes"
+    command: str  # how this file is called for the session
+    measure: Callable[[], int]  # the number of positions, from a session without a fault
+    attempt: Callable[[int], bool]  # tries one; whether the fault happened; raises for a broken promise
+
+
+def arguments(description: str, sessions: Iterable[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("session", choices=sorted(sessions))
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--every", action="store_true", help="every position")
+    which.add_argument("--sample", type=int, metavar="N", help="N positions drawn with the seed")
+    which.add_argument("--at", type=int, metavar="K", help="this position only")
+    parser.add_argument("--first", type=int, default=1, help="with --every or --sample: from here on")
+    parser.add_argument("--last", type=int, help="with --every or --sample: up to here")
+    parser.add_argument("--stride", type=int, default=1, help="with --every: each N-th")
+    parser.add_argument("--minutes", type=float, help="begin no further position after that time")
+    parser.add_argument("--seed", type=int, default=int(os.environ.get("SBXFS_SEED", "0")),
+                        help="also SBXFS_SEED; 0: a new one, which is printed")
+    parser.add_argument("--jobs", type=int, default=1)
+    return parser.parse_args()
+
+
+def run(sweep: Sweep, options: argparse.Namespace) -> int:
+    """The exit code: 0 when no promise was broken."""
+    seed = options.seed or random.SystemRandom().randrange(1, 1 << 31)
+    if options.at is not None:
+        positions, total = [options.at], options.at
+    else:
+        total = options.last or sweep.measure()
+        positions = list(range(options.first, total + 1, options.stride))
+        if options.sample is not None:
+            drawn = random.Random(seed)
+            positions = drawn.sample(positions, min(options.sample, len(positions)))
+            print(f"{sweep.title}: SBXFS_SEED={seed} repeats this sample", flush=True)
+    started = time.monotonic()
+    until = started + options.minutes * 60 if options.minutes else None
+    tried = list(_try_all(sweep, positions, max(1, options.jobs), until))
+    _report(sweep, tried, total, time.monotonic() - started)
+    return 1 if any(one.failure for one in tried) or not any(one.hit for one in tried) else 0
+
+
+def _try_all(sweep: Sweep, positions: list[int], jobs: int, until: Optional[float]) -> Iterator[Tried]:
+    if jobs == 1:
+        for position in positions:
+            if until is not None and time.monotonic() > until:
+                return
+            yield _show(sweep, _try_one(sweep, position))
+        return
+    # Forked, so that a worker has the sweep without it being sent.
+    context = multiprocessing.get_context("fork")
+    global _current
+    _current = sweep
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        waiting = iter(positions)
+        running: set[concurrent.futures.Future[Tried]] = set()
+        while True:
+            for position in waiting:
+                running.add(pool.submit(_try_current, position))
+                if len(running) >= jobs * 2:
+                    break
+            if not running:
+                return
+            done, running = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
+            for future in done:
+                yield _show(sweep, future.result())
+            if until is not None and time.monotonic() > until:
+                waiting = iter(())
+
+
+_current: Optional[Sweep] = None
+
+
+def _try_current(position: int) -> Tried:
+    assert _current is not None
+    return _try_one(_current, position)
+
+
+def _try_one(sweep: Sweep, position: int) -> Tried:
+    started = time.monotonic()
+    failure = ""
+    hit = True
+    try:
+        hit = sweep.attempt(position)
+    except Exception:  # whatever broke is this position's failure, and the others go on
+        failure = traceback.format_exc()
+    return Tried(position, hit, failure, time.monotonic() - started)
+
+
+def _show(sweep: Sweep, one: Tried) -> Tried:
+    if one.failure:
+        print(f"\nbroken at {one.position}; repeat with: {sweep.command} --at {one.position}\n"
+              f"{one.failure}", flush=True)
+    return one
+
+
+def _report(sweep: Sweep, tried: list[Tried], total: int, seconds: float) -> None:
+    hit = sum(one.hit for one in tried)
+    slowest = max(tried, key=lambda one: one.seconds, default=None)
+    print(f"{sweep.title}: {hit} of {total} {sweep.unit} tried, {sum(bool(one.failure) for one in tried)} broken "
+          f"({len(tried) - hit} came after the end; {seconds:.0f} s, slowest "
+          f"{slowest.seconds if slowest else 0:.1f} s at {slowest.position if slowest else 0})", flush=True)
+
+
+def isolate() -> None:
+    """Goes on in a mount namespace of its own: a namespace that somebody else makes on this machine meanwhile copies
+    all mounts there are, and would hold ours, which then look left behind."""
+    if os.geteuid() != 0 or "SBXFS_HARNESS_ISOLATED" in os.environ:
+        return
+    os.environ["SBXFS_HARNESS_ISOLATED"] = "1"
+    os.execvp("unshare", ["unshare", "-m", "--propagation", "private", sys.executable, *sys.argv])
+
+
+@contextmanager
+def bounded(seconds: float, end: Callable[[], None]) -> Iterator[None]:
+    """Nothing hangs: after `seconds` the stacks are shown and `end` has to free whoever waits."""
+
+    def late() -> None:
+        print(f"still running after {seconds} s:", file=sys.stderr)
+        faulthandler.dump_traceback(all_threads=True)
+        end()
+
+    timer = threading.Timer(seconds, late)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
