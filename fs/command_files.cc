@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/strings.h"
 #include "fs/open_command.h"
+#include "sandbox/scoped_script.h"
 
 namespace sbxfs {
 namespace {
@@ -107,6 +108,13 @@ Result<JsonCommand> ParseJsonCommand(std::string_view text) {
         if (*parallel->AsBool()) command.spec.lane = CommandLane::kParallel;
     }
     (void)TRY(ReadEnvironment(*json, command.spec));
+    for (const auto& [name, value] : command.spec.env) {
+        // A parallel command's go to execve(2), which takes any name.
+        if (command.spec.lane == CommandLane::kSerial && !IsShellName(name)) {
+            return BadMember("env", "holds a name that no shell variable can have; only a command "
+                                    "with \"parallel\": true can be given it");
+        }
+    }
     return command;
 }
 

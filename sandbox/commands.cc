@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "sandbox/scoped_script.h"
 
 namespace sbxfs {
 namespace {
@@ -536,12 +537,18 @@ void Commands::Send(const EventPtr& event, std::string script) {
     request.login_shell = spec.login_shell || defaults_.login_shell;
     request.timeout_ms = spec.timeout_ms;
     request.shell = spec.shell.empty() ? defaults_.shell : spec.shell;
-    request.cwd = spec.cwd.empty() ? defaults_.cwd : spec.cwd;
     request.user = spec.user;
+    request.cwd = defaults_.cwd;
     request.env = defaults_.env;
-    for (const auto& [key, value] : spec.env)
-        request.env[key] = value;
-    request.script = std::move(script);
+    if (request.parallel) {
+        if (!spec.cwd.empty()) request.cwd = spec.cwd;
+        for (const auto& [key, value] : spec.env)
+            request.env[key] = value;
+        request.script = std::move(script);
+    } else {
+        // Those of the request are the shell's, and it lives on.
+        request.script = ScopedScript(spec, std::move(script));
+    }
     event->sent = true;
     port_->Start(request);
 }

@@ -252,6 +252,16 @@ class Json(MountCase):
         self.assertEqual(self.json(cmd="echo id", id="json-id", parallel=True), ("exited 0", "id\n"))
         self.assertEqual(self.box.event("json-id").stdout, b"id\n")
 
+    def test_cwd_and_env_of_a_serial_command_are_its_own(self) -> None:
+        self.json(cmd="cd /; A=shell; export A")
+        self.assertEqual(self.json(cmd="echo $A; pwd; cd /; exit 3", env={"A": "b'c"}, cwd="/tmp"),
+                         ("exited 3", "b'c\n/tmp\n"))
+        self.assertEqual(self.json(cmd="echo $A; pwd"), ("exited 0", "shell\n/\n"))
+        self.assertNotEqual(self.json(cmd="echo ran", cwd="/no/such/dir"), ("exited 0", "ran\n"))
+        with self.assertRaises(OSError) as refused:
+            (self.box.path / "cmd.json").write_text('{"cmd": "true", "env": {"a.b": "c"}}')
+        self.assertEqual(refused.exception.errno, errno.EINVAL)
+
     def test_a_timeout_kills_the_command_and_keeps_its_output(self) -> None:
         for parallel in (True, False):
             started = time.monotonic()
