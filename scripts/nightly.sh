@@ -18,4 +18,10 @@ every() { python3 "tests/harness/$1.py" "$2" --every --jobs "$jobs" "${@:3}" || 
 
 every crash life
 every crash recovery
+for way in in out; do
+    every link again_$way
+    every link launch_$way
+    # Megabytes: what fits into ten minutes, a new sample every night.
+    python3 tests/harness/link.py big_$way --sample 100000 --minutes 10 --jobs "$jobs" || broken=1
+done
 exit $broken

@@ -2,11 +2,11 @@
 and the link harness: worker processes, time limits, and the figures that docs/RELIABILITY.md holds."""
 
 import argparse
-import concurrent.futures
 import faulthandler
 import multiprocessing
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -35,6 +35,7 @@ class Sweep:
     command: str  # how this file is called for the session
     measure: Callable[[], int]  # the number of positions, from a session without a fault
     attempt: Callable[[int], bool]  # tries one; whether the fault happened; raises for a broken promise
+    finish: Callable[[], None] = lambda: None  # at a worker's end
 
 
 def arguments(description: str, sessions: Iterable[str]) -> argparse.Namespace:
@@ -74,39 +75,56 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
 
 
 def _try_all(sweep: Sweep, positions: list[int], jobs: int, until: Optional[float]) -> Iterator[Tried]:
-    if jobs == 1:
-        for position in positions:
-            if until is not None and time.monotonic() > until:
-                return
-            yield _show(sweep, _try_one(sweep, position))
-        return
     # Forked, so that a worker has the sweep without it being sent.
     context = multiprocessing.get_context("fork")
-    global _current
-    _current = sweep
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        waiting = iter(positions)
-        running: set[concurrent.futures.Future[Tried]] = set()
-        while True:
-            for position in waiting:
-                running.add(pool.submit(_try_current, position))
-                if len(running) >= jobs * 2:
-                    break
-            if not running:
-                return
-            done, running = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
-            for future in done:
-                yield _show(sweep, future.result())
-            if until is not None and time.monotonic() > until:
-                waiting = iter(())
+    todo: "multiprocessing.SimpleQueue[int]" = context.SimpleQueue()
+    done: "multiprocessing.SimpleQueue[Optional[Tried]]" = context.SimpleQueue()
+    workers = [context.Process(target=_work, args=(sweep, todo, done)) for _ in range(jobs)]
+    for worker in workers:
+        worker.start()
+    waiting = iter(positions)
+    busy = 0
+    for _ in range(jobs):
+        busy += _give(todo, waiting, None)
+    while busy:
+        one = done.get()
+        assert one is not None
+        yield _show(sweep, one)
+        busy -= 1
+        busy += _give(todo, waiting, until)
+    for _ in workers:
+        todo.put(END)
+    for _ in workers:
+        last = done.get()  # what a worker found when it cleaned up, if anything
+        if last is not None:
+            yield _show(sweep, last)
+    for worker in workers:
+        worker.join()
 
 
-_current: Optional[Sweep] = None
+END = -1
 
 
-def _try_current(position: int) -> Tried:
-    assert _current is not None
-    return _try_one(_current, position)
+def _give(todo: "multiprocessing.SimpleQueue[int]", waiting: Iterator[int], until: Optional[float]) -> int:
+    """How many were given, one or none."""
+    if until is not None and time.monotonic() > until:
+        return 0
+    for position in waiting:
+        todo.put(position)
+        return 1
+    return 0
+
+
+def _work(sweep: Sweep, todo: "multiprocessing.SimpleQueue[int]",
+          done: "multiprocessing.SimpleQueue[Optional[Tried]]") -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    while (position := todo.get()) != END:
+        done.put(_try_one(sweep, position))
+    try:
+        sweep.finish()
+        done.put(None)
+    except Exception:
+        done.put(Tried(0, False, traceback.format_exc(), 0))
 
 
 def _try_one(sweep: Sweep, position: int) -> Tried:

@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+"""The link harness: the connection to a sandbox is cut after the k-th byte of a scripted session, and the daemon
+reconnects by itself. Commands accepted meanwhile start exactly once and their output is whole; each change of a
+file either is made or is answered with an error that says so; nothing hangs.
+
+  launch_in, launch_out    from the first byte of a new sandbox: login, the supervisor's upload, then the script
+  again_in, again_out      from the first byte of a new connection to a sandbox that lives: login, attach, the script
+  big_in, big_out          the same with megabytes of output and of a file
+
+_in counts the bytes to the sandbox, _out those from it.
+"""
+
+import errno
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness.crash import CONFIG, mount_id  # noqa: E402
+from harness.ledger import Ledger, Sandbox  # noqa: E402
+from harness.relay import IN, OUT, Relay  # noqa: E402
+from harness.sweep import Sweep, arguments, bounded, isolate, run  # noqa: E402
+from live.daemon import Daemon  # noqa: E402
+from live.leftovers import left_behind  # noqa: E402
+from live.place import Place, require, wait_until  # noqa: E402
+
+LIMIT = 60.0  # seconds for one k
+OP_TIMEOUT = 30.0  # of the contract, for one request; name changes have less
+NAME_CHANGE = 5.0
+SLACK = 2.0
+# What a file operation may say when the link was cut under it. EIO: only where data was lost.
+CUT = {errno.ETIMEDOUT, errno.EHOSTUNREACH}
+CUT_HANDLE = CUT | {errno.ESTALE}
+CUT_DATA = CUT_HANDLE | {errno.EIO}
+BOX_LIFE = 250  # attempts; after that events and journal are begun anew
+
+
+class Script:
+    """One pass over a sandbox: two commands, and every kind of change of a file while they run."""
+
+    def __init__(self, ledger: Ledger, box: Sandbox, label: str, size: int) -> None:
+        self.ledger = ledger
+        self.label = label
+        self.box = box
+        self.work = ledger.path(box) / "work"
+        self.data = random.Random(label).randbytes(max(1000, size // 4))
+        self.first, self.second = self.work / f"{label}.1", self.work / f"{label}.2"
+        # What may be there: None is nothing. Kept as pairs, for a rename moves both at once.
+        self.possible: set[tuple[Optional[bytes], Optional[bytes]]] = {(None, None)}
+        self.partial = False  # of `first`: any beginning of the data
+        lines = max(100, size // 8)
+        text = "".join(f"{n}\n" for n in range(1, lines + 1)).encode()
+        both = f"seq {lines}; seq {lines} >&2"
+        self.commands = [ledger.command(box, label, both, text, stderr=text),
+                         ledger.command(box, f"{label}p", both, text, stderr=text, name=label)]
+
+    def run(self) -> None:
+        for command in self.commands:
+            # Accepted here, whatever the link does.
+            self.bound(NAME_CHANGE, lambda: self.ledger.submit(self.box, command))
+        self.change_files()
+        for command in self.commands:
+            self.ledger.finish(self.box, command)
+
+    def change_files(self) -> None:
+        if self.create():
+            self.partial = False
+            self.possible = {(self.data, None)}
+            self.attempt(OP_TIMEOUT, CUT_HANDLE, self.read_back)
+        else:
+            self.partial = True
+        self.attempt(OP_TIMEOUT, CUT, lambda: os.listdir(self.work))
+        done = self.rename()
+        moved = {(None, one) for one, _ in self.possible}
+        self.possible = moved if done else self.possible | moved
+        if self.attempt(NAME_CHANGE, CUT, lambda: os.mkdir(self.work / f"{self.label}.d")):
+            self.attempt(OP_TIMEOUT, CUT, lambda: os.listdir(self.work / f"{self.label}.d"))
+            self.attempt(NAME_CHANGE, CUT, lambda: os.rmdir(self.work / f"{self.label}.d"))
+
+    def create(self) -> bool:
+        """Made and written, and every answer was good."""
+        handle = -1
+
+        def make() -> None:
+            nonlocal handle
+            handle = os.open(self.first, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+
+        self.possible |= {(b"", None)}
+        if not self.attempt(NAME_CHANGE, CUT, make):
+            return False
+        good = True
+        view = memoryview(self.data)
+        while view and good:
+            def write() -> None:
+                nonlocal view
+                view = view[os.write(handle, view[:1 << 18]):]
+            good = self.attempt(OP_TIMEOUT, CUT_DATA, write)
+        good = self.attempt(OP_TIMEOUT, CUT_DATA, lambda: os.fsync(handle)) and good
+        # Also after an error: the descriptor is ours to give back.
+        return self.attempt(OP_TIMEOUT, CUT_DATA, lambda: os.close(handle)) and good
+
+    def read_back(self) -> None:
+        got = self.first.read_bytes()
+        assert got == self.data, f"{self.first} has {len(got)} bytes instead of {len(self.data)}, or others"
+
+    def rename(self) -> bool:
+        """A source that may never have been made may be missing; nothing else is new."""
+        missing = any(one is None for one, _ in self.possible)
+        return self.attempt(NAME_CHANGE, CUT | ({errno.ENOENT} if missing else set()),
+                            lambda: os.rename(self.first, self.second))
+
+    def attempt(self, limit: float, allowed: set[int], call: Callable[[], object]) -> bool:
+        try:
+            self.bound(limit, call)
+        except OSError as error:
+            if error.errno not in allowed:
+                raise
+            return False
+        return True
+
+    def bound(self, limit: float, call: Callable[[], object]) -> None:
+        started = time.monotonic()
+        try:
+            call()
+        finally:
+            took = time.monotonic() - started
+            assert took < limit + SLACK, f"it took {took:.1f} s, its bound is {limit} s"
+
+    def check(self) -> None:
+        """With the link up again for good."""
+        status = self.ledger.path(self.box) / "status"
+        wait_until(lambda: status.read_text() == "ready\n", f"{self.box.name} is ready again: {status.read_text()}")
+        found = tuple(self.content(file) for file in (self.first, self.second))
+        if self.partial:
+            found = tuple(self.data if one is not None and self.data.startswith(one) else one for one in found)
+            self.possible |= {(self.data, None), (None, self.data)}
+        sizes = tuple(None if one is None else len(one) for one in found)
+        assert found in self.possible, f"the files have {sizes} bytes, which cannot be"
+        for command in self.commands:
+            self.ledger.check_ended(self.ledger.event(self.box, command), command)
+
+    def content(self, file: Path) -> Optional[bytes]:
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def clean(self) -> None:
+        for file in (self.first, self.second):
+            file.unlink(missing_ok=True)
+        if (self.work / f"{self.label}.d").exists():
+            os.rmdir(self.work / f"{self.label}.d")
+        for command in self.commands:
+            os.rmdir(os.path.realpath(self.ledger.event(self.box, command)))
+            self.box.commands.remove(command)
+
+
+class World:
+    """A worker's daemon and sandbox, used for many k."""
+
+    def __init__(self) -> None:
+        self.place = Place()
+        starts = self.place.path / "starts"
+        starts.mkdir()
+        self.daemon = Daemon(self.place, config=CONFIG.format(starts=starts))
+        self.ledger = Ledger(self.daemon, starts)
+        self.daemon.start()
+        self.box: Optional[Sandbox] = None
+        self.relay: Optional[Relay] = None
+        self.attempts = 0
+
+    def launch(self) -> Sandbox:
+        """A sandbox with the relay in the place of its socket, before the daemon has connected."""
+        self.drop()
+        name = f"b{len(self.ledger.sandboxes) + 1}"
+        self.box = self.ledger.mkdir(name)
+        pattern = f"sbxfs-*-{self.box.generation}/ssh.sock"
+        deadline = time.monotonic() + 10
+        while not (found := list((self.daemon.state / "boxes").glob(pattern))):
+            assert time.monotonic() < deadline, f"no {pattern}"
+            time.sleep(0.0005)
+        assert self.daemon.process is not None
+        self.relay = Relay(found[0], self.daemon.process.pid)
+        return self.box
+
+    def drop(self) -> None:
+        if self.box is not None:
+            box, self.box = self.box, None
+            self.ledger.rmdir(box)
+            box.commands.clear()
+        if self.relay is not None:
+            self.relay.stop()
+            self.relay = None
+
+    def end(self) -> None:
+        try:
+            self.drop()
+            self.ledger.end()
+            self.daemon.umount()
+            left = left_behind(self.place.path, self.daemon.state, [mount_id(self.daemon.state)])
+            assert not left, "left behind:\n" + "\n".join(left)
+        finally:
+            self.place.end()
+
+    def abandon(self) -> None:
+        print(self.daemon.tail(30), flush=True)
+        if self.daemon.process is not None:
+            self.daemon.process.kill()
+            self.daemon.process.wait()
+            self.daemon.process = None
+        if self.relay is not None:
+            self.relay.stop()
+        self.place.end()
+
+
+_world: Optional[World] = None
+
+
+def world() -> World:
+    global _world
+    if _world is None:
+        _world = World()
+    return _world
+
+
+def finish() -> None:
+    global _world
+    if _world is not None:
+        ending, _world = _world, None
+        ending.end()
+
+
+class Link:
+    """A kind of session."""
+
+    def __init__(self, name: str) -> None:
+        self.kind, self.direction = name.split("_")
+        self.size = 4 << 20 if self.kind == "big" else 0
+        self.counted = 0
+
+    def attempt(self, at: int) -> bool:
+        global _world
+        here = world()
+        try:
+            with bounded(LIMIT, here.abandon):
+                return self.session(here, at, f"k{here.attempts}")
+        except BaseException:
+            if _world is here:
+                _world = None
+                here.abandon()
+            raise
+
+    def session(self, here: World, at: int, label: str) -> bool:
+        here.attempts += 1
+        if self.kind == "launch":
+            here.launch()
+            assert here.relay is not None and here.box is not None
+            here.relay.arm(self.direction, at)
+        else:
+            if here.box is None or here.attempts % BOX_LIFE == 0:
+                assert (here.ledger.path(here.launch()) / "ready").read_text() == "ready\n"
+            assert here.relay is not None and here.box is not None
+            here.relay.arm(self.direction, at)
+            here.relay.cut()
+        script = Script(here.ledger, here.box, label, self.size)
+        if self.kind == "launch":
+            ready = (here.ledger.path(here.box) / "ready").read_text()
+            assert ready == "ready\n", ready
+        script.run()
+        self.counted = here.relay.disarm()[self.direction]
+        hit = here.relay.has_cut.is_set()
+        script.check()
+        script.clean()
+        return hit
+
+    def measure(self) -> int:
+        longest = []
+        for _ in range(3):
+            self.attempt(0)
+            longest.append(self.counted)
+        finish()
+        return max(longest)
+
+
+SESSIONS = [f"{kind}_{way}" for kind in ("launch", "again", "big") for way in (IN, OUT)]
+
+
+def main() -> int:
+    require()
+    isolate()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    options = arguments(__doc__ or "", SESSIONS)
+    link = Link(options.session)
+    return run(Sweep(title=f"link {options.session}", unit="bytes", command=f"tests/harness/link.py {options.session}",
+                     measure=link.measure, attempt=link.attempt, finish=finish), options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

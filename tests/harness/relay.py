@@ -1,0 +1,212 @@
+"""A relay in the place of a local sandbox's ssh socket: it passes bytes on, counts those of one connection in one
+direction, and cuts that connection at an exact byte. Connections of others than the daemon are not counted."""
+
+import os
+import selectors
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+IN, OUT = "in", "out"  # to the sandbox, from it
+CHUNK = 1 << 18
+
+
+@dataclass
+class Connection:
+    """The daemon's end, the sandbox's end, and what still has to be written to each."""
+
+    ends: dict[str, socket.socket]  # by the direction whose bytes are written to it
+    waiting: dict[str, bytes] = field(default_factory=lambda: {IN: b"", OUT: b""})
+    closing: bool = False  # one side has ended: the rest is passed on first
+    counted: bool = False
+    passed: dict[str, int] = field(default_factory=lambda: {IN: 0, OUT: 0})
+
+
+class Relay:
+    """Owns a thread. `real` is another name of the sandbox's own socket, `path` becomes ours."""
+
+    def __init__(self, path: Path, daemon: int) -> None:
+        self._daemon = daemon
+        self._real = path.with_name("ssh.real")
+        os.link(path, self._real)
+        new = path.with_name("ssh.relay")
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(new))
+        self._listener.listen(64)
+        self._listener.setblocking(False)
+        os.rename(new, path)  # in one step: the daemon may be about to connect
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ, None)
+        self._wake, waker = socket.socketpair()
+        self._waker = waker
+        self._selector.register(self._wake, selectors.EVENT_READ, None)
+        self._lock = threading.Lock()
+        self._armed: Optional[tuple[str, int]] = None  # for the next connection of the daemon
+        self._limit: Optional[tuple[str, int]] = None  # of the counted connection
+        self._cut_now = False
+        self._stopped = False
+        self._connections: list[Connection] = []
+        self.has_cut = threading.Event()
+        self.idle = threading.Event()
+        self.longest = {IN: 0, OUT: 0}  # of a counted connection
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    # --- the harness's thread
+
+    def arm(self, direction: str, at: int) -> None:
+        """The daemon's next connection is counted, and cut after that many bytes; 0: only counted."""
+        with self._lock:
+            self.has_cut.clear()
+            self.longest = {IN: 0, OUT: 0}
+            self._armed = (direction, at)
+
+    def disarm(self) -> dict[str, int]:
+        """No cut from now on; how many bytes were counted in each direction."""
+        with self._lock:
+            self._armed = self._limit = None
+            return dict(self.longest)
+
+    def cut(self) -> None:
+        """Whatever is connected now is cut."""
+        with self._lock:
+            self._cut_now = True
+        self._waker.send(b"x")
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._waker.send(b"x")
+        self._thread.join(10)
+
+    # --- its own
+
+    def _run(self) -> None:
+        while not self._stopped:
+            for key, events in self._selector.select(5):
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif key.fileobj is self._wake:
+                    self._wake.recv(64)
+                else:
+                    connection, direction = key.data
+                    if connection in self._connections:
+                        self._ready(connection, direction, events)
+            with self._lock:
+                cut, self._cut_now = self._cut_now, False
+            if cut:
+                for connection in list(self._connections):
+                    self._close(connection)
+        for connection in list(self._connections):
+            self._close(connection)
+        self._listener.close()
+        self._selector.close()
+        self._wake.close()
+        self._waker.close()
+
+    def _accept(self) -> None:
+        try:
+            ours, _ = self._listener.accept()
+        except OSError:
+            return
+        pid = struct.unpack("3i", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        theirs = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            theirs.connect(str(self._real))
+        except OSError:  # the sandbox has ended
+            ours.close()
+            theirs.close()
+            return
+        connection = Connection({IN: theirs, OUT: ours})
+        with self._lock:
+            if pid == self._daemon and self._armed is not None:
+                connection.counted = True
+                self._limit, self._armed = self._armed, None
+        self._connections.append(connection)
+        for direction, end in connection.ends.items():
+            end.setblocking(False)
+            self._selector.register(end, selectors.EVENT_READ, (connection, direction))
+
+    def _ready(self, connection: Connection, direction: str, events: int) -> None:
+        """`direction` names the end: bytes of that direction are written to it, those of the other come from it."""
+        if events & selectors.EVENT_WRITE:
+            self._flush(connection, direction)
+        if not events & selectors.EVENT_READ or connection not in self._connections:
+            return
+        other = OUT if direction == IN else IN
+        try:
+            data = connection.ends[direction].recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            connection.closing = True
+            if not connection.waiting[other]:
+                self._close(connection)
+            return
+        over = False
+        with self._lock:
+            if connection.counted and self._limit is not None:
+                way, at = self._limit
+                if way == other and at > 0:
+                    room = at - connection.passed[other]
+                    over = len(data) >= room
+                    data = data[:room]
+                self.longest[other] += len(data)
+            connection.passed[other] += len(data)
+        connection.waiting[other] += data
+        self._flush(connection, other)
+        if over:
+            self.has_cut.set()
+            deadline = time.monotonic() + 5
+            while connection in self._connections and connection.waiting[other] and time.monotonic() < deadline:
+                time.sleep(0.001)  # the last bytes before the cut do arrive
+                self._flush(connection, other)
+            self._close(connection)
+
+    def _flush(self, connection: Connection, direction: str) -> None:
+        waiting = connection.waiting[direction]
+        try:
+            if waiting:
+                waiting = waiting[connection.ends[direction].send(waiting):]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close(connection)
+            return
+        connection.waiting[direction] = waiting
+        if connection.closing and not waiting:
+            self._close(connection)
+            return
+        # While there is a backlog no more is read from the other side.
+        writing = selectors.EVENT_WRITE if waiting else 0
+        end, other = connection.ends[direction], OUT if direction == IN else IN
+        reading_back = 0 if connection.waiting[other] else selectors.EVENT_READ
+        self._watch(end, writing | reading_back, (connection, direction))
+        source = connection.ends[other]
+        back = selectors.EVENT_WRITE if connection.waiting[other] else 0
+        self._watch(source, back | (0 if waiting else selectors.EVENT_READ), (connection, other))
+
+    def _watch(self, end: socket.socket, events: int, data: tuple[Connection, str]) -> None:
+        known = end in self._selector.get_map()
+        if not events:
+            if known:
+                self._selector.unregister(end)
+        elif known:
+            if self._selector.get_key(end).events != events:
+                self._selector.modify(end, events, data)
+        else:
+            self._selector.register(end, events, data)
+
+    def _close(self, connection: Connection) -> None:
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        for end in connection.ends.values():
+            if end in self._selector.get_map():
+                self._selector.unregister(end)
+            end.close()
