@@ -95,6 +95,11 @@ void ParkingLot::FailAll(const Error& error) {
     }
 }
 
+bool ParkingLot::Holds(std::uint64_t id) const {
+    const MutexLock lock(mu_);
+    return places_.contains(id);
+}
+
 std::size_t ParkingLot::Count() const {
     const MutexLock lock(mu_);
     return places_.size();

@@ -38,6 +38,7 @@ class [[nodiscard]] Parked {
         if (lot_ != nullptr) (void)Take();
     }
     std::optional<R> Take();
+    std::uint64_t id() const { return id_; }
     void Fail(const Error& error) {
         if (auto reply = Take()) std::move(*reply).Fail(error);
     }
@@ -70,6 +71,8 @@ class ParkingLot {
     void SetOnCancel(std::uint64_t id, Job on_cancel);
 
     SinkPtr TakeSink(std::uint64_t id);
+    // Nobody has taken it yet.
+    bool Holds(std::uint64_t id) const;
     // Any thread, also with libfuse's request lock held: only takes a note for the `cancel` thread.
     void PostInterrupt(std::uint64_t id) { (void)cancel_.Add(id); }
     // What the `cancel` thread does; for tests.

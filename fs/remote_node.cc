@@ -69,6 +69,10 @@ std::string RemoteNode::RemotePath() const {
     return root == "/" ? rest : root + rest;
 }
 
+LinkedFiles::ForAsker RemoteNode::FilesFor(std::uint64_t parked) const {
+    return sandbox_->files().For([&lot = mount().lot, parked] { return lot.Holds(parked); });
+}
+
 Result<std::string> RemoteNode::ChildPath(std::string_view name) const {
     if (name.size() > 255) return TooLong();
     if (!IsComponent(name)) return Error(Errno{EINVAL}, "not a file name");
@@ -151,12 +155,14 @@ StatDone RemoteNode::AnswerAttr(Parked<AttrReply> parked) {
 
 void RemoteNode::GetAttr(const OpenHandlePtr& open, AttrReply reply) {
     if (const auto entry = EntryNow()) return std::move(reply).Is(*entry);
-    StatDone done = AnswerAttr(mount().lot.Park(std::move(reply)));
+    auto parked = mount().lot.Park(std::move(reply));
+    LinkedFiles::ForAsker asker = FilesFor(parked.id());
+    StatDone done = AnswerAttr(std::move(parked));
     const auto file = std::dynamic_pointer_cast<RemoteOpenFile>(open);
     // fstat(2) of a file whose name is gone comes without a handle: any open one of this node will do.
     const RemoteFilePtr handle = file != nullptr ? file->file() : AnyOpenFile();
-    if (handle != nullptr) return sandbox_->files().FileStat(handle, std::move(done));
-    sandbox_->files().Lstat(RemotePath(), std::move(done));
+    if (handle != nullptr) return asker.FileStat(handle, std::move(done));
+    asker.Lstat(RemotePath(), std::move(done));
 }
 
 void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, const Caller&,
@@ -191,11 +197,12 @@ void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, co
     const auto file = std::dynamic_pointer_cast<RemoteOpenFile>(open);
     const RemoteFilePtr handle = file != nullptr ? file->file() : AnyOpenFile();
     auto parked = mount().lot.Park(std::move(reply));
-    const auto apply = [self = Self(), handle](const StatChange& what, StatDone done) {
+    const auto apply = [self = Self(), handle, id = parked.id()](const StatChange& what,
+                                                                 StatDone done) {
         if (handle != nullptr) {
-            self->sandbox_->files().SetFileStat(handle, what, std::move(done));
+            self->FilesFor(id).SetFileStat(handle, what, std::move(done));
         } else {
-            self->sandbox_->files().SetStat(self->RemotePath(), what, std::move(done));
+            self->FilesFor(id).SetStat(self->RemotePath(), what, std::move(done));
         }
     };
     if (wanted.atime.has_value() == wanted.mtime.has_value()) {
@@ -222,52 +229,53 @@ void RemoteNode::Lookup(std::string_view name, EntryReply reply) {
         return std::move(reply).Fail(Error(code, path.error().what()));
     }
     auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().Lstat(*path,
-                            [self = Self(), name = std::string(name),
-                             parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
-                                if (!stat) return parked.Fail(stat.error());
-                                if (auto taken = parked.Take())
-                                    self->AnswerChild(name, *stat, std::move(*taken));
-                            });
+    FilesFor(parked.id())
+        .Lstat(*path, [self = Self(), name = std::string(name),
+                       parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
+            if (!stat) return parked.Fail(stat.error());
+            if (auto taken = parked.Take()) self->AnswerChild(name, *stat, std::move(*taken));
+        });
 }
 
 void RemoteNode::ReadLink(TextReply reply) {
     auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().ReadLink(RemotePath(), [self = Self(), parked = std::move(parked)](
-                                                 const Result<std::string>& target) mutable {
-        if (!target) return parked.Fail(target.error());
-        const std::string& root = self->sandbox_->what().fs_root;
-        const std::string path = self->RemotePath();
-        std::string dir = path.substr(0, path.rfind('/'));
-        if (root != "/") dir = dir.substr(std::min(root.size(), dir.size()));
-        if (auto taken = parked.Take()) std::move(*taken).Text(ContainLink(*target, dir, root));
-    });
+    FilesFor(parked.id())
+        .ReadLink(RemotePath(), [self = Self(), parked = std::move(parked)](
+                                    const Result<std::string>& target) mutable {
+            if (!target) return parked.Fail(target.error());
+            const std::string& root = self->sandbox_->what().fs_root;
+            const std::string path = self->RemotePath();
+            std::string dir = path.substr(0, path.rfind('/'));
+            if (root != "/") dir = dir.substr(std::min(root.size(), dir.size()));
+            if (auto taken = parked.Take()) std::move(*taken).Text(ContainLink(*target, dir, root));
+        });
 }
 
 void RemoteNode::Open(const OpenRequest& request, OpenReply reply) {
     auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().Open(
-        RemotePath(), HowToOpen(request.flags),
-        [self = Self(), parked = std::move(parked)](Result<OpenedFile> opened) mutable {
-            if (!opened) return parked.Fail(opened.error());
-            auto taken = parked.Take();
-            if (!taken) return;
-            auto file = std::make_shared<RemoteOpenFile>(self, std::move(opened->file));
-            self->Opened(file);
-            AnswerOpen(self->mount(), std::move(file), sbxfs::Opened{}, std::move(*taken));
-        });
+    FilesFor(parked.id())
+        .Open(RemotePath(), HowToOpen(request.flags),
+              [self = Self(), parked = std::move(parked)](Result<OpenedFile> opened) mutable {
+                  if (!opened) return parked.Fail(opened.error());
+                  auto taken = parked.Take();
+                  if (!taken) return;
+                  auto file = std::make_shared<RemoteOpenFile>(self, std::move(opened->file));
+                  self->Opened(file);
+                  AnswerOpen(self->mount(), std::move(file), sbxfs::Opened{}, std::move(*taken));
+              });
 }
 
 void RemoteNode::OpenDir(OpenReply reply) {
     auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().List(RemotePath(), [self = Self(), parked = std::move(parked)](
-                                             Result<std::vector<RemoteEntry>> entries) mutable {
-        if (!entries) return parked.Fail(entries.error());
-        if (auto taken = parked.Take()) {
-            auto dir = std::make_shared<RemoteOpenDir>(self, std::move(*entries));
-            AnswerOpen(self->mount(), std::move(dir), sbxfs::Opened{}, std::move(*taken));
-        }
-    });
+    FilesFor(parked.id())
+        .List(RemotePath(), [self = Self(), parked = std::move(parked)](
+                                Result<std::vector<RemoteEntry>> entries) mutable {
+            if (!entries) return parked.Fail(entries.error());
+            if (auto taken = parked.Take()) {
+                auto dir = std::make_shared<RemoteOpenDir>(self, std::move(*entries));
+                AnswerOpen(self->mount(), std::move(dir), sbxfs::Opened{}, std::move(*taken));
+            }
+        });
 }
 
 void RemoteNode::Create(std::string_view name, std::uint32_t mode, const OpenRequest& request,
@@ -279,25 +287,25 @@ void RemoteNode::Create(std::string_view name, std::uint32_t mode, const OpenReq
     how.exclusive = (request.flags & O_EXCL) != 0;
     how.mode = mode & 0777;
     auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().Open(
-        *path, how,
-        [self = Self(), name = std::string(name),
-         parked = std::move(parked)](Result<OpenedFile> opened) mutable {
-            if (!opened) return parked.Fail(opened.error());
-            auto taken = parked.Take();
-            if (!taken) return;
-            MountContext& m = self->mount();
-            const NodePtr node =
-                m.inodes.Enter(self, self->ChildNode(name, ShownMode(opened->stat.mode)));
-            const auto remote = std::static_pointer_cast<RemoteNode>(node);
-            auto file = std::make_shared<RemoteOpenFile>(remote, std::move(opened->file));
-            remote->Opened(file);
-            sbxfs::Opened handle{.handle = m.handles.Add(std::move(file))};
-            const Entry entry = self->ToEntry(*node, opened->stat);
-            if (std::move(*taken).Created(entry, handle) == Delivery::kDelivered) return;
-            m.inodes.Forget(node->ino(), 1);
-            (void)m.handles.Remove(handle.handle);
-        });
+    FilesFor(parked.id())
+        .Open(*path, how,
+              [self = Self(), name = std::string(name),
+               parked = std::move(parked)](Result<OpenedFile> opened) mutable {
+                  if (!opened) return parked.Fail(opened.error());
+                  auto taken = parked.Take();
+                  if (!taken) return;
+                  MountContext& m = self->mount();
+                  const NodePtr node =
+                      m.inodes.Enter(self, self->ChildNode(name, ShownMode(opened->stat.mode)));
+                  const auto remote = std::static_pointer_cast<RemoteNode>(node);
+                  auto file = std::make_shared<RemoteOpenFile>(remote, std::move(opened->file));
+                  remote->Opened(file);
+                  sbxfs::Opened handle{.handle = m.handles.Add(std::move(file))};
+                  const Entry entry = self->ToEntry(*node, opened->stat);
+                  if (std::move(*taken).Created(entry, handle) == Delivery::kDelivered) return;
+                  m.inodes.Forget(node->ino(), 1);
+                  (void)m.handles.Remove(handle.handle);
+              });
 }
 
 void RemoteNode::MakeNode(std::string_view name, std::uint32_t mode, EntryReply reply) {
@@ -320,42 +328,45 @@ void RemoteNode::MakeFile(std::string_view name, std::uint32_t mode, EntryReply 
     how.write = how.create = how.exclusive = true;
     how.mode = mode & 0777;
     auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().Open(*path, how,
-                           [self = Self(), name = std::string(name),
-                            parked = std::move(parked)](const Result<OpenedFile>& opened) mutable {
-                               if (!opened) return parked.Fail(opened.error());
-                               if (auto taken = parked.Take()) {
-                                   self->AnswerChild(name, opened->stat, std::move(*taken));
-                               }
-                           });
+    FilesFor(parked.id())
+        .Open(*path, how,
+              [self = Self(), name = std::string(name),
+               parked = std::move(parked)](const Result<OpenedFile>& opened) mutable {
+                  if (!opened) return parked.Fail(opened.error());
+                  if (auto taken = parked.Take()) {
+                      self->AnswerChild(name, opened->stat, std::move(*taken));
+                  }
+              });
 }
 
 void RemoteNode::MakeDir(std::string_view name, std::uint32_t mode, EntryReply reply) {
     const Result<std::string> path = ChildPath(name);
     if (!path) return std::move(reply).Fail(path.error());
     auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().MakeDir(*path, mode & 0777,
-                              [self = Self(), name = std::string(name),
-                               parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
-                                  if (!stat) return parked.Fail(stat.error());
-                                  if (auto taken = parked.Take()) {
-                                      self->AnswerChild(name, *stat, std::move(*taken));
-                                  }
-                              });
+    FilesFor(parked.id())
+        .MakeDir(*path, mode & 0777,
+                 [self = Self(), name = std::string(name),
+                  parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
+                     if (!stat) return parked.Fail(stat.error());
+                     if (auto taken = parked.Take()) {
+                         self->AnswerChild(name, *stat, std::move(*taken));
+                     }
+                 });
 }
 
 void RemoteNode::Symlink(std::string_view name, std::string_view target, EntryReply reply) {
     const Result<std::string> path = ChildPath(name);
     if (!path) return std::move(reply).Fail(path.error());
     auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().Symlink(std::string(target), *path,
-                              [self = Self(), name = std::string(name),
-                               parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
-                                  if (!stat) return parked.Fail(stat.error());
-                                  if (auto taken = parked.Take()) {
-                                      self->AnswerChild(name, *stat, std::move(*taken));
-                                  }
-                              });
+    FilesFor(parked.id())
+        .Symlink(std::string(target), *path,
+                 [self = Self(), name = std::string(name),
+                  parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
+                     if (!stat) return parked.Fail(stat.error());
+                     if (auto taken = parked.Take()) {
+                         self->AnswerChild(name, *stat, std::move(*taken));
+                     }
+                 });
 }
 
 void RemoteNode::Link(std::string_view name, const NodePtr& existing, EntryReply reply) {
@@ -366,42 +377,45 @@ void RemoteNode::Link(std::string_view name, const NodePtr& existing, EntryReply
     const Result<std::string> path = ChildPath(name);
     if (!path) return std::move(reply).Fail(path.error());
     auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().Link(
-        from->RemotePath(), *path,
-        [self = Self(), from, name = std::string(name),
-         parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
-            if (!stat) return parked.Fail(stat.error());
-            auto taken = parked.Take();
-            if (!taken) return;
-            const Child child = self->ChildNode(name, ShownMode(stat->mode));
-            const NodePtr node = self->mount().inodes.Enter(self, child);
-            node->ShareInoWith(*from);
-            if (std::move(*taken).Found(self->ToEntry(*node, *stat)) == Delivery::kUndelivered) {
-                self->mount().inodes.Forget(node->ino(), 1);
-            }
-        });
+    FilesFor(parked.id())
+        .Link(from->RemotePath(), *path,
+              [self = Self(), from, name = std::string(name),
+               parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
+                  if (!stat) return parked.Fail(stat.error());
+                  auto taken = parked.Take();
+                  if (!taken) return;
+                  const Child child = self->ChildNode(name, ShownMode(stat->mode));
+                  const NodePtr node = self->mount().inodes.Enter(self, child);
+                  node->ShareInoWith(*from);
+                  if (std::move(*taken).Found(self->ToEntry(*node, *stat)) ==
+                      Delivery::kUndelivered) {
+                      self->mount().inodes.Forget(node->ino(), 1);
+                  }
+              });
 }
 
 void RemoteNode::Unlink(std::string_view name, EmptyReply reply) {
     const Result<std::string> path = ChildPath(name);
     if (!path) return std::move(reply).Fail(path.error());
     auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().Unlink(*path, [self = Self(), name = std::string(name),
-                                     parked = std::move(parked)](const Status& status) mutable {
-        if (status) self->Vanished(name);
-        if (auto taken = parked.Take()) std::move(*taken).Done(status);
-    });
+    FilesFor(parked.id())
+        .Unlink(*path, [self = Self(), name = std::string(name),
+                        parked = std::move(parked)](const Status& status) mutable {
+            if (status) self->Vanished(name);
+            if (auto taken = parked.Take()) std::move(*taken).Done(status);
+        });
 }
 
 void RemoteNode::RemoveDir(std::string_view name, EmptyReply reply) {
     const Result<std::string> path = ChildPath(name);
     if (!path) return std::move(reply).Fail(path.error());
     auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().RemoveDir(*path, [self = Self(), name = std::string(name),
-                                        parked = std::move(parked)](const Status& status) mutable {
-        if (status) self->Vanished(name);
-        if (auto taken = parked.Take()) std::move(*taken).Done(status);
-    });
+    FilesFor(parked.id())
+        .RemoveDir(*path, [self = Self(), name = std::string(name),
+                           parked = std::move(parked)](const Status& status) mutable {
+            if (status) self->Vanished(name);
+            if (auto taken = parked.Take()) std::move(*taken).Done(status);
+        });
 }
 
 void RemoteNode::Rename(std::string_view name, const NodePtr& to_parent, std::string_view to_name,
@@ -422,22 +436,23 @@ void RemoteNode::Rename(std::string_view name, const NodePtr& to_parent, std::st
     const auto replace =
         mode == RenameMode::kReplace ? RemoteFiles::Replace::kYes : RemoteFiles::Replace::kNo;
     auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().Rename(
-        *from_path, *to_path, replace,
-        [self = Self(), to, name = std::string(name), to_name = std::string(to_name),
-         parked = std::move(parked)](const Status& status) mutable {
-            if (status) {
-                to->Vanished(to_name);
-                InodeTable& inodes = self->mount().inodes;
-                for (const std::uint32_t type : {S_IFREG, S_IFDIR, S_IFLNK, S_IFSOCK}) {
-                    const NodePtr moved = inodes.Peek(self, self->ChildNode(name, type).identity);
-                    if (moved == nullptr) continue;
-                    moved->MoveTo(to, to_name);
-                    inodes.Rekey(moved, to, to->ChildNode(to_name, type).identity);
-                }
-            }
-            if (auto taken = parked.Take()) std::move(*taken).Done(status);
-        });
+    FilesFor(parked.id())
+        .Rename(*from_path, *to_path, replace,
+                [self = Self(), to, name = std::string(name), to_name = std::string(to_name),
+                 parked = std::move(parked)](const Status& status) mutable {
+                    if (status) {
+                        to->Vanished(to_name);
+                        InodeTable& inodes = self->mount().inodes;
+                        for (const std::uint32_t type : {S_IFREG, S_IFDIR, S_IFLNK, S_IFSOCK}) {
+                            const NodePtr moved =
+                                inodes.Peek(self, self->ChildNode(name, type).identity);
+                            if (moved == nullptr) continue;
+                            moved->MoveTo(to, to_name);
+                            inodes.Rekey(moved, to, to->ChildNode(to_name, type).identity);
+                        }
+                    }
+                    if (auto taken = parked.Take()) std::move(*taken).Done(status);
+                });
 }
 
 void RemoteNode::Statfs(StatfsReply reply) {

@@ -54,6 +54,8 @@ class RemoteNode final : public Node {
     // For listings and answers: a child with what the server said of it.
     Child ChildNode(std::string_view name, std::uint32_t type) const;
     Entry ToEntry(const Node& node, const RemoteStat& stat) const;
+    // The sandbox's files for the asker of a parked request: what an interrupt ended is not sent any more.
+    LinkedFiles::ForAsker FilesFor(std::uint64_t parked) const;
     // An open file of this node keeps it reachable after its name is gone.
     void Opened(const std::shared_ptr<RemoteOpenFile>& file);
 

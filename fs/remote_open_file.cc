@@ -11,33 +11,32 @@ namespace sbxfs {
 
 void RemoteOpenFile::Read(std::uint64_t offset, std::size_t size, DataReply reply) {
     auto parked = node()->mount().lot.Park(std::move(reply));
-    remote_->sandbox()->files().Read(
-        file_, FileRange{offset, size},
-        [parked = std::move(parked)](const Result<std::string>& bytes) mutable {
-            if (!bytes) return parked.Fail(bytes.error());
-            if (auto taken = parked.Take()) std::move(*taken).Bytes(*bytes);
-        });
+    remote_->FilesFor(parked.id())
+        .Read(file_, FileRange{offset, size},
+              [parked = std::move(parked)](const Result<std::string>& bytes) mutable {
+                  if (!bytes) return parked.Fail(bytes.error());
+                  if (auto taken = parked.Take()) std::move(*taken).Bytes(*bytes);
+              });
 }
 
 void RemoteOpenFile::Write(std::uint64_t offset, std::span<const char> bytes, bool,
                            WrittenReply reply) {
     auto parked = node()->mount().lot.Park(std::move(reply));
     // libfuse's buffer ends with this call: the one copy on this side.
-    remote_->sandbox()->files().Write(
-        file_, offset, std::string(bytes.data(), bytes.size()),
-        [parked = std::move(parked), size = bytes.size()](const Status& status) mutable {
-            if (!status) return parked.Fail(status.error());
-            if (auto taken = parked.Take()) std::move(*taken).Wrote(size);
-        });
+    remote_->FilesFor(parked.id())
+        .Write(file_, offset, std::string(bytes.data(), bytes.size()),
+               [parked = std::move(parked), size = bytes.size()](const Status& status) mutable {
+                   if (!status) return parked.Fail(status.error());
+                   if (auto taken = parked.Take()) std::move(*taken).Wrote(size);
+               });
 }
 
 void RemoteOpenFile::Fsync(EmptyReply reply) {
     auto parked = node()->mount().lot.Park(std::move(reply));
-    remote_->sandbox()->files().Sync(file_,
-                                     [parked = std::move(parked)](const Status& status) mutable {
-                                         if (auto taken = parked.Take())
-                                             std::move(*taken).Done(status);
-                                     });
+    remote_->FilesFor(parked.id())
+        .Sync(file_, [parked = std::move(parked)](const Status& status) mutable {
+            if (auto taken = parked.Take()) std::move(*taken).Done(status);
+        });
 }
 
 void RemoteOpenFile::Release() {

@@ -27,8 +27,8 @@ Error TimedOut(bool sent_change) {
 }  // namespace
 
 // One request of a caller, from Submit to its answer.
-struct LinkedFiles::Operation {
-    Operation(Kind k, SteadyTime d) : kind(k), deadline(d) {}
+struct FileOperations::Operation {
+    explicit Operation(Kind k) : kind(k) {}
     Operation(const Operation&) = delete;
     Operation& operator=(const Operation&) = delete;
     virtual ~Operation() = default;
@@ -36,15 +36,15 @@ struct LinkedFiles::Operation {
     virtual void Fail(const Error& error) = 0;
 
     const Kind kind;
-    const SteadyTime deadline;
+    std::function<bool()> wanted;  // empty: in any case
+    SteadyTime deadline{};
     bool sent = false;
 };
 
 template <class T>
-struct LinkedFiles::TypedOperation final : Operation {
-    TypedOperation(Kind k, SteadyTime limit, LinkedFiles::Run<T> r,
-                   UniqueFunction<void(Result<T>)> d)
-        : Operation(k, limit), run(std::move(r)), done(std::move(d)) {}
+struct FileOperations::TypedOperation final : Operation {
+    TypedOperation(Kind k, FileOperations::Run<T> r, UniqueFunction<void(Result<T>)> d)
+        : Operation(k), run(std::move(r)), done(std::move(d)) {}
 
     void Run(LinkedFiles& files, std::uint64_t id, RemoteFiles& target) override {
         run(target, [weak = files.weak_from_this(), id, link = files.link_](Result<T> result) {
@@ -59,19 +59,32 @@ struct LinkedFiles::TypedOperation final : Operation {
     }
     void Fail(const Error& error) override { done(error); }
 
-    LinkedFiles::Run<T> run;
+    FileOperations::Run<T> run;
     UniqueFunction<void(Result<T>)> done;
 };
+
+template <class T>
+void FileOperations::Make(Kind kind, Run<T> run, UniqueFunction<void(Result<T>)> done) {
+    Submit(std::make_unique<TypedOperation<T>>(kind, std::move(run), std::move(done)));
+}
 
 LinkedFiles::LinkedFiles(Loop& loop, Timeouts timeouts) : loop_(loop), timeouts_(timeouts) {}
 
 LinkedFiles::~LinkedFiles() = default;
 
-template <class T>
-void LinkedFiles::Submit(Kind kind, Run<T> run, UniqueFunction<void(Result<T>)> done) {
-    const Duration limit = kind == Kind::kNameChange ? timeouts_.name_change : timeouts_.operation;
-    auto operation = std::make_unique<TypedOperation<T>>(kind, loop_.clock().Steady() + limit,
-                                                         std::move(run), std::move(done));
+LinkedFiles::ForAsker LinkedFiles::For(std::function<bool()> wanted) {
+    return {shared_from_this(), std::move(wanted)};
+}
+
+void LinkedFiles::ForAsker::Submit(std::unique_ptr<Operation> operation) {
+    operation->wanted = wanted_;
+    files_->Submit(std::move(operation));
+}
+
+void LinkedFiles::Submit(std::unique_ptr<Operation> operation) {
+    operation->deadline =
+        loop_.clock().Steady() +
+        (operation->kind == Kind::kNameChange ? timeouts_.name_change : timeouts_.operation);
     loop_.Post([self = shared_from_this(), operation = std::move(operation)]() mutable {
         self->Accept(std::move(operation));
     });
@@ -87,6 +100,9 @@ void LinkedFiles::Accept(std::unique_ptr<Operation> operation) {
 
 void LinkedFiles::Start(std::uint64_t id) {
     Operation& operation = *operations_.at(id);
+    if (operation.wanted && !operation.wanted()) {
+        return Take(id)->Fail(Error(Errno{EINTR}, "interrupted"));
+    }
     operation.sent = true;
     operation.Run(*this, id, *target_);
 }
@@ -186,67 +202,67 @@ void LinkedFiles::CheckDeadlines() {
     if (!operations_.empty()) ArmDeadline();
 }
 
-void LinkedFiles::Lstat(const std::string& path, StatDone done) {
-    Submit<RemoteStat>(
+void FileOperations::Lstat(const std::string& path, StatDone done) {
+    Make<RemoteStat>(
         Kind::kQuestion, [path](RemoteFiles& to, StatDone d) { to.Lstat(path, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::List(const std::string& path, EntriesDone done) {
-    Submit<std::vector<RemoteEntry>>(
+void FileOperations::List(const std::string& path, EntriesDone done) {
+    Make<std::vector<RemoteEntry>>(
         Kind::kQuestion, [path](RemoteFiles& to, EntriesDone d) { to.List(path, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::ReadLink(const std::string& path, TextDone done) {
-    Submit<std::string>(
+void FileOperations::ReadLink(const std::string& path, TextDone done) {
+    Make<std::string>(
         Kind::kQuestion, [path](RemoteFiles& to, TextDone d) { to.ReadLink(path, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::SetStat(const std::string& path, const StatChange& change, StatDone done) {
-    Submit<RemoteStat>(
+void FileOperations::SetStat(const std::string& path, const StatChange& change, StatDone done) {
+    Make<RemoteStat>(
         Kind::kChange,
         [path, change](RemoteFiles& to, StatDone d) { to.SetStat(path, change, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::MakeDir(const std::string& path, std::uint32_t mode, StatDone done) {
-    Submit<RemoteStat>(
+void FileOperations::MakeDir(const std::string& path, std::uint32_t mode, StatDone done) {
+    Make<RemoteStat>(
         Kind::kNameChange,
         [path, mode](RemoteFiles& to, StatDone d) { to.MakeDir(path, mode, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::RemoveDir(const std::string& path, Done done) {
-    Submit<Unit>(
+void FileOperations::RemoveDir(const std::string& path, Done done) {
+    Make<Unit>(
         Kind::kNameChange, [path](RemoteFiles& to, Done d) { to.RemoveDir(path, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::Unlink(const std::string& path, Done done) {
-    Submit<Unit>(
+void FileOperations::Unlink(const std::string& path, Done done) {
+    Make<Unit>(
         Kind::kNameChange, [path](RemoteFiles& to, Done d) { to.Unlink(path, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::Symlink(const std::string& target, const std::string& path, StatDone done) {
-    Submit<RemoteStat>(
+void FileOperations::Symlink(const std::string& target, const std::string& path, StatDone done) {
+    Make<RemoteStat>(
         Kind::kNameChange,
         [target, path](RemoteFiles& to, StatDone d) { to.Symlink(target, path, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::Link(const std::string& from, const std::string& to_path, StatDone done) {
-    Submit<RemoteStat>(
+void FileOperations::Link(const std::string& from, const std::string& to_path, StatDone done) {
+    Make<RemoteStat>(
         Kind::kNameChange,
         [from, to_path](RemoteFiles& to, StatDone d) { to.Link(from, to_path, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::Rename(const std::string& from, const std::string& to_path, Replace replace,
-                         Done done) {
-    Submit<Unit>(
+void FileOperations::Rename(const std::string& from, const std::string& to_path, Replace replace,
+                            Done done) {
+    Make<Unit>(
         Kind::kNameChange,
         [from, to_path, replace](RemoteFiles& to, Done d) {
             to.Rename(from, to_path, replace, std::move(d));
@@ -254,31 +270,31 @@ void LinkedFiles::Rename(const std::string& from, const std::string& to_path, Re
         std::move(done));
 }
 
-void LinkedFiles::Statfs(const std::string& path, StatfsDone done) {
-    Submit<RemoteStatfs>(
+void FileOperations::Statfs(const std::string& path, StatfsDone done) {
+    Make<RemoteStatfs>(
         Kind::kQuestion, [path](RemoteFiles& to, StatfsDone d) { to.Statfs(path, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::Open(const std::string& path, const OpenHow& how, OpenDone done) {
+void FileOperations::Open(const std::string& path, const OpenHow& how, OpenDone done) {
     const Kind kind = how.create     ? Kind::kNameChange
                       : how.truncate ? Kind::kChange
                                      : Kind::kQuestion;
-    Submit<OpenedFile>(
+    Make<OpenedFile>(
         kind, [path, how](RemoteFiles& to, OpenDone d) { to.Open(path, how, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::Read(const RemoteFilePtr& file, FileRange range, BytesDone done) {
-    Submit<std::string>(
+void FileOperations::Read(const RemoteFilePtr& file, FileRange range, BytesDone done) {
+    Make<std::string>(
         Kind::kQuestion,
         [file, range](RemoteFiles& to, BytesDone d) { to.Read(file, range, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
-                        Done done) {
-    Submit<Unit>(
+void FileOperations::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+                           Done done) {
+    Make<Unit>(
         Kind::kChange,
         [file, offset, bytes = std::move(bytes)](RemoteFiles& to, Done d) mutable {
             to.Write(file, offset, std::move(bytes), std::move(d));
@@ -286,27 +302,28 @@ void LinkedFiles::Write(const RemoteFilePtr& file, std::uint64_t offset, std::st
         std::move(done));
 }
 
-void LinkedFiles::FileStat(const RemoteFilePtr& file, StatDone done) {
-    Submit<RemoteStat>(
+void FileOperations::FileStat(const RemoteFilePtr& file, StatDone done) {
+    Make<RemoteStat>(
         Kind::kQuestion, [file](RemoteFiles& to, StatDone d) { to.FileStat(file, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::SetFileStat(const RemoteFilePtr& file, const StatChange& change, StatDone done) {
-    Submit<RemoteStat>(
+void FileOperations::SetFileStat(const RemoteFilePtr& file, const StatChange& change,
+                                 StatDone done) {
+    Make<RemoteStat>(
         Kind::kChange,
         [file, change](RemoteFiles& to, StatDone d) { to.SetFileStat(file, change, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::Sync(const RemoteFilePtr& file, Done done) {
-    Submit<Unit>(
+void FileOperations::Sync(const RemoteFilePtr& file, Done done) {
+    Make<Unit>(
         Kind::kQuestion, [file](RemoteFiles& to, Done d) { to.Sync(file, std::move(d)); },
         std::move(done));
 }
 
-void LinkedFiles::Close(const RemoteFilePtr& file, Done done) {
-    Submit<Unit>(
+void FileOperations::Close(const RemoteFilePtr& file, Done done) {
+    Make<Unit>(
         Kind::kChange, [file](RemoteFiles& to, Done d) { to.Close(file, std::move(d)); },
         std::move(done));
 }

@@ -9,10 +9,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/result.h"
@@ -21,25 +23,9 @@
 
 namespace sbxfs {
 
-class LinkedFiles final : public RemoteFiles, public std::enable_shared_from_this<LinkedFiles> {
+// The calls of RemoteFiles, each made into one Operation.
+class FileOperations : public RemoteFiles {
  public:
-    struct Timeouts {
-        Duration operation = std::chrono::seconds(30);
-        Duration name_change = std::chrono::seconds(5);
-    };
-    LinkedFiles(Loop& loop, Timeouts timeouts);
-    ~LinkedFiles() override;
-
-    // --- loop thread only: what the sandbox knows of the link ---
-    // `target` outlives Cut(), Down() or End().
-    void Up(RemoteFiles& target);
-    // The link is gone or not there yet; a new one is being made. Requests wait.
-    void Cut();
-    // Making a new one fails: requests fail at once with `why` until Up().
-    void Down(const Error& why);
-    // The sandbox has ended; for good.
-    void End(const Error& why);
-
     void Lstat(const std::string& path, StatDone done) override;
     void List(const std::string& path, EntriesDone done) override;
     void ReadLink(const std::string& path, TextDone done) override;
@@ -61,7 +47,8 @@ class LinkedFiles final : public RemoteFiles, public std::enable_shared_from_thi
     void Sync(const RemoteFilePtr& file, Done done) override;
     void Close(const RemoteFilePtr& file, Done done) override;
 
- private:
+ protected:
+    friend class LinkedFiles;
     // kQuestion may be asked twice; kChange and kNameChange may not.
     enum class Kind { kQuestion, kChange, kNameChange };
     struct Operation;
@@ -70,8 +57,42 @@ class LinkedFiles final : public RemoteFiles, public std::enable_shared_from_thi
     template <class T>
     using Run = UniqueFunction<void(RemoteFiles&, UniqueFunction<void(Result<T>)>)>;
 
+    virtual void Submit(std::unique_ptr<Operation> operation) = 0;
+
+ private:
     template <class T>
-    void Submit(Kind kind, Run<T> run, UniqueFunction<void(Result<T>)> done);
+    void Make(Kind kind, Run<T> run, UniqueFunction<void(Result<T>)> done);
+};
+
+class LinkedFiles final : public FileOperations, public std::enable_shared_from_this<LinkedFiles> {
+ public:
+    struct Timeouts {
+        Duration operation = std::chrono::seconds(30);
+        Duration name_change = std::chrono::seconds(5);
+    };
+    LinkedFiles(Loop& loop, Timeouts timeouts);
+    ~LinkedFiles() override;
+
+    // The same files for somebody who may stop waiting. What has not been sent by the time `wanted` says
+    // no is never sent: a signal that ended an mkdir(2) must not leave a directory behind later. `wanted`
+    // is asked on the loop.
+    class ForAsker;
+    ForAsker For(std::function<bool()> wanted);
+
+    // --- loop thread only: what the sandbox knows of the link ---
+    // `target` outlives Cut(), Down() or End().
+    void Up(RemoteFiles& target);
+    // The link is gone or not there yet; a new one is being made. Requests wait.
+    void Cut();
+    // Making a new one fails: requests fail at once with `why` until Up().
+    void Down(const Error& why);
+    // The sandbox has ended; for good.
+    void End(const Error& why);
+
+ private:
+    template <class T>
+    friend struct FileOperations::TypedOperation;
+    void Submit(std::unique_ptr<Operation> operation) override;
     void Accept(std::unique_ptr<Operation> operation);
     void Start(std::uint64_t id);
     void Lost(std::uint64_t id);
@@ -91,6 +112,18 @@ class LinkedFiles final : public RemoteFiles, public std::enable_shared_from_thi
     std::map<std::uint64_t, std::unique_ptr<Operation>> operations_;  // by number, oldest first
     std::uint64_t next_ = 1;
     bool deadline_armed_ = false;
+};
+
+class LinkedFiles::ForAsker final : public FileOperations {
+ public:
+    ForAsker(std::shared_ptr<LinkedFiles> files, std::function<bool()> wanted)
+        : files_(std::move(files)), wanted_(std::move(wanted)) {}
+
+ private:
+    void Submit(std::unique_ptr<Operation> operation) override;
+
+    const std::shared_ptr<LinkedFiles> files_;
+    const std::function<bool()> wanted_;
 };
 
 }  // namespace sbxfs
