@@ -344,6 +344,8 @@ void Sandbox::OnAttachPhase(std::string_view phase) {
 
 void Sandbox::OnFiles(RemoteFiles& files) {
     files_->Up(files);
+    files_up_ = true;
+    if (supervisor_up_) Ready();
 }
 
 void Sandbox::OnSupervisor(SupervisorPort& port, const SupervisorHello& hello,
@@ -376,7 +378,9 @@ void Sandbox::OnSupervisor(SupervisorPort& port, const SupervisorHello& hello,
                 Log(LogLevel::kWarning, "timer not set", {{"box", name}, {"why", state.error()}});
             });
     }
-    Ready();
+    // Its channel may be the faster one: until the files are there they refuse as before.
+    supervisor_up_ = true;
+    if (files_up_) Ready();
 }
 
 // Before anything is started there: should this daemon be killed, the next one must know the spool.
@@ -406,6 +410,7 @@ void Sandbox::Ready() {
 }
 
 void Sandbox::OnSupervisorLost(const Error& why) {
+    supervisor_up_ = false;
     commands_->Detached();
     if (destroy_running_) return;
     if (ever_ready_) {
@@ -416,6 +421,7 @@ void Sandbox::OnSupervisorLost(const Error& why) {
 }
 
 void Sandbox::OnDetached(const Error& why) {
+    supervisor_up_ = files_up_ = false;
     commands_->Detached();
     files_->Cut();
     ++failures_;

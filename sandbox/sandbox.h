@@ -158,6 +158,8 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     std::unique_ptr<Attachment> attachment_;
     bool stopped_ = false;
     bool destroy_running_ = false;
+    bool files_up_ = false;
+    bool supervisor_up_ = false;
     bool ever_ready_;                                     // also in an earlier life of the daemon
     std::pair<std::uint64_t, std::uint64_t> kept_spool_;  // spool and boot id the journal has
     std::vector<Done> destroy_waiters_;                   // rmdirs whose commit is on its way

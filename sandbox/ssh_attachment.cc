@@ -243,6 +243,7 @@ void SshAttachment::SftpReady(const Status& status) {
     if (!status) return Detach(status.error());
     files_ = SftpFiles::Make(sftp_, loop_);
     files_up_ = true;
+    if (exec_user_ != nullptr && exec_user_->said_hello()) limit_.reset();
     listener_.OnAttachPhase("sftp");
     listener_.OnFiles(*files_);
     if (want_upload_) StartUpload();
@@ -265,7 +266,7 @@ void SshAttachment::OpenExec() {
 
 void SshAttachment::SupervisorReady(const SupervisorHello& hello) {
     if (detached_) return;
-    limit_.reset();
+    if (files_up_) limit_.reset();  // else the files' channel is still to be waited for
     exec_failures_ = 0;
     listener_.OnAttachPhase("supervisor");
     const bool absolute = directory_.starts_with('/');
