@@ -13,7 +13,7 @@ import time
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Callable, Iterable, Iterator, Optional
+from typing import Callable, Iterable, Iterator, Optional, Sequence
 
 
 @dataclass
@@ -59,10 +59,11 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     """The exit code: 0 when no promise was broken."""
     seed = options.seed or random.SystemRandom().randrange(1, 1 << 31)
     if options.at is not None:
-        positions, total = [options.at], options.at
+        positions: Sequence[int] = [options.at]
+        total = options.at
     else:
         total = options.last or sweep.measure()
-        positions = list(range(options.first, total + 1, options.stride))
+        positions = range(options.first, total + 1, options.stride)
         if options.sample is not None:
             drawn = random.Random(seed)
             positions = drawn.sample(positions, min(options.sample, len(positions)))
@@ -74,7 +75,7 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     return 1 if any(one.failure for one in tried) or not any(one.hit for one in tried) else 0
 
 
-def _try_all(sweep: Sweep, positions: list[int], jobs: int, until: Optional[float]) -> Iterator[Tried]:
+def _try_all(sweep: Sweep, positions: Sequence[int], jobs: int, until: Optional[float]) -> Iterator[Tried]:
     # Forked, so that a worker has the sweep without it being sent.
     context = multiprocessing.get_context("fork")
     todo: "multiprocessing.SimpleQueue[int]" = context.SimpleQueue()
