@@ -189,24 +189,45 @@ TEST_F(LocalDisk, LimitsThatCannotBeSetAreSaid) {
     EXPECT_TRUE(bare.facts().GetString("memory")->starts_with("not applied: "));
 }
 
+Status Noted(std::uint32_t) {
+    return Ok();
+}
+
 TEST_F(LocalDisk, IdRangesAreGivenOutOnceAndComeBackWithTheirBox) {
     const std::string registry = Path("registry");
     ASSERT_TRUE(MakeDirs(Path("a"), 0700));
     ASSERT_TRUE(MakeDirs(Path("b"), 0700));
-    const auto a = TakeUidRange(Path("a"), registry);
+    const auto a = TakeUidRange(Path("a"), registry, Noted);
     if (!a) GTEST_SKIP() << a.error().what();
-    const auto b = TakeUidRange(Path("b"), registry);
+    const auto b = TakeUidRange(Path("b"), registry, Noted);
     ASSERT_TRUE(b);
     EXPECT_NE(*a, *b);
-    EXPECT_EQ(*TakeUidRange(Path("a"), registry), *a);  // its own again
-    FreeUidRange(*a, Path("b"), registry);              // not b's to give
+    EXPECT_EQ(*TakeUidRange(Path("a"), registry, Noted), *a);  // its own again
+    FreeUidRange(*a, Path("b"), registry);                     // not b's to give
     EXPECT_TRUE(std::filesystem::exists(registry + "/" + std::to_string(*a)));
     FreeUidRange(*a, Path("a"), registry);
     EXPECT_FALSE(std::filesystem::exists(registry + "/" + std::to_string(*a)));
     // A box that went without giving its range back: taken over.
     ASSERT_EQ(::rmdir(Path("b").c_str()), 0);
     ASSERT_TRUE(ReplaceFile(registry + "/" + std::to_string(*a), Path("b"), 0600));
-    EXPECT_EQ(*TakeUidRange(Path("a"), registry), *a);
+    EXPECT_EQ(*TakeUidRange(Path("a"), registry, Noted), *a);
+}
+
+TEST_F(LocalDisk, AnIdRangeComesBackWhereverTheHelperThatTookItWasKilled) {
+    const std::string registry = Path("registry");
+    ASSERT_TRUE(MakeDirs(Path("a"), 0700));
+    std::uint32_t noted = 0;
+    const auto entry = [&] { return registry + "/" + std::to_string(noted); };
+    const auto taken = TakeUidRange(Path("a"), registry, [&](std::uint32_t first) {
+        noted = first;
+        EXPECT_FALSE(std::filesystem::exists(entry()));  // the box knows of it before anybody else
+        return Ok();
+    });
+    if (!taken) GTEST_SKIP() << taken.error().what();
+    EXPECT_EQ(*taken, noted);
+    ASSERT_TRUE(ReplaceFile(entry(), "", 0600));  // killed before it had written whose it is
+    FreeUidRange(noted, Path("a"), registry);
+    EXPECT_FALSE(std::filesystem::exists(entry()));
 }
 
 TEST_F(LocalDisk, OnlyWhatEverybodyMayReadIsCopied) {

@@ -218,8 +218,9 @@ class Launch {
         login_ = LoginOf(::geteuid() == 0);
         owner_ = {::geteuid(), ::getegid()};
         if (::geteuid() == 0) {
-            first_id_ = TRY(TakeUidRange(box_.path(), kUidRegistry));
-            (void)TRY(box_.Write("uid_range", std::to_string(*first_id_) + "\n"));
+            first_id_ = TRY(TakeUidRange(box_.path(), kUidRegistry, [this](std::uint32_t first) {
+                return box_.Write("uid_range", std::to_string(first) + "\n");
+            }));
             const IdMap range{0, *first_id_, kIdsPerSandbox};
             userns_ = TRY(MakeUserNamespace(range, range));
             owner_ = {*first_id_, *first_id_};

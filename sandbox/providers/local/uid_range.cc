@@ -55,7 +55,8 @@ std::vector<std::uint64_t> Numbers(std::string_view line, char separator) {
 
 }  // namespace
 
-Result<std::uint32_t> TakeUidRange(const std::string& box_path, const std::string& registry) {
+Result<std::uint32_t> TakeUidRange(const std::string& box_path, const std::string& registry,
+                                   const NoteRange& note) {
     const UniqueFd lock = TRY(LockRegistry(registry));
     const std::string subuid = Slurp("/etc/subuid") + "\n" + Slurp("/etc/subgid");
     const std::string uid_map = Slurp("/proc/self/uid_map");
@@ -65,6 +66,7 @@ Result<std::uint32_t> TakeUidRange(const std::string& box_path, const std::strin
         const auto owner = OwnerOf(registry, first);
         if (owner && *owner != box_path) continue;
         if (OverlapsSubids(subuid, first) || !IsMapped(uid_map, first)) continue;
+        (void)TRY(note(first));
         const UniqueFd entry =
             TRY(OpenFile(Entry(registry, first), O_WRONLY | O_CREAT | O_TRUNC, 0600));
         (void)TRY(WriteAll(entry.get(), box_path));
@@ -78,7 +80,9 @@ Result<std::uint32_t> TakeUidRange(const std::string& box_path, const std::strin
 
 void FreeUidRange(std::uint32_t first, const std::string& box_path, const std::string& registry) {
     const auto lock = LockRegistry(registry);
-    if (lock && OwnerOf(registry, first) == box_path) {
+    const auto entry = ReadWholeFile(Entry(registry, first), 8192);
+    // An empty one, seen with the lock held, is of a helper killed before it had written its name.
+    if (lock && entry && (*entry == box_path || entry->empty())) {
         (void)::unlink(Entry(registry, first).c_str());
     }
 }

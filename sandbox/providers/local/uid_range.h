@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -17,8 +18,11 @@ inline constexpr std::uint32_t kFirstRange = 524288;
 inline constexpr std::uint32_t kRangeCount = 28000;  // ends below systemd's reserved 0x70000000
 
 // The first id of the range of `box_path`, which stays its own until FreeUidRange. EOPNOTSUPP where
-// this process may not map such ids (a container that has only a few of its own).
-Result<std::uint32_t> TakeUidRange(const std::string& box_path, const std::string& registry);
+// this process may not map such ids (a container that has only a few of its own). `note` writes it
+// down for whoever will free it, before it is registered: a helper may be killed in between.
+using NoteRange = std::function<Status(std::uint32_t)>;
+Result<std::uint32_t> TakeUidRange(const std::string& box_path, const std::string& registry,
+                                   const NoteRange& note);
 void FreeUidRange(std::uint32_t first, const std::string& box_path, const std::string& registry);
 
 inline constexpr char kUidRegistry[] = "/run/sbxfs-uids";
