@@ -54,17 +54,6 @@ class TracedDaemon(Daemon):
             return command
         return [kill_after(), "--at", str(self.at), "--steps", str(self.steps), *command]
 
-    def start(self) -> Daemon:
-        self._said_before = self._said()
-        return super().start()
-
-    def _live(self) -> bool:
-        # The dead mount of the one before may answer a stat from the kernel's cache until it is replaced.
-        return super()._live() and self._said() > self._said_before
-
-    def _said(self) -> int:
-        return self.log.read_text(errors="replace").count(" info mounted ") if self.log.exists() else 0
-
     def umount(self, limit: float = 30) -> None:
         ending = self.process
         try:

@@ -119,13 +119,16 @@ def _give(todo: "multiprocessing.SimpleQueue[int]", waiting: Iterator[int], unti
 def _work(sweep: Sweep, todo: "multiprocessing.SimpleQueue[int]",
           done: "multiprocessing.SimpleQueue[Optional[Tried]]") -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    while (position := todo.get()) != END:
-        done.put(_try_one(sweep, position))
+    last: Optional[Tried] = None
     try:
-        sweep.finish()
-        done.put(None)
-    except Exception:
-        done.put(Tried(0, False, traceback.format_exc(), 0))
+        while (position := todo.get()) != END:
+            done.put(_try_one(sweep, position))
+    finally:  # also when told to end
+        try:
+            sweep.finish()
+        except Exception:
+            last = Tried(0, False, traceback.format_exc(), 0)
+    done.put(last)
 
 
 def _try_one(sweep: Sweep, position: int) -> Tried:

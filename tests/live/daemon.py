@@ -30,6 +30,7 @@ class Daemon:
         self.config = config
         self.process: Optional[subprocess.Popen[bytes]] = None
         self._looked_at = 0
+        self._said_before = 0
         self.mnt.mkdir(exist_ok=True)
         place.at_end(self.abandon)
 
@@ -45,6 +46,7 @@ class Daemon:
 
     def start(self) -> "Daemon":
         """Returns when the mount is live."""
+        self._said_before = self._said()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command("-f"), stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log)
@@ -55,13 +57,18 @@ class Daemon:
     def _live(self) -> bool:
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"the daemon ended: {self.process.returncode}; {self.tail()}")
-        if file_system_at(self.mnt) != "fuse.sbxfs":
+        # Its own word: the dead mount of the one before may answer a stat from the kernel's cache.
+        if file_system_at(self.mnt) != "fuse.sbxfs" or self._said() <= self._said_before:
             return False
         try:
             os.stat(self.mnt)
         except OSError:
             return False  # a stale one of a killed daemon, about to be healed
         return True
+
+    def _said(self) -> int:
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return text.count(" info mounted ")
 
     def kill(self) -> None:
         """kill -9, and wait until it is gone."""
