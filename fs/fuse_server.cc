@@ -4,47 +4,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
-#include <linux/fuse.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-#include <array>
-#include <atomic>
-#include <cstring>
 #include <utility>
 
 #include "fs/file_system.h"
+#include "fs/fuse_channel.h"
 #include "fs/fuse_ops.h"
 
 namespace sbxfs {
 namespace {
 
 constexpr unsigned kThreads = 4;  // none of them ever waits
-
-// libfuse 3.14.0 never passes FUSE_PARALLEL_DIROPS on, though it takes the wish: the kernel then lets
-// only one look-up or listing run in a directory at a time, and who waits behind a parked one cannot be
-// killed. So the bit is put into the INIT answer, the first thing this session writes.
-std::atomic<bool> init_answered{false};
-
-ssize_t WriteAnswer(int fd, iovec* parts, int count, void*) {
-    if (init_answered.exchange(true) || count < 2 || parts[1].iov_len < sizeof(std::uint32_t) * 4) {
-        return ::writev(fd, parts, count);
-    }
-    std::array<char, sizeof(fuse_init_out)> init{};
-    const std::size_t size = std::min(init.size(), parts[1].iov_len);
-    std::memcpy(init.data(), parts[1].iov_base, size);
-    std::uint32_t flags = 0;
-    char* at = init.data() + offsetof(fuse_init_out, flags);
-    std::memcpy(&flags, at, sizeof flags);
-    flags |= FUSE_PARALLEL_DIROPS;
-    std::memcpy(at, &flags, sizeof flags);
-    const std::array<iovec, 2> patched = {parts[0], iovec{init.data(), parts[1].iov_len}};
-    return ::writev(fd, patched.data(), 2);
-}
-
-ssize_t ReadRequest(int fd, void* to, std::size_t size, void*) {
-    return ::read(fd, to, size);
-}
 
 Error MountFailure(const FuseServer::Options& options) {
     if (::access("/dev/fuse", F_OK) != 0) {
@@ -102,10 +73,7 @@ Result<std::unique_ptr<FuseServer>> FuseServer::Mount(const Options& options, Fi
     if (fuse_session_mount(session->fuse, options.mountpoint.c_str()) != 0)
         return MountFailure(options);
     session->mounted = true;
-    init_answered = false;
-    fuse_custom_io io{};
-    io.writev = &WriteAnswer;
-    io.read = &ReadRequest;
+    const fuse_custom_io io = FuseChannel();
     if (fuse_session_custom_io(session->fuse, &io, fuse_session_fd(session->fuse)) != 0) {
         return Error(Errno{EIO}, "libfuse refuses its own descriptor", Blame::kBug);
     }
