@@ -37,7 +37,7 @@ int Fail(const std::string& what) {
 
 Result<std::string> ChooseMount(const std::string& asked, const std::string& box) {
     if (!asked.empty()) return asked;
-    const std::vector<std::string> mounts = SbxfsMounts();
+    const std::vector<std::string> mounts = UsableMounts();
     if (mounts.size() == 1) return mounts.front();
     if (mounts.empty()) {
         return Error(Errno{ENOENT}, "nothing is mounted; start with: sbxfs mount MOUNTPOINT");

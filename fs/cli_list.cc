@@ -40,7 +40,7 @@ std::string Field(const Json& info, std::string_view key) {
 }  // namespace
 
 int ListCommand(const ListRequest& request) {
-    std::vector<std::string> mounts = SbxfsMounts();
+    std::vector<std::string> mounts = UsableMounts();
     if (!request.mountpoint.empty()) {
         const std::string real = std::filesystem::weakly_canonical(request.mountpoint).string();
         if (std::find(mounts.begin(), mounts.end(), real) == mounts.end()) {

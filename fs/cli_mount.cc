@@ -84,11 +84,15 @@ int StartBehind(const DaemonOptions& options) {
 
 // The path of a mount as mountinfo has it, without asking the mount.
 Result<std::string> FindMount(const std::string& mountpoint) {
-    const std::vector<std::string> mounts = SbxfsMounts();
+    std::vector<std::string> mounts;
+    for (SbxfsMount& mount : AllSbxfsMounts())
+        mounts.push_back(std::move(mount.path));
     std::array<char, 4096> resolved{};
-    // A living root resolves; a dead one does not, but then the text itself usually is the path.
+    // A living root resolves; a dead one does not, but its parent does.
     const char* real = ::realpath(mountpoint.c_str(), resolved.data());
-    for (const std::string& candidate : {std::string(real != nullptr ? real : ""), mountpoint}) {
+    const Result<std::string> absolute = AbsoluteMountPoint(mountpoint);
+    for (const std::string& candidate :
+         {std::string(real != nullptr ? real : ""), absolute ? *absolute : ""}) {
         if (std::find(mounts.begin(), mounts.end(), candidate) != mounts.end()) return candidate;
     }
     return Error(Errno{EINVAL}, "no sbxfs is mounted on " + Printable(mountpoint) +
@@ -129,16 +133,14 @@ int MountCommand(const MountRequest& request) {
 int UmountCommand(const std::string& mountpoint, bool) {
     const Result<std::string> path = FindMount(mountpoint);
     if (!path) return Fail(path.error(), kBadUse);
+    const Error in_use(Errno{EBUSY},
+                       *path +
+                           " is in use: a process has a file open there, or works in it "
+                           "(see: fuser -m " +
+                           *path + ")");
     if (::geteuid() == 0) {
         if (::umount2(path->c_str(), UMOUNT_NOFOLLOW) == 0) return 0;
-        if (errno == EBUSY) {
-            return Fail(Error(Errno{EBUSY},
-                              *path +
-                                  " is in use: a process has a file open there, or works in it "
-                                  "(see: fuser -m " +
-                                  *path + ")"),
-                        kMountFailed);
-        }
+        if (errno == EBUSY) return Fail(in_use, kMountFailed);
         return Fail(SystemError(errno, "unmounting " + *path), kMountFailed);
     }
     (void)std::fflush(nullptr);
@@ -151,7 +153,12 @@ int UmountCommand(const std::string& mountpoint, bool) {
     int status = 0;
     while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : kMountFailed;
+    if (status == 0) return 0;
+    // It has said what it knows. Of one's own mount there is one common reason more to tell.
+    const std::vector<std::string> usable = UsableMounts();
+    const bool own = std::find(usable.begin(), usable.end(), *path) != usable.end();
+    const bool ran = WIFEXITED(status) && WEXITSTATUS(status) != 127;
+    return own && ran ? Fail(in_use, kMountFailed) : kMountFailed;
 }
 
 }  // namespace sbxfs

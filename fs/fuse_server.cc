@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <utility>
@@ -11,6 +13,7 @@
 #include "fs/file_system.h"
 #include "fs/fuse_channel.h"
 #include "fs/fuse_ops.h"
+#include "fs/mount_watch.h"
 
 namespace sbxfs {
 namespace {
@@ -53,7 +56,8 @@ struct FuseServer::Session {
     }
 };
 
-FuseServer::FuseServer(std::unique_ptr<Session> session) : session_(std::move(session)) {}
+FuseServer::FuseServer(std::unique_ptr<Session> session, FileSystem& fs, std::string mountpoint)
+    : session_(std::move(session)), fs_(fs), mountpoint_(std::move(mountpoint)) {}
 FuseServer::~FuseServer() = default;
 
 Result<std::unique_ptr<FuseServer>> FuseServer::Mount(const Options& options, FileSystem& fs) {
@@ -77,7 +81,7 @@ Result<std::unique_ptr<FuseServer>> FuseServer::Mount(const Options& options, Fi
     if (fuse_session_custom_io(session->fuse, &io, fuse_session_fd(session->fuse)) != 0) {
         return Error(Errno{EIO}, "libfuse refuses its own descriptor", Blame::kBug);
     }
-    return std::unique_ptr<FuseServer>(new FuseServer(std::move(session)));
+    return std::unique_ptr<FuseServer>(new FuseServer(std::move(session), fs, options.mountpoint));
 }
 
 Status FuseServer::Run() {
@@ -85,6 +89,9 @@ Status FuseServer::Run() {
         return Error(Errno{EIO}, "signal handlers could not be installed", Blame::kBug);
     }
     session_->handlers = true;
+    const MountWatch watch(
+        mountpoint_, [this] { return fs_.context().handles.Count() == 0; },
+        [main = ::pthread_self()] { (void)::pthread_kill(main, SIGTERM); });
     fuse_loop_config* config = fuse_loop_cfg_create();
     fuse_loop_cfg_set_max_threads(config, kThreads);  // idle ones stay, as is libfuse's default
     fuse_loop_cfg_set_clone_fd(config, 0);

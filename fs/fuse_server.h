@@ -31,8 +31,10 @@ class FuseServer {
 
  private:
     struct Session;
-    explicit FuseServer(std::unique_ptr<Session> session);
+    FuseServer(std::unique_ptr<Session> session, FileSystem& fs, std::string mountpoint);
     std::unique_ptr<Session> session_;
+    FileSystem& fs_;
+    const std::string mountpoint_;
 };
 
 }  // namespace sbxfs

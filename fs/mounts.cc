@@ -32,8 +32,41 @@ std::string Unescape(const std::string& text) {
     return out;
 }
 
-// The parent resolved, the last component kept: resolving that would ask a mount that may hang.
-Result<std::string> Absolute(const std::string& path) {
+}  // namespace
+
+std::vector<SbxfsMount> ParseSbxfsMounts(const std::string& mountinfo) {
+    std::vector<SbxfsMount> mounts;
+    for (const std::string& line : Split(mountinfo, '\n')) {
+        // "36 35 98:0 /root /mount/point options [optional...] - fstype source superoptions"
+        const std::vector<std::string> fields = Split(line, ' ');
+        const auto dash = std::find(fields.begin(), fields.end(), "-");
+        if (fields.size() < 10 || dash == fields.end() || dash + 1 == fields.end()) continue;
+        if (*(dash + 1) != "fuse.sbxfs") continue;
+        SbxfsMount mount{Unescape(fields[4]), fields[2]};
+        for (const std::string& option : Split(fields.back(), ',')) {
+            if (option == "allow_other") mount.for_all = true;
+            if (option.starts_with("user_id="))
+                mount.user = ParseNumber<uid_t>(option.substr(8)).value_or(0);
+        }
+        mounts.push_back(std::move(mount));
+    }
+    return mounts;
+}
+
+std::vector<SbxfsMount> AllSbxfsMounts() {
+    const Result<std::string> text = ReadWholeFile("/proc/self/mountinfo");
+    return text ? ParseSbxfsMounts(*text) : std::vector<SbxfsMount>();
+}
+
+std::vector<std::string> UsableMounts() {
+    std::vector<std::string> paths;
+    for (const SbxfsMount& mount : AllSbxfsMounts()) {
+        if (mount.for_all || mount.user == ::geteuid()) paths.push_back(mount.path);
+    }
+    return paths;
+}
+
+Result<std::string> AbsoluteMountPoint(const std::string& path) {
     std::string clean = path;
     while (clean.size() > 1 && clean.back() == '/')
         clean.pop_back();
@@ -49,25 +82,6 @@ Result<std::string> Absolute(const std::string& path) {
     }
     const std::string base = resolved.data();
     return (base == "/" ? "" : base) + "/" + last;
-}
-
-}  // namespace
-
-std::vector<std::string> SbxfsMountsOf(const std::string& mountinfo) {
-    std::vector<std::string> mounts;
-    for (const std::string& line : Split(mountinfo, '\n')) {
-        // "36 35 98:0 /root /mount/point options [optional...] - fstype source superoptions"
-        const std::vector<std::string> fields = Split(line, ' ');
-        const auto dash = std::find(fields.begin(), fields.end(), "-");
-        if (fields.size() < 10 || dash == fields.end() || dash + 1 == fields.end()) continue;
-        if (*(dash + 1) == "fuse.sbxfs") mounts.push_back(Unescape(fields[4]));
-    }
-    return mounts;
-}
-
-std::vector<std::string> SbxfsMounts() {
-    const Result<std::string> text = ReadWholeFile("/proc/self/mountinfo");
-    return text ? SbxfsMountsOf(*text) : std::vector<std::string>();
 }
 
 Status Detach(const std::string& mountpoint) {
@@ -95,9 +109,10 @@ Status Detach(const std::string& mountpoint) {
 }
 
 Result<std::string> PrepareMountPoint(const std::string& mountpoint) {
-    std::string path = TRY(Absolute(mountpoint));
-    const std::vector<std::string> mounts = SbxfsMounts();
-    const bool ours = std::find(mounts.begin(), mounts.end(), path) != mounts.end();
+    std::string path = TRY(AbsoluteMountPoint(mountpoint));
+    const std::vector<SbxfsMount> mounts = AllSbxfsMounts();
+    const bool ours = std::any_of(mounts.begin(), mounts.end(),
+                                  [&path](const SbxfsMount& mount) { return mount.path == path; });
     struct stat found {};
     const int code = ::stat(path.c_str(), &found) == 0 ? 0 : errno;
     // ECONNABORTED: its daemon, just killed, was still on its way out when we asked.

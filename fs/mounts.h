@@ -2,6 +2,8 @@
 // Any process, any thread.
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 #include <vector>
 
@@ -9,10 +11,24 @@
 
 namespace sbxfs {
 
-// Mount points of file system type fuse.sbxfs, in the order they were mounted.
-std::vector<std::string> SbxfsMounts();
-// The same, of a mountinfo text.
-std::vector<std::string> SbxfsMountsOf(const std::string& mountinfo);
+// A mount of file system type fuse.sbxfs.
+struct SbxfsMount {
+    std::string path;
+    std::string device;  // "0:42", the same for each mount of one file system
+    uid_t user = 0;      // who mounted it
+    bool for_all = false;
+};
+
+// Those of a mountinfo text, in the order they were mounted.
+std::vector<SbxfsMount> ParseSbxfsMounts(const std::string& mountinfo);
+// Those of this mount namespace.
+std::vector<SbxfsMount> AllSbxfsMounts();
+// Paths of those that this user may look into: not even root sees those of others (fuse(4), allow_other).
+std::vector<std::string> UsableMounts();
+
+// The absolute path: the parent resolved, the last component kept, because resolving that would ask a mount
+// that may hang.
+Result<std::string> AbsoluteMountPoint(const std::string& path);
 
 // Makes `mountpoint` ready: an existing empty directory that nothing of ours is mounted on. A stale mount
 // of ours (its daemon was killed) is taken away; a living one is EBUSY. Returns the path without links.

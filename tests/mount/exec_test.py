@@ -13,7 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from live.box import Box  # noqa: E402
 from live.case import Live, MountCase, main  # noqa: E402
-from live.place import sbxfs, wait_until  # noqa: E402
+from live.daemon import Daemon  # noqa: E402
+from live.place import file_system_at, sbxfs, wait_until  # noqa: E402
 
 
 class ExecCase(MountCase):
@@ -184,6 +185,59 @@ class CommandLine(ExecCase):
         done = self.sbxfs("umount", str(Live.place.path))
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("no sbxfs is mounted", done.stderr)
+
+    def test_a_mount_whose_daemon_is_gone_can_be_unmounted_by_a_relative_path(self) -> None:
+        daemon = Daemon(Live.place, name="-dead").start()
+        daemon.kill()
+        done = self.sbxfs("umount", daemon.mnt.name, cwd=daemon.mnt.parent)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIsNone(file_system_at(daemon.mnt))
+
+    def test_umount_then_mount_works_at_once(self) -> None:
+        point, state = Live.place.path / "again", Live.place.path / "state-again"
+        point.mkdir()
+        for _ in range(3):
+            done = self.sbxfs("mount", "-o", f"state_dir={state}", str(point))
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            done = self.sbxfs("umount", str(point))
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_umount_ends_the_daemon_although_another_namespace_has_a_copy_of_the_mount(self) -> None:
+        daemon = Daemon(Live.place, name="-copied").start()
+        copy = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sh", "-c",
+                                 "echo copied; exec sleep 60"], stdout=subprocess.PIPE)
+        self.addCleanup(copy.wait)
+        self.addCleanup(copy.kill)
+        assert copy.stdout is not None
+        self.assertEqual(copy.stdout.readline(), b"copied\n")
+        copy.stdout.close()
+        daemon.umount()
+        self.assertIsNone(copy.poll())
+        self.assertEqual(daemon.complaints([]), [])
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_a_lazily_unmounted_daemon_serves_open_files_until_they_are_closed(self) -> None:
+        daemon = Daemon(Live.place, name="-lazy").start()
+        assert daemon.process is not None
+        with open(daemon.mnt / "README.md") as file:
+            subprocess.run(["umount", "-l", str(daemon.mnt)], check=True)
+            self.assertIn("sbxfs", file.read())
+            self.assertIsNone(daemon.process.poll())
+        self.assertEqual(daemon.process.wait(20), 0)
+        daemon.process = None
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_mounts_of_other_users_do_not_count(self) -> None:
+        # For uid 1 there is no mount, whatever root has mounted.
+        def other(*words: str) -> "subprocess.CompletedProcess[str]":
+            return subprocess.run(["setpriv", "--reuid", "1", "--clear-groups", *words],
+                                  capture_output=True, text=True, check=False)
+        if other("test", "-x", sbxfs()).returncode != 0:
+            self.skipTest("other users cannot run " + sbxfs())
+        done = other(sbxfs(), "exec", "b", "--", "true")
+        self.assertEqual(done.returncode, 125)
+        self.assertIn("nothing is mounted", done.stderr)
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root")
     def test_without_m_the_only_mount_is_used_else_they_are_listed(self) -> None:

@@ -194,6 +194,9 @@ void Starter::RunChild(const StartPlan& plan, const CgroupSet& groups) {
 
 Status Starter::BecomeBwrap(const StartPlan& plan, Json report) {
     const bool range_mapped = plan.options.range_mapped;
+    // Opened before there are namespaces: a file of the new ones would keep all that is mounted below
+    // its own mount alive for as long as the sandbox lives, and so the daemon's mount in /dev/shm.
+    const UniqueFd null = TRY(OpenFile("/dev/null", O_RDWR));
     if (!range_mapped) (void)TRY(BecomeRootOfOwnNamespace());
     (void)TRY(MakeMountsPrivate());
     report.Set("trees", ToJson(TRY(MountView(plan.view))));
@@ -216,7 +219,6 @@ Status Starter::BecomeBwrap(const StartPlan& plan, Json report) {
 
     ResetProcess(plan.pids);
     if (::chdir("/") != 0) return SystemError(errno, "chdir /");
-    const UniqueFd null = TRY(OpenFile("/dev/null", O_RDWR));
     if (::dup2(null.get(), 0) < 0 || ::dup2(null.get(), 1) < 0 ||
         ::dup2(stderr_inside_.get(), 2) < 0) {
         return SystemError(errno, "dup2");
