@@ -19,6 +19,7 @@ every() { python3 "tests/harness/$1.py" "$2" --every --jobs "$jobs" "${@:3}" || 
 every crash life
 every crash recovery
 for way in in out; do
+    every link steady_$way
     every link again_$way
     every link launch_$way
     # Megabytes: what fits into ten minutes, a new sample every night.

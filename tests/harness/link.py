@@ -4,8 +4,9 @@ reconnects by itself. Commands accepted meanwhile start exactly once and their o
 file either is made or is answered with an error that says so; nothing hangs.
 
   launch_in, launch_out    from the first byte of a new sandbox: login, the supervisor's upload, then the script
+  steady_in, steady_out    from the first byte of the script, over a connection that is there
   again_in, again_out      from the first byte of a new connection to a sandbox that lives: login, attach, the script
-  big_in, big_out          the same with megabytes of output and of a file
+  big_in, big_out          like steady, with megabytes of output and of a file
 
 _in counts the bytes to the sandbox, _out those from it.
 """
@@ -264,8 +265,11 @@ class Link:
             if here.box is None or here.attempts % BOX_LIFE == 0:
                 assert (here.ledger.path(here.launch()) / "ready").read_text() == "ready\n"
             assert here.relay is not None and here.box is not None
-            here.relay.arm(self.direction, at)
-            here.relay.cut()
+            if self.kind == "again":
+                here.relay.arm(self.direction, at)
+                here.relay.cut()
+            else:
+                here.relay.arm_now(self.direction, at)
         script = Script(here.ledger, here.box, label, self.size)
         if self.kind == "launch":
             ready = (here.ledger.path(here.box) / "ready").read_text()
@@ -286,7 +290,7 @@ class Link:
         return max(longest)
 
 
-SESSIONS = [f"{kind}_{way}" for kind in ("launch", "again", "big") for way in (IN, OUT)]
+SESSIONS = [f"{kind}_{way}" for kind in ("launch", "again", "steady", "big") for way in (IN, OUT)]
 
 
 def main() -> int:

@@ -22,6 +22,7 @@ class Connection:
     ends: dict[str, socket.socket]  # by the direction whose bytes are written to it
     waiting: dict[str, bytes] = field(default_factory=lambda: {IN: b"", OUT: b""})
     closing: bool = False  # one side has ended: the rest is passed on first
+    daemons: bool = False
     counted: bool = False
     passed: dict[str, int] = field(default_factory=lambda: {IN: 0, OUT: 0})
 
@@ -51,7 +52,6 @@ class Relay:
         self._stopped = False
         self._connections: list[Connection] = []
         self.has_cut = threading.Event()
-        self.idle = threading.Event()
         self.longest = {IN: 0, OUT: 0}  # of a counted connection
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -64,6 +64,16 @@ class Relay:
             self.has_cut.clear()
             self.longest = {IN: 0, OUT: 0}
             self._armed = (direction, at)
+
+    def arm_now(self, direction: str, at: int) -> None:
+        """The same for the connection that is there, counted from here on."""
+        with self._lock:
+            self.has_cut.clear()
+            self.longest = {IN: 0, OUT: 0}
+            self._limit = (direction, at)
+            for connection in self._connections:
+                connection.counted = connection.daemons
+                connection.passed = {IN: 0, OUT: 0}
 
     def disarm(self) -> dict[str, int]:
         """No cut from now on; how many bytes were counted in each direction."""
@@ -122,7 +132,8 @@ class Relay:
             return
         connection = Connection({IN: theirs, OUT: ours})
         with self._lock:
-            if pid == self._daemon and self._armed is not None:
+            connection.daemons = pid == self._daemon
+            if connection.daemons and self._armed is not None:
                 connection.counted = True
                 self._limit, self._armed = self._armed, None
         self._connections.append(connection)
