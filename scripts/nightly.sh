@@ -18,6 +18,8 @@ every() { python3 "tests/harness/$1.py" "$2" --every --jobs "$jobs" "${@:3}" || 
 
 every crash life
 every crash recovery
+every crash launching
+every crash destroying
 for way in in out; do
     every link steady_$way
     every link again_$way

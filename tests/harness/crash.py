@@ -5,9 +5,12 @@ scripted session, a new one is started on the same state, and everything the cli
   life      mount, create, submit, run, read back, forget, destroy, create the name again, unmount: killed at k
   recovery  a daemon with finished, running and queued commands, a launch and a destroy under way is killed;
             the one that takes over is killed at k of its own steps, and a third one is checked
+  launching, destroying
+            not the daemon but the helper process it started to launch or to destroy a sandbox is killed at k
 """
 
 import errno
+import functools
 import os
 import signal
 import sqlite3
@@ -34,8 +37,8 @@ provider = "local"
 workdir = "/workspace"
 binds = ["{starts}:/starts:rw"]
 """
-# Harmless words of a daemon that takes over from a killed one; any other warning is a failure.
-ALLOWED: tuple[str, ...] = ()
+# What a daemon may say whose helper was killed. One that takes over from a killed daemon warns of nothing.
+HELPER_KILLED = (r"sandbox status box=a generation=1 status=failed", r"refused op=")
 NUMBERS = "".join(f"{n}\n" for n in range(1, 20001)).encode()
 
 
@@ -47,12 +50,14 @@ class TracedDaemon(Daemon):
     """A daemon that dies before its k-th step; 0: never, its steps are only counted."""
 
     at = -1  # not traced
+    of = ""  # not itself, but the first helper it starts for this
 
     def command(self, *flags: str) -> list[str]:
         command = super().command(*flags)
         if self.at < 0:
             return command
-        return [kill_after(), "--at", str(self.at), "--steps", str(self.steps), *command]
+        whose = ["--of", self.of] if self.of else []
+        return [kill_after(), "--at", str(self.at), "--steps", str(self.steps), *whose, *command]
 
     def umount(self, limit: float = 30) -> None:
         ending = self.process
@@ -133,7 +138,11 @@ class Session:
         self.ledger.check_all()
         self.ledger.end()
         self.daemon.umount()
-        bad = self.daemon.complaints(ALLOWED)
+        self.check_traces()
+
+    def check_traces(self, *allowed: str) -> None:
+        """The mount is gone, and nothing else is left."""
+        bad = self.daemon.complaints(allowed)
         assert not bad, "unexpected lines in the daemon's log:\n" + "\n".join(bad)
         left = left_behind(self.place.path, self.daemon.state, [mount_id(self.daemon.state)])
         assert not left, "left behind:\n" + "\n".join(left)
@@ -212,11 +221,52 @@ def recovery(session: Session) -> None:
     session.daemon.umount()
 
 
+def helped(session: Session) -> None:
+    """A launch that succeeds or fails, a destroy that succeeds, and everything once more without a fault."""
+    ledger = session.ledger
+    box = ledger.mkdir("a")
+    ledger.submit(box, ledger.command(box, "early", "echo early", b"early\n"))
+    ready = (ledger.path(box) / "ready").read_text()
+    if ready == "ready\n":
+        ledger.finish(box, box.commands[0])
+    else:
+        assert ready.startswith("failed: "), ready
+        box.failed = True
+        said = (ledger.event(box, box.commands[0]) / "wait.20").read_text()
+        assert said.startswith("refused"), said
+    ledger.rmdir(box)
+    again = ledger.mkdir("a")
+    ready = (ledger.path(again) / "ready").read_text()
+    assert ready == "ready\n", ready
+    ledger.submit(again, ledger.command(again, "second", "echo second", b"second\n"))
+    ledger.finish(again, again.commands[0])
+    ledger.end()
+    session.daemon.umount()
+    session.check_traces(*HELPER_KILLED)
+
+
+def attempt_helper(mode: str, at: int) -> bool:
+    with Session() as session, bounded(LIMIT, session.abandon):
+        session.daemon.at, session.daemon.of = at, mode
+        session.daemon.start()
+        helped(session)
+        return session.daemon.count() == at
+
+
+def measure_helper(mode: str) -> int:
+    with Session() as session, bounded(LIMIT, session.abandon):
+        session.daemon.at, session.daemon.of = 0, mode
+        session.daemon.start()
+        helped(session)
+        return session.daemon.count()
+
+
 def no_preparation(_: Session) -> None:
     pass
 
 
 SESSIONS = {"life": (no_preparation, life), "recovery": (prepare, recovery)}
+HELPERS = {"launching": "launch", "destroying": "destroy"}
 
 
 def attempt(name: str, at: int) -> bool:
@@ -247,10 +297,15 @@ def main() -> int:
         print(f"there is no program {kill_after()} (set SBXFS_KILL_AFTER)", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    options = arguments(__doc__ or "", SESSIONS)
+    options = arguments(__doc__ or "", [*SESSIONS, *HELPERS])
     name = options.session
+    if name in HELPERS:
+        mode = HELPERS[name]
+        tries, counts = functools.partial(attempt_helper, mode), functools.partial(measure_helper, mode)
+    else:
+        tries, counts = functools.partial(attempt, name), functools.partial(measure, name)
     return run(Sweep(title=f"crash {name}", unit="steps", command=f"tests/harness/crash.py {name}",
-                     measure=lambda: measure(name), attempt=lambda at: attempt(name, at)), options)
+                     measure=counts, attempt=tries), options)
 
 
 if __name__ == "__main__":

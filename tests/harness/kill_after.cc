@@ -2,10 +2,11 @@
 // changes something somebody else can see (a file, a directory, a peer, another process). For the crash harness:
 // whatever the daemon has promised must be true after a death at any of these moments.
 //
-//     kill_after [--at K] [--steps FILE] PROGRAM ARGUMENT...
+//     kill_after [--at K] [--steps FILE] [--of WORD] PROGRAM ARGUMENT...
 //
 // --steps lists every step, the last line being the one that never happened. Exit code: 137 when killed, else the
-// program's own. When this program dies, the traced one does.
+// program's own. When this program dies, the traced one does. With --of the program itself runs on: counted
+// and killed is the first process it spawns with that argument.
 //
 // Every system call of every thread stops (PTRACE_SYSCALL). A seccomp filter would stop at the steps only, but it
 // is inherited: ssh helpers, bubblewrap and the sandbox itself, which must outlive the daemon and its tracer, would
@@ -25,6 +26,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -37,6 +39,11 @@ constexpr int kBroken = 125;
 long Trace(unsigned request, pid_t tid, unsigned long address, void* data) {
     return ::syscall(SYS_ptrace, request, tid, address, data);
 }
+
+struct CloseFile {
+    void operator()(std::FILE* file) const { (void)std::fclose(file); }
+};
+using UniqueFile = std::unique_ptr<std::FILE, CloseFile>;
 
 [[noreturn]] void Die(const char* what) {
     std::perror(what);
@@ -171,9 +178,34 @@ pid_t StartHeld(char** argv, int& go) {
     return child;
 }
 
+bool HasArgument(pid_t pid, std::string_view word) {
+    const UniqueFile file(std::fopen(("/proc/" + std::to_string(pid) + "/cmdline").c_str(), "re"));
+    std::array<char, 4096> words{};
+    const std::size_t size = file ? std::fread(words.data(), 1, words.size(), file.get()) : 0;
+    const std::string wanted = '\0' + std::string(word) + '\0';
+    return std::string_view(words.data(), size).find(wanted) != std::string_view::npos;
+}
+
+pid_t GroupOf(pid_t tid) {
+    const UniqueFile file(std::fopen(("/proc/" + std::to_string(tid) + "/status").c_str(), "re"));
+    std::array<char, 256> line{};
+    while (file && std::fgets(line.data(), line.size(), file.get()) != nullptr) {
+        int group = 0;
+        if (std::sscanf(line.data(), "Tgid: %d", &group) == 1) return group;
+    }
+    return 0;
+}
+
+struct Options {
+    long at = 0;
+    std::FILE* steps = nullptr;
+    std::string of;
+};
+
 class Tracer {
  public:
-    Tracer(pid_t leader, long at, std::FILE* steps) : leader_(leader), at_(at), steps_(steps) {}
+    Tracer(pid_t leader, const Options& options)
+        : leader_(leader), at_(options.at), steps_(options.steps), of_(options.of) {}
 
     // Until the program is gone; its wait status.
     int Run() {
@@ -197,7 +229,7 @@ class Tracer {
         if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
             if (AtSyscall(tid)) return;
         } else if (event == PTRACE_EVENT_EXEC) {
-            begun_ = true;
+            if (!Executed(tid)) return;
         } else if (event == 0) {
             signal = static_cast<unsigned long>(WSTOPSIG(status));
         }
@@ -205,53 +237,65 @@ class Tracer {
         (void)Trace(PTRACE_SYSCALL, tid, 0, reinterpret_cast<void*>(signal));
     }
 
+    // False when it is none of ours: let go.
+    bool Executed(pid_t tid) {
+        const pid_t pid = GroupOf(tid);
+        if (pid == leader_ ? of_.empty() : counted_ == 0 && HasArgument(pid, of_)) counted_ = pid;
+        if (pid == leader_ || pid == counted_) return true;
+        (void)Trace(PTRACE_DETACH, tid, 0, nullptr);
+        return false;
+    }
+
     // True when this was the last step: the thread stays where it is, and SIGKILL ends it before the call.
     bool AtSyscall(pid_t tid) {
         ptrace_syscall_info info{};
         const long size = Trace(PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info);
-        if (size <= 0 || info.op != PTRACE_SYSCALL_INFO_ENTRY || !begun_) return false;
+        if (size <= 0 || info.op != PTRACE_SYSCALL_INFO_ENTRY || counted_ == 0) return false;
         const std::string step = Describe(tid, info);
-        if (step.empty()) return false;
+        if (step.empty() || (!of_.empty() && GroupOf(tid) != counted_)) return false;
         ++count_;
         if (steps_ != nullptr) {
             (void)std::fprintf(steps_, "%ld %s\n", count_, step.c_str());
             (void)std::fflush(steps_);
         }
         if (count_ != at_) return false;
-        if (::kill(leader_, SIGKILL) != 0) Die("kill");
+        if (::kill(counted_, SIGKILL) != 0) Die("kill");
         return true;
     }
 
     const pid_t leader_;
     const long at_;
     std::FILE* const steps_;
+    const std::string of_;
     long count_ = 0;
-    bool begun_ = false;
+    pid_t counted_ = 0;  // the process whose steps count, once it is there
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    long at = 0;
-    std::FILE* steps = nullptr;
+    Options options;
     int next = 1;
     for (; next + 1 < argc && std::string_view(argv[next]).starts_with("--"); next += 2) {
         const std::string_view option = argv[next];
-        if (option == "--at") at = std::atol(argv[next + 1]);
-        if (option == "--steps") steps = std::fopen(argv[next + 1], "we");
+        if (option == "--at") options.at = std::atol(argv[next + 1]);
+        if (option == "--steps") options.steps = std::fopen(argv[next + 1], "we");
+        if (option == "--of") options.of = argv[next + 1];
     }
     if (next >= argc) {
-        (void)std::fputs("usage: kill_after [--at K] [--steps FILE] PROGRAM ARGUMENT...\n", stderr);
+        (void)std::fputs(
+            "usage: kill_after [--at K] [--steps FILE] [--of WORD] PROGRAM ARGUMENT...\n", stderr);
         return kBroken;
     }
     int go = -1;
     const pid_t leader = StartHeld(argv + next, go);
-    const unsigned long options =
-        PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL;
-    if (Trace(PTRACE_SEIZE, leader, 0, reinterpret_cast<void*>(options)) != 0) Die("ptrace");
+    // A spawn is a vfork; what is forked is left alone in any case.
+    const unsigned long flags = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC |
+                                PTRACE_O_EXITKILL | (options.of.empty() ? 0 : PTRACE_O_TRACEVFORK);
+    if (Trace(PTRACE_SEIZE, leader, 0, reinterpret_cast<void*>(flags)) != 0) Die("ptrace");
     if (Trace(PTRACE_INTERRUPT, leader, 0, nullptr) != 0) Die("ptrace");
     if (::write(go, "", 1) != 1) Die("write");
-    const int status = Tracer(leader, at, steps).Run();
+    const int status = Tracer(leader, options).Run();
     return WIFEXITED(status)             ? WEXITSTATUS(status)
            : WTERMSIG(status) == SIGKILL ? kKilled
                                          : 128 + WTERMSIG(status);

@@ -46,6 +46,7 @@ class Sandbox:
     generation: int
     make: Call = Call.NOT_MADE
     remove: Call = Call.NOT_MADE
+    failed: bool = False  # its launch, and that was shown
     commands: list[Command] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)  # acknowledged, below the working directory
 
@@ -236,7 +237,8 @@ class Ledger:
         if not status.exists():
             assert box.make is not Call.ACKNOWLEDGED, f"{box.name}.{box.generation} left no history"
             return
-        wait_until(lambda: status.read_text() == "stopped\n", f"{status}: {status.read_text()}", WAIT)
+        end = "failed\n" if box.failed else "stopped\n"
+        wait_until(lambda: status.read_text() == end, f"{status}: {status.read_text()}", WAIT)
         for command in box.commands:
             assert self.started(command) <= 1, f"{command.token} started {self.started(command)} times"
             if command.number is None and not command.name:
