@@ -70,8 +70,12 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
             print(f"{sweep.title}: SBXFS_SEED={seed} repeats this sample", flush=True)
     started = time.monotonic()
     until = started + options.minutes * 60 if options.minutes else None
-    tried = list(_try_all(sweep, positions, max(1, options.jobs), until))
-    _report(sweep, tried, total, time.monotonic() - started)
+    tried: list[Tried] = []
+    try:
+        for one in _try_all(sweep, positions, max(1, options.jobs), until):
+            tried.append(one)
+    finally:  # also when told to end
+        _report(sweep, tried, total, time.monotonic() - started)
     return 1 if any(one.failure for one in tried) or not any(one.hit for one in tried) else 0
 
 
@@ -85,22 +89,28 @@ def _try_all(sweep: Sweep, positions: Sequence[int], jobs: int, until: Optional[
         worker.start()
     waiting = iter(positions)
     busy = 0
-    for _ in range(jobs):
-        busy += _give(todo, waiting, None)
-    while busy:
-        one = done.get()
-        assert one is not None
-        yield _show(sweep, one)
-        busy -= 1
-        busy += _give(todo, waiting, until)
-    for _ in workers:
-        todo.put(END)
-    for _ in workers:
-        last = done.get()  # what a worker found when it cleaned up, if anything
-        if last is not None:
-            yield _show(sweep, last)
-    for worker in workers:
-        worker.join()
+    try:
+        for _ in range(jobs):
+            busy += _give(todo, waiting, None)
+        while busy:
+            one = done.get()
+            assert one is not None
+            yield _show(sweep, one)
+            busy -= 1
+            busy += _give(todo, waiting, until)
+        for _ in workers:
+            todo.put(END)
+        for _ in workers:
+            last = done.get()  # what a worker found when it cleaned up, if anything
+            if last is not None:
+                yield _show(sweep, last)
+    except BaseException:
+        for worker in workers:
+            worker.terminate()  # they clean up
+        raise
+    finally:
+        for worker in workers:
+            worker.join(60)
 
 
 END = -1
