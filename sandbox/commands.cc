@@ -200,6 +200,7 @@ void Commands::Submit(Slot slot, CommandSpec spec, std::string script, SubmitDon
                 return done(status.error());
             }
             self->Post([n, event](Commands& commands) {
+                if (event->finishing) return;  // cancelled already
                 if (commands.ended_) {
                     // Accepted while the sandbox came to its end.
                     return commands.FinishAs(event, EventStatus::kRefused,
@@ -302,7 +303,8 @@ void Commands::Signal(EventNumber n, int signal, Done done) {
         if (event->finishing || event->end || IsFinished(commands.StatusOf(event))) {
             return done(Error(Errno{ESRCH}, "command " + ToString(n) + " has finished already"));
         }
-        if (!event->sent && commands.reconciled_) {
+        // What no supervisor can have heard of needs no link to be cancelled.
+        if (!event->sent && (commands.reconciled_ || !event->may_have_run)) {
             commands.FinishAs(event, EventStatus::kRefused, "it was cancelled before it started");
             return done(Ok());
         }
@@ -334,14 +336,22 @@ void Commands::Forget(EventNumber n, Done done) {
         }
     }
     if (refused) return done(*std::move(refused));
-    store_.ForgetCommand(generation_, n,
-                         [self = shared_from_this(), n, done = std::move(done)](Status status) {
-                             if (status) self->outputs_.Remove(self->generation_, n);
-                             self->Post([n](Commands& commands) {
-                                 if (commands.port_ != nullptr) commands.port_->Forget(n);
-                             });
-                             done(std::move(status));
-                         });
+    store_.ForgetCommand(
+        generation_, n,
+        [self = shared_from_this(), n, event, done = std::move(done)](Status status) mutable {
+            if (!status) {
+                {
+                    const MutexLock lock(self->mu_);
+                    self->events_.emplace(n, std::move(event));
+                }
+                return done(std::move(status));
+            }
+            self->outputs_.Remove(self->generation_, n);
+            self->Post([n](Commands& commands) {
+                if (commands.port_ != nullptr) commands.port_->Forget(n);
+            });
+            done(std::move(status));
+        });
 }
 
 void Commands::Close(const Error& why) {
@@ -429,8 +439,8 @@ void Commands::OnKnownEnd() {
             if (events_.contains(n)) continue;
             if (Raw(n) >= next_) {
                 // Newer than this journal: somebody restored an old state directory. Their numbers
-                // stay theirs.
-                next_ = Raw(n) + 1;
+                // stay theirs, as far as anybody can have counted.
+                if (Raw(n) - next_ < kMaxKnown) next_ = Raw(n) + 1;
             } else {
                 strangers.push_back(n);
             }
@@ -519,6 +529,7 @@ void Commands::Begin(const EventPtr& event) {
         generation_, n, [self = shared_from_this(), event](Result<std::string> script) {
             self->Post([event, script = std::move(script)](Commands& commands) mutable {
                 if (script) return commands.Send(event, std::move(*script));
+                if (event->finishing) return;
                 commands.FinishAs(event, EventStatus::kRefused,
                                   "its script could not be read back: " + script.error().what());
             });
@@ -526,11 +537,14 @@ void Commands::Begin(const EventPtr& event) {
 }
 
 void Commands::Send(const EventPtr& event, std::string script) {
-    if (port_ == nullptr || !reconciled_) {
-        // The link went away while the script was read. The next attach puts it back in the queue.
+    const CommandSpec& spec = event->record.spec;
+    const bool serial = spec.lane == CommandLane::kSerial;
+    const bool its_turn = (serial ? active_serial_ : active_parallel_).contains(event->record.n);
+    if (port_ == nullptr || !reconciled_ || !its_turn || event->sent || event->finishing) {
+        // While the script was read the link went away, and the next attach puts it back in the queue, or
+        // has done so; or somebody cancelled it.
         return;
     }
-    const CommandSpec& spec = event->record.spec;
     StartRequest request;
     request.n = event->record.n;
     request.parallel = spec.lane == CommandLane::kParallel;
@@ -598,11 +612,32 @@ void Commands::OnHole(EventNumber n, OutputStream stream, std::uint64_t offset,
          {"stream", stream == OutputStream::kStdout ? "stdout" : "stderr"},
          {"offset", offset},
          {"length", length}});
+    const EventPtr event = FindEvent(n);
+    if (event == nullptr || !event->sent || offset > event->Taken(stream) ||
+        offset + length <= event->Taken(stream)) {
+        return;
+    }
+    // Somebody there cut the spool short. The command's end waits for bytes that come no more: zeroes stand
+    // for them. Behind what is on its way to the disk, like any other piece.
+    event->rereading = false;
+    event->Taken(stream) = offset + length;
+    outputs_.Write(
+        generation_, n, stream, offset + length, "",
+        [self = shared_from_this(), event, stream, offset, length](const Status& status) {
+            self->Post([event, stream, offset, length, status](Commands& commands) {
+                commands.Arrived(event, stream, offset, length, status);
+            });
+        });
 }
 
 void Commands::Written(const EventPtr& event, OutputStream stream, std::uint64_t offset,
                        std::uint64_t size, const Status& status) {
     if (port_ != nullptr) port_->Credit(static_cast<std::uint32_t>(size));
+    Arrived(event, stream, offset, size, status);
+}
+
+void Commands::Arrived(const EventPtr& event, OutputStream stream, std::uint64_t offset,
+                       std::uint64_t size, const Status& status) {
     bool gap = false;
     {
         const MutexLock lock(mu_);

@@ -170,6 +170,8 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     void Send(const EventPtr& event, std::string script);
     void Written(const EventPtr& event, OutputStream stream, std::uint64_t offset,
                  std::uint64_t size, const Status& status);
+    void Arrived(const EventPtr& event, OutputStream stream, std::uint64_t offset,
+                 std::uint64_t size, const Status& status);
     void Reread(const EventPtr& event);
     void FinishIfComplete(const EventPtr& event);
     void Finish(const EventPtr& event, const EventState& state);
