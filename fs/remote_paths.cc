@@ -78,6 +78,8 @@ bool IsHidden(const Template& what, const std::string& spool_dir, std::string_vi
 
 std::string ContainLink(std::string_view target, const std::string& link_dir,
                         const std::string& root) {
+    // The kernel is told a C string: "..\0" would be a name here and a step up there.
+    target = target.substr(0, target.find('\0'));
     const std::vector<std::string> here = Normalise({}, link_dir);
     const bool absolute = target.starts_with('/');
     if (!absolute && IsPlain(target) && LeadingDotDots(target) <= here.size()) {
