@@ -89,8 +89,10 @@ class Relay:
 
     def stop(self) -> None:
         self._stopped = True
-        self._waker.send(b"x")
+        self._waker.send(b"x")  # ours to close: the thread may have ended already
         self._thread.join(10)
+        self._waker.close()
+        self._wake.close()
 
     # --- its own
 
@@ -114,8 +116,6 @@ class Relay:
             self._close(connection)
         self._listener.close()
         self._selector.close()
-        self._wake.close()
-        self._waker.close()
 
     def _accept(self) -> None:
         try:
