@@ -343,6 +343,28 @@ class Signals(MountCase):
             self.assertIn(event.wait(15), (f"killed {128 + number}", f"exited {128 + number}"), verb)
         self.assertNotIn("sleep 60", " ".join(self.box.processes().values()))
 
+    def test_a_writer_of_many_threads_that_exits_without_closing_submits(self) -> None:
+        # The last thread to go closes what is open, and exit(2) has ended it as a signal would.
+        writer = ("import os, sys, threading, time\n"
+                  "fd = os.open(sys.argv[1], os.O_WRONLY)\n"
+                  "for _ in range(4): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+                  "os.write(fd, b'echo from-threads')\n"
+                  "if len(sys.argv) > 2: os.kill(os.getpid(), 15)\n"
+                  "os._exit(0)\n")
+        cmd = str(self.box.path / "cmd")
+
+        def numbers() -> list[str]:
+            return [name for name in os.listdir(self.box.path / "events") if name.isdigit()]
+
+        before = numbers()
+        for _ in range(3):
+            subprocess.run([sys.executable, "-c", writer, cmd], check=True)
+            event = self.box.path / "events" / "latest"
+            self.assertEqual((event / "wait").read_text(), "exited 0\n")
+            self.assertEqual((event / "stdout").read_bytes(), b"from-threads\n")
+        subprocess.run([sys.executable, "-c", writer, cmd, "killed"], check=False)
+        self.assertEqual(len(numbers()), len(before) + 3)
+
     def test_a_queued_command_is_cancelled(self) -> None:
         gate = self.box.submit("while [ ! -e /tmp/cancel-go ]; do sleep 0.02; done")
         queued = self.box.submit("echo never")
