@@ -59,6 +59,7 @@ Guard a sandbox against rmdir:                    echo protect > $BOX/ctl
 - `cat events/N/stdout` does not wait for the end. Read events/N/wait first.
 - `events/latest` is a guess when others write too. Read the number back, or use run/NAME.
 - `echo 'cd /x' > run/a` changes nothing for the next command: only `cmd` keeps its shell.
+- `mkdir -p b1/work/x` needs b1 to be there: GNU mkdir follows no link in what it has just made.
 - mv and hard links cannot cross from one sandbox to another: copy.
 
 ## When something is refused

@@ -49,7 +49,12 @@ Result<StateDir> StateDir::Open(std::string path, const std::string& holder) {
                          ": unmount that first, or choose another with -o state_dir=DIR");
     }
     if (::ftruncate(lock.get(), 0) != 0) return SystemError(errno, "truncate " + lock_path);
-    (void)TRY(WriteAll(lock.get(), holder + "\n"));
+    if (const Status told = WriteAll(lock.get(), holder + "\n"); !told) {
+        return Error(
+            told.error().code(),
+            "state directory " + path + ": " + told.error().what() +
+                (told.error().code() == Errno{ENOSPC} ? ": free some space on its disk" : ""));
+    }
     return StateDir(std::move(path), std::move(lock));
 }
 

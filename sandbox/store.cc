@@ -21,7 +21,8 @@ namespace {
 // Given up when a commit finds the disk full. Enough for the outcomes of thousands of commands and
 // for a WAL that holds the largest script.
 constexpr std::uint64_t kReserveBytes = 8U << 20;
-// New promises are refused below this much free space; the reserve itself is already allocated.
+// New promises are refused below this much free space beside the reserve, which is already allocated, or has
+// been given up and must not be spent on them.
 constexpr std::uint64_t kLowWater = 4U << 20;
 // The reserve is made again when this much is free.
 constexpr std::uint64_t kHighWater = 32U << 20;
@@ -73,7 +74,8 @@ void Store::StartThread() {
 }
 
 Status Store::Admit(std::uint64_t bytes) const {
-    if (FreeBytes(directory_) >= kLowWater + 2 * bytes)
+    const std::uint64_t reserve = reserve_there_ ? 0 : kReserveBytes;
+    if (FreeBytes(directory_) >= kLowWater + reserve + 2 * bytes)
         return Ok();  // twice: the WAL, then the database
     return Error(Errno{ENOSPC}, "the disk of the state directory " + directory_ +
                                     " is nearly full: free some space, then try again");

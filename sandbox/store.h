@@ -8,6 +8,7 @@
 // refuses new promises long before.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -80,7 +81,7 @@ class Store {
     std::string mount_id_;
     Generation last_generation_{};
     std::uint64_t first_epoch_ = 0;
-    bool reserve_there_ = false;  // store thread's own
+    std::atomic<bool> reserve_there_{false};  // written by the store thread
 
     std::unique_ptr<BatchThread<Job>> thread_;  // last
 };

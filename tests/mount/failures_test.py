@@ -10,6 +10,7 @@ import sys
 import time
 import unittest
 from pathlib import Path
+from typing import Callable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from live.box import Box  # noqa: E402
@@ -190,6 +191,95 @@ class KilledParts(MountCase):
         self.assertEqual(daemon.complaints(["refused op=lookup .* errno=110"]), [])
 
 
+@unittest.skipUnless(ROOT, "needs root, for a small disk of its own")
+class FullDisk(MountCase):
+    """The disk of the state directory, which also holds the sandboxes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.disk = Live.place.path / "disk"
+        self.disk.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m,mode=700", "none", str(self.disk)],
+                       check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", str(self.disk)], check=True)
+        self.full = Daemon(Live.place, name="-full")
+        self.full.state = self.disk / "state"
+        self.addCleanup(self.full.abandon)
+
+    def fill(self) -> None:
+        with open(self.disk / "fill", "ab", buffering=0) as file:
+            try:
+                while file.write(bytes(1 << 16)):
+                    pass
+            except OSError as error:
+                self.assertEqual(error.errno, errno.ENOSPC)
+
+    def free(self) -> None:
+        (self.disk / "fill").unlink()
+
+    def refused_here(self, call: Callable[..., object], *args: object) -> None:
+        with self.assertRaises(OSError) as caught:
+            call(*args)
+        self.assertEqual(caught.exception.errno, errno.ENOSPC)
+        self.assertIn("free some space", self.full.last_error())
+
+    def test_what_was_accepted_ends_truly_and_nothing_more_is_accepted(self) -> None:
+        box = Box.make(self.full.start(), "f")
+        (box.path / "work" / "stay").touch()
+        script = "echo before; while [ -e /workspace/stay ]; do sleep 0.02; done; exit 3"
+        running = box.run("r", script)
+        gate = box.submit("while [ -e /workspace/stay ]; do sleep 0.02; done; exit 4")
+        queued = box.submit("exit 5")
+        wait_until(lambda: running.stdout == b"before\n", "it runs")
+        self.fill()
+        self.refused_here(box.submit, "echo more")
+        self.refused_here(box.run, "more", "true")
+        self.refused_here((self.full.mnt / "second").mkdir)
+        with self.assertRaises(OSError) as caught:
+            (box.path / "work" / "x").write_bytes(bytes(1 << 20))
+        self.assertEqual(caught.exception.errno, errno.ENOSPC)
+        (box.path / "work" / "stay").unlink()
+        self.assertEqual([event.wait() for event in (running, gate, queued)],
+                         ["exited 3", "exited 4", "exited 5"])
+        self.assertEqual(running.stdout, b"before\n")
+        # The room that the reserve has made is not for new promises.
+        self.refused_here(box.submit, "echo more")
+        self.assertEqual(sorted(os.listdir(box.path / "events")), ["1", "2", "3", "latest", "r"])
+
+        self.full.kill()
+        self.full.start()
+        self.assertEqual((running.text("status"), queued.text("exit_code")), ("exited\n", "5\n"))
+        box.destroy()
+        self.assertEqual(list((self.full.state / "boxes").iterdir()), [])
+        self.free()
+        again = Box.make(self.full, "f")
+        self.assertEqual(again.sh("echo on"), "on\n")
+        again.destroy()
+        wait_until((self.full.state / "reserve").exists, "there is a reserve again")
+        self.full.umount()
+        self.assertEqual(self.full.complaints(["state directory is full, using the reserve"]), [])
+
+    def test_mount_says_so_and_works_again_afterwards(self) -> None:
+        box = Box.make(self.full.start(), "f")
+        event = box.run("r", "exit 5")
+        self.assertEqual(event.wait(), "exited 5")
+        self.full.umount()
+        (self.full.state / "reserve").unlink()
+        self.fill()
+        self.fill()  # what an unmount in between had still written to
+        done = mount("-o", f"state_dir={self.full.state}", str(self.full.mnt))
+        if done.returncode == 0:  # there was no need to write anything
+            subprocess.run([sbxfs(), "umount", str(self.full.mnt)], check=True)
+        else:
+            self.assertEqual(done.returncode, 32)
+            self.assertIn("free some space", done.stderr)
+        self.free()
+        self.full.start()
+        self.assertEqual(event.text("exit_code"), "5\n")
+        box.destroy()
+        self.full.umount()
+
+
 class Mounting(MountCase):
     def test_a_second_daemon_on_the_same_state_is_refused(self) -> None:
         point = Live.place.path / "other"
@@ -304,6 +394,21 @@ class MissingPrograms(MountCase):
         self.assertEqual(done.returncode, 32)
         self.assertIn("no /dev/fuse", done.stderr)
         self.assertIn("modprobe fuse", done.stderr)
+
+    def test_a_machine_of_another_kind_is_told_at_mkdir(self) -> None:
+        point = Live.place.path / "i686"
+        point.mkdir()
+        state = Live.place.path / "state-i686"
+        if subprocess.run(["setarch", "linux32", "true"], check=False).returncode != 0:
+            self.skipTest("no setarch")
+        subprocess.run(["setarch", "linux32", sbxfs(), "mount", "-o", f"state_dir={state}", str(point)],
+                       check=True)
+        with self.assertRaises(OSError) as caught:
+            (point / "x").mkdir()
+        self.assertEqual(caught.exception.errno, errno.EOPNOTSUPP)
+        self.assertRegex((point / ".mount" / "last_error").read_text(), "x86_64 and aarch64, not on")
+        self.assertNotIn("x", os.listdir(point))
+        subprocess.run([sbxfs(), "umount", str(point)], check=True)
 
     def test_without_bwrap_or_sshd_mkdir_says_what_to_install(self) -> None:
         for program, paths in (("bubblewrap", ["/usr/bin/bwrap", "/bin/bwrap"]),
