@@ -21,7 +21,7 @@ std::optional<EventNumber> ParseEventNumber(std::string_view text) {
     return EventNumber{*value};
 }
 
-Attr DirAttr(SystemTime time) {
+Attr EventDirAttr(SystemTime time) {
     Attr attr;
     attr.mode = S_IFDIR | 0700;
     attr.atime = attr.mtime = attr.ctime = time;
@@ -37,7 +37,7 @@ Attr EventsDir::Stat() const {
             newest = FromEpochMs(view->record.accepted_ms);
         }
     }
-    return DirAttr(newest);
+    return EventDirAttr(newest);
 }
 
 std::vector<ControlDir::Name> EventsDir::List() const {
@@ -81,7 +81,7 @@ void EventsDir::RemoveDir(std::string_view name, EmptyReply reply) {
 
 Attr EventDir::Stat() const {
     const auto view = sandbox_->commands().Find(n_);
-    return DirAttr(view ? EventTime(view->record) : FromEpochMs(sandbox_->created_ms()));
+    return EventDirAttr(view ? EventTime(view->record) : FromEpochMs(sandbox_->created_ms()));
 }
 
 std::vector<ControlDir::Name> EventDir::List() const {

@@ -9,7 +9,7 @@
 namespace sbxfs {
 namespace {
 
-Attr DirAttr(SystemTime time, std::uint32_t permissions = 0700) {
+Attr MountDirAttr(SystemTime time, std::uint32_t permissions = 0700) {
     Attr attr;
     attr.mode = S_IFDIR | permissions;
     attr.atime = attr.mtime = attr.ctime = time;
@@ -23,7 +23,7 @@ std::string HistoryName(const Sandbox& sandbox) {
 }  // namespace
 
 Attr MountDir::Stat() const {
-    return DirAttr(mount().mounted);
+    return MountDirAttr(mount().mounted);
 }
 
 std::vector<ControlDir::Name> MountDir::List() const {
@@ -58,7 +58,7 @@ std::optional<Child> MountDir::FindChild(std::string_view name) const {
 }
 
 Attr TemplatesDir::Stat() const {
-    return DirAttr(mount().mounted);
+    return MountDirAttr(mount().mounted);
 }
 
 std::vector<ControlDir::Name> TemplatesDir::List() const {
@@ -84,7 +84,7 @@ Attr HistoryDir::Stat() const {
     for (const SandboxPtr& sandbox : mount().sandboxes.History()) {
         newest = std::max(newest, FromEpochMs(sandbox->Snapshot().record.ended_ms));
     }
-    return DirAttr(newest);
+    return MountDirAttr(newest);
 }
 
 std::vector<ControlDir::Name> HistoryDir::List() const {

@@ -17,7 +17,7 @@ constexpr std::uint64_t kLargestOffset = std::numeric_limits<std::int64_t>::max(
 
 constexpr std::size_t kMostBytes = 1U << 30;  // of one Read: more is a caller's bug
 
-bool IsFar(std::uint64_t offset) {
+bool IsFarOffset(std::uint64_t offset) {
     return offset > std::uint64_t{16} << 40;
 }
 
@@ -161,7 +161,7 @@ void SftpFiles::Write(const RemoteFilePtr& file, std::uint64_t offset, std::stri
                                  writing->refused_part = part;
                                  writing->refusal = std::move(answer).refusal();
                                  writing->what.facts.wanted = size;
-                                 writing->what.facts.far_offset = IsFar(to + size);
+                                 writing->what.facts.far_offset = IsFarOffset(to + size);
                              }
                              // Answered only when no part can have an effect any more.
                              if (--writing->open == 0) self->FinishWriting(ours, writing);

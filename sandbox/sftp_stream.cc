@@ -10,11 +10,11 @@ namespace sbxfs {
 namespace {
 
 constexpr std::size_t kLength = 4;
-constexpr std::size_t kHead = kLength + 1 + 4;      // length, type, id
-constexpr std::size_t kDataHead = kHead + kLength;  // and the payload's length
+constexpr std::size_t kAnswerHead = kLength + 1 + 4;      // length, type, id
+constexpr std::size_t kDataHead = kAnswerHead + kLength;  // and the payload's length
 constexpr std::size_t kKeptBuffer = 64U << 10;
 
-Error Broken(std::string_view what) {
+Error BrokenStream(std::string_view what) {
     return {Errno{EIO}, "sftp: " + std::string(what), Blame::kRemote};
 }
 
@@ -32,18 +32,19 @@ std::string_view TakeFront(std::string_view& bytes, std::size_t count) {
 
 Result<std::size_t> SftpInput::PacketSize(std::string_view head) const {
     const std::size_t length = Get32(head);
-    if (length < kHead - kLength || length > kSftpMaxPacket) {
-        return Broken("a packet of absurd length (" + std::to_string(length) + " bytes)");
+    if (length < kAnswerHead - kLength || length > kSftpMaxPacket) {
+        return BrokenStream("a packet of absurd length (" + std::to_string(length) + " bytes)");
     }
     return kLength + length;
 }
 
 Result<std::optional<SftpPacket>> SftpInput::Cut(std::string_view packet) {
-    SftpPacket cut{TypeOf(packet), Get32(packet.substr(kLength + 1)), packet.substr(kHead), {}};
+    SftpPacket cut{
+        TypeOf(packet), Get32(packet.substr(kLength + 1)), packet.substr(kAnswerHead), {}};
     if (cut.type == SftpType::kData) {
         PacketReader in(cut.body);
         const std::string_view data = TRY(in.Text());
-        if (in.left() != 0) return Broken("bytes behind the end of a DATA packet");
+        if (in.left() != 0) return BrokenStream("bytes behind the end of a DATA packet");
         cut.data = data;
         cut.body = {};
     }
@@ -84,12 +85,12 @@ Result<bool> SftpInput::FillPartial(std::string_view& bytes) {
     };
     if (!fill_to(kLength)) return false;
     const std::size_t size = TRY(PacketSize(partial_));
-    if (!fill_to(std::min(size, kHead))) return false;
+    if (!fill_to(std::min(size, kAnswerHead))) return false;
     if (TypeOf(partial_) != SftpType::kData) return fill_to(size);
-    if (size < kDataHead) return Broken("a DATA packet without a length");
+    if (size < kDataHead) return BrokenStream("a DATA packet without a length");
     if (!fill_to(kDataHead)) return false;
-    if (Get32(std::string_view(partial_).substr(kHead)) != size - kDataHead) {
-        return Broken("a DATA packet whose two lengths disagree");
+    if (Get32(std::string_view(partial_).substr(kAnswerHead)) != size - kDataHead) {
+        return BrokenStream("a DATA packet whose two lengths disagree");
     }
     data_id_ = Get32(std::string_view(partial_).substr(kLength + 1));
     data_left_ = size - kDataHead;

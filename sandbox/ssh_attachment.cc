@@ -17,8 +17,8 @@ namespace {
 constexpr Duration kDialLimit = std::chrono::seconds(10);
 // From connected to the supervisor's hello; an upload starts it anew.
 constexpr Duration kAttachLimit = std::chrono::seconds(30);
-constexpr Duration kFirstRetry = std::chrono::milliseconds(20);
-constexpr Duration kLongestRetry = std::chrono::seconds(5);
+constexpr Duration kFirstExecRetry = std::chrono::milliseconds(20);
+constexpr Duration kLongestExecRetry = std::chrono::seconds(5);
 // An idle TCP link is proved this often by a question that crosses the whole path; a Unix socket
 // needs no proof.
 constexpr Duration kKeepAlive = std::chrono::seconds(15);
@@ -347,7 +347,8 @@ void SshAttachment::RetryExec(const Error& why) {
     if (limit_ == nullptr) {
         limit_ = loop_.After(kAttachLimit, [this, why] { Detach(why); });
     }
-    const Duration delay = std::min(kLongestRetry, kFirstRetry * (1 << (exec_failures_ * 2 - 2)));
+    const Duration delay =
+        std::min(kLongestExecRetry, kFirstExecRetry * (1 << (exec_failures_ * 2 - 2)));
     retry_ = loop_.After(delay, [this] { OpenExec(); });
 }
 
