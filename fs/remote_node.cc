@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
 
 #include "base/check.h"
 #include "fs/control_node.h"
@@ -13,6 +15,9 @@
 
 namespace sbxfs {
 namespace {
+
+// Whatever a file is, it shows as one of these.
+constexpr std::array<std::uint32_t, 4> kShownTypes = {S_IFREG, S_IFDIR, S_IFLNK, S_IFSOCK};
 
 SystemTime FromSeconds(std::int64_t seconds) {
     return SystemTime(std::chrono::seconds(seconds));
@@ -111,7 +116,7 @@ void RemoteNode::AnswerChild(const std::string& name, const RemoteStat& stat, En
 
 // A name below this directory is gone, or means another file now.
 void RemoteNode::Vanished(const std::string& name) {
-    for (const std::uint32_t type : {S_IFREG, S_IFDIR, S_IFLNK, S_IFSOCK}) {
+    for (const std::uint32_t type : kShownTypes) {
         const Child child = ChildNode(name, type);
         if (const NodePtr node = mount().inodes.Peek(shared_from_this(), child.identity)) {
             const MutexLock lock(static_cast<RemoteNode&>(*node).open_mu_);
@@ -443,7 +448,7 @@ void RemoteNode::Rename(std::string_view name, const NodePtr& to_parent, std::st
                     if (status) {
                         to->Vanished(to_name);
                         InodeTable& inodes = self->mount().inodes;
-                        for (const std::uint32_t type : {S_IFREG, S_IFDIR, S_IFLNK, S_IFSOCK}) {
+                        for (const std::uint32_t type : kShownTypes) {
                             const NodePtr moved =
                                 inodes.Peek(self, self->ChildNode(name, type).identity);
                             if (moved == nullptr) continue;
