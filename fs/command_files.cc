@@ -15,6 +15,11 @@
 namespace sbxfs {
 namespace {
 
+// `touch run/t; echo make > run/t`: what the first has closed without a word is free again when the kernel tells
+// us so, a moment after close(2) has returned.
+constexpr Duration kCreatePause = std::chrono::milliseconds(2);
+constexpr int kCreateAttempts = 50;
+
 // When the newest command was accepted.
 SystemTime LastUsed(Sandbox& sandbox) {
     if (const auto latest = sandbox.commands().Latest()) {
@@ -111,8 +116,9 @@ Result<JsonCommand> ParseJsonCommand(std::string_view text) {
     for (const auto& [name, value] : command.spec.env) {
         // A parallel command's go to execve(2), which takes any name.
         if (command.spec.lane == CommandLane::kSerial && !IsShellName(name)) {
-            return BadMember("env", "holds a name that no shell variable can have; only a command "
-                                    "with \"parallel\": true can be given it");
+            return BadMember("env",
+                             "holds a name that no shell variable can have; only a command "
+                             "with \"parallel\": true can be given it");
         }
     }
     return command;
@@ -146,10 +152,26 @@ Attr RunDir::Stat() const {
 void RunDir::Create(std::string_view name, std::uint32_t, const OpenRequest& request,
                     CreateReply reply) {
     if (const Status fits = CheckEventName(name); !fits) return std::move(reply).Fail(fits.error());
+    CreateOnce(std::string(name), request, std::move(reply), kCreateAttempts);
+}
+
+void RunDir::CreateOnce(const std::string& name, const OpenRequest& request, CreateReply reply,
+                        int attempts) {
     CommandSpec spec;
     spec.name = name;
     spec.lane = CommandLane::kParallel;
     Result<Commands::Slot> slot = sandbox_->commands().Reserve(spec.name);
+    if (!slot && attempts > 1 && sandbox_->commands().MayBeFreeSoon(name)) {
+        Loop& loop = mount().timer_loop;
+        const auto self = std::static_pointer_cast<RunDir>(shared_from_this());
+        return loop.Post(
+            [self, &loop, name, request, attempts, reply = std::move(reply)]() mutable {
+                RunLater(loop, kCreatePause,
+                         [self, name, request, attempts, reply = std::move(reply)]() mutable {
+                             self->CreateOnce(name, request, std::move(reply), attempts - 1);
+                         });
+            });
+    }
     if (!slot) return std::move(reply).Fail(slot.error());
 
     const NodePtr node =

@@ -45,6 +45,8 @@ class RunDir final : public ControlDir {
                 CreateReply reply) override;
 
  private:
+    void CreateOnce(const std::string& name, const OpenRequest& request, CreateReply reply,
+                    int attempts);
     const SandboxPtr sandbox_;
 };
 

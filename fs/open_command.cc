@@ -155,6 +155,7 @@ void OpenCommand::Submit(Submitted done) {
             // The name of a run/NAME that is still open stays reserved for it.
             const MutexLock lock(mu_);
             if (!poisoned_) std::swap(slot, slot_);
+            if (slot_) sandbox_->commands().MayBeClosed(slot_);
         }
         return done(Ok());
     }

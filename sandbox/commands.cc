@@ -102,6 +102,7 @@ void Commands::Slot::GiveBack() {
     const MutexLock lock(owner->mu_);
     --owner->slots_;
     owner->reserved_names_.erase(name_);
+    owner->closing_names_.erase(name_);
 }
 
 Result<Commands::Slot> Commands::Reserve(const std::string& name) {
@@ -132,6 +133,16 @@ Status Commands::Rename(Slot& slot, const std::string& name) {
     if (!name.empty()) reserved_names_.insert(name);
     slot.name_ = name;
     return Ok();
+}
+
+void Commands::MayBeClosed(const Slot& slot) {
+    const MutexLock lock(mu_);
+    if (reserved_names_.contains(slot.name_)) closing_names_.insert(slot.name_);
+}
+
+bool Commands::MayBeFreeSoon(const std::string& name) const {
+    const MutexLock lock(mu_);
+    return closing_names_.contains(name);
 }
 
 Status Commands::CheckUnused(const std::string& name) const {

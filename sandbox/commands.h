@@ -90,6 +90,10 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     // Gives a place the name that its command turns out to have; the one it had before is free again.
     // EEXIST.
     Status Rename(Slot& slot, const std::string& name);
+    // The file this place is for was closed once with nothing written. That may have been the last close, of
+    // which we hear only a moment later: whoever wants its name now should ask again.
+    void MayBeClosed(const Slot& slot);
+    bool MayBeFreeSoon(const std::string& name) const;
     // Why nothing can be submitted any more; empty while it can.
     std::optional<Error> Closed() const;
     // EFBIG when `size` bytes in all are too many, EINVAL for a NUL byte in `part`.
@@ -196,9 +200,10 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     std::map<EventNumber, EventPtr> events_ GUARDED_BY(mu_);
     std::map<std::string, EventNumber> names_ GUARDED_BY(mu_);  // also of forgotten ones
     std::set<std::string> reserved_names_ GUARDED_BY(mu_);
-    std::set<EventNumber> committing_ GUARDED_BY(mu_);  // numbered, not in the journal yet
-    std::size_t slots_ GUARDED_BY(mu_) = 0;             // reserved, not submitted
-    std::size_t unfinished_ GUARDED_BY(mu_) = 0;        // submitted, not finished
+    std::set<std::string> closing_names_ GUARDED_BY(mu_);  // of these, see MayBeClosed
+    std::set<EventNumber> committing_ GUARDED_BY(mu_);     // numbered, not in the journal yet
+    std::size_t slots_ GUARDED_BY(mu_) = 0;                // reserved, not submitted
+    std::size_t unfinished_ GUARDED_BY(mu_) = 0;           // submitted, not finished
     std::uint64_t next_ GUARDED_BY(mu_) = 1;
     std::uint64_t next_wait_ GUARDED_BY(mu_) = 1;
     std::optional<Error> closed_ GUARDED_BY(mu_);

@@ -217,6 +217,12 @@ class Names(MountCase):
                 os.close(os.open(self.box.path / "run" / "freed", os.O_WRONLY | os.O_CREAT, 0o600))
         self.assertEqual(self.box.run("freed", "echo ok").wait(), "exited 0")
 
+    def test_a_touched_name_is_free_at_once(self) -> None:
+        # The kernel tells of the last close only a moment after close(2).
+        for i in range(50):
+            self.box.path.joinpath("run", f"touched{i}").touch()
+            self.box.run(f"touched{i}", "true")
+
     def test_latest_and_names_are_links(self) -> None:
         event = self.box.run("linked", "true")
         event.wait()
@@ -253,6 +259,7 @@ class Json(MountCase):
         self.assertEqual(self.box.event("json-id").stdout, b"id\n")
 
     def test_cwd_and_env_of_a_serial_command_are_its_own(self) -> None:
+        self.addCleanup(self.box.sh, "cd /workspace; unset A")  # the shell is the other cases' too
         self.json(cmd="cd /; A=shell; export A")
         self.assertEqual(self.json(cmd="echo $A; pwd; cd /; exit 3", env={"A": "b'c"}, cwd="/tmp"),
                          ("exited 3", "b'c\n/tmp\n"))

@@ -244,6 +244,41 @@ class Languages(MountCase):
         self.assertEqual(
             self.new_output(["awk", 'BEGIN { print "echo awk" > (ENVIRON["B"] "/cmd") }']), "awk\n")
 
+    @unittest.skipUnless(shutil.which("ed"), "no ed")
+    def test_ed(self) -> None:
+        script = r"printf 'a\necho ed\n.\nw\nq\n' | ed -s $B/cmd"
+        self.assertEqual(self.new_output(["sh", "-c", script]), "ed\n")
+
+    @unittest.skipUnless(shutil.which("rsync"), "no rsync")
+    def test_rsync_in_place(self) -> None:
+        small = str(Live.place.path / "small")
+        self.assertEqual(self.new_output(["rsync", "--inplace", small, str(self.box.path / "cmd")]),
+                         "small\n")
+
+    def test_programs_that_put_a_new_file_in_its_place_submit_nothing_and_lose_nothing(self) -> None:
+        before = self.box.numbers()
+        for script in ("mv $T/moved $B/cmd", "rm -f $B/cmd", "ln -f $T/moved $B/cmd",
+                       "ln -sf $T/moved $B/cmd", "sed -i s/a/b/ $B/cmd", "install $T/moved $B/cmd",
+                       "mv $B/cmd $B/old"):
+            with self.subTest(script=script):
+                moved = Live.place.path / "moved"
+                moved.write_text("echo moved\n")
+                done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False,
+                                      env={**os.environ, "B": str(self.box.path),
+                                           "T": str(Live.place.path)})
+                self.assertNotEqual((done.returncode, done.stderr), (0, ""))
+                self.assertEqual(moved.read_text(), "echo moved\n")
+        self.assertEqual(self.box.numbers(), before)
+
+    def test_files_put_into_run_become_commands(self) -> None:
+        (Live.place.path / "moved").write_text("echo moved\n")
+        for script, name in (("cp $T/small $B/run/copied", "copied"), ("mv $T/moved $B/run/m", "m"),
+                             ("touch $B/run/t; echo 'echo t' > $B/run/t", "t")):
+            with self.subTest(script=script):
+                subprocess.run(["sh", "-c", script], check=True,
+                               env={**os.environ, "B": str(self.box.path), "T": str(Live.place.path)})
+                self.assertEqual(self.box.event(name).wait(), "exited 0")
+
     def test_a_child_of_python_that_inherited_the_file(self) -> None:
         script = textwrap.dedent("""
             import os, subprocess
