@@ -28,10 +28,15 @@ class OpenWait final : public OpenHandle, public std::enable_shared_from_this<Op
         }
         const WaitLimit limit = ShortestLimit();
         if (wait == 0 || !limit) return;
-        mount_.timer_loop.Post([self, claim, size, wait, limit = *limit] {
-            RunLater(self->mount_.timer_loop, limit, [self, claim, size, wait] {
-                self->wait_->Cancel(wait);
-                self->Answer(*claim, size);
+        // The one that waits for the event keeps both alive; the limit, which may be days away, neither.
+        mount_.timer_loop.Post([&loop = mount_.timer_loop, weak = weak_from_this(),
+                                weak_claim = std::weak_ptr(claim), size, wait, limit = *limit] {
+            RunLater(loop, limit, [weak, weak_claim, size, wait] {
+                const auto late = weak.lock();
+                const auto unanswered = weak_claim.lock();
+                if (late == nullptr || unanswered == nullptr) return;
+                late->wait_->Cancel(wait);
+                late->Answer(*unanswered, size);
             });
         });
     }

@@ -1,6 +1,8 @@
 // Files whose read waits: events/N/wait, wait.SECONDS and box/ready (contract 3 and 4).
 #include <fcntl.h>
 
+#include <thread>
+
 #include "tests/support/mount_test.h"
 
 namespace sbxfs::testing {
@@ -92,6 +94,21 @@ TEST_F(WaitFiles, ASignalFreesTheReaderAndLeavesNothingBehind) {
     supervisor().Run(1);
     Settle();
     EXPECT_EQ(again->Await().bytes, "exited 0\n");
+}
+
+TEST_F(WaitFiles, ALimitThatIsFarAwayKeepsNothingAliveThatWasInterrupted) {
+    Submit();
+    auto wait = OpenWait("wait.4000000000");
+    const std::weak_ptr<OpenHandle> open = mount().context().handles.Find(wait->opened().handle);
+    const auto read = wait->StartRead();
+    (void)world_.loop.Run();
+    mount().context().lot.PostInterrupt(read->interrupt());
+    EXPECT_EQ(read->Await().error, EINTR);
+    wait.reset();
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!open.expired() && std::chrono::steady_clock::now() < deadline)
+        std::this_thread::yield();  // the `cancel` thread stops the wait after it has answered
+    EXPECT_TRUE(open.expired());
 }
 
 TEST_F(WaitFiles, CanBeReadByteByByte) {
