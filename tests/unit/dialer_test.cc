@@ -24,8 +24,8 @@ class Dials : public ::testing::Test {
     // The errno, 0 for a connection.
     int Try(const Address& address, Duration limit = std::chrono::seconds(10)) {
         std::promise<int> result;
+        bool within = true;  // the loop's own while it runs
         loop_->Post([&] {
-            bool within = true;
             dialing_ = Dial(*loop_, address, limit, [&](Result<UniqueFd> socket) {
                 EXPECT_FALSE(within);
                 what_ = socket ? "" : socket.error().what();
