@@ -197,7 +197,6 @@ void Commands::Submit(Slot slot, CommandSpec spec, std::string script, SubmitDon
             const EventNumber n = event->record.n;
             {
                 const MutexLock lock(self->mu_);
-                self->committing_.erase(n);
                 event->committed = status.has_value();
                 if (!status) {
                     // It never existed: nobody was told the number.
@@ -207,11 +206,15 @@ void Commands::Submit(Slot slot, CommandSpec spec, std::string script, SubmitDon
                 }
             }
             if (!status) {
-                self->Post([](Commands& commands) { commands.Dispatch(); });
+                self->Post([n](Commands& commands) {
+                    commands.CommitHeard(n);
+                    commands.Dispatch();
+                });
                 return done(status.error());
             }
             self->Post([n, event](Commands& commands) {
-                if (event->finishing) return;  // cancelled already
+                commands.CommitHeard(n);
+                if (event->finishing) return commands.Dispatch();  // cancelled already
                 if (commands.ended_) {
                     // Accepted while the sandbox came to its end.
                     return commands.FinishAs(event, EventStatus::kRefused,
@@ -510,11 +513,16 @@ void Commands::TakeOver(const EventPtr& event) {
     port_->Read(n, event->taken);
 }
 
-// Whether no earlier number is still on its way to the journal: of two writers the later one's commit may
-// be the first to arrive here.
+// Whether no earlier number is still on its way through the journal to this loop: of two writers the later
+// one's commit may be the first to arrive.
 bool Commands::IsNext(EventNumber n) const {
     const MutexLock lock(mu_);
     return committing_.empty() || n < *committing_.begin();
+}
+
+void Commands::CommitHeard(EventNumber n) {
+    const MutexLock lock(mu_);
+    committing_.erase(n);
 }
 
 void Commands::Dispatch() {

@@ -169,6 +169,7 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     EventState StateOf(const EventPtr& event) const;
     EventStatus StatusOf(const EventPtr& event) const;
     bool IsNext(EventNumber n) const;
+    void CommitHeard(EventNumber n);
     void Dispatch();
     void Begin(const EventPtr& event);
     void Send(const EventPtr& event, std::string script);
@@ -201,9 +202,10 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     std::map<std::string, EventNumber> names_ GUARDED_BY(mu_);  // also of forgotten ones
     std::set<std::string> reserved_names_ GUARDED_BY(mu_);
     std::set<std::string> closing_names_ GUARDED_BY(mu_);  // of these, see MayBeClosed
-    std::set<EventNumber> committing_ GUARDED_BY(mu_);     // numbered, not in the journal yet
-    std::size_t slots_ GUARDED_BY(mu_) = 0;                // reserved, not submitted
-    std::size_t unfinished_ GUARDED_BY(mu_) = 0;           // submitted, not finished
+    std::set<EventNumber> committing_ GUARDED_BY(
+        mu_);                                     // numbered; the loop has not heard of the commit
+    std::size_t slots_ GUARDED_BY(mu_) = 0;       // reserved, not submitted
+    std::size_t unfinished_ GUARDED_BY(mu_) = 0;  // submitted, not finished
     std::uint64_t next_ GUARDED_BY(mu_) = 1;
     std::uint64_t next_wait_ GUARDED_BY(mu_) = 1;
     std::optional<Error> closed_ GUARDED_BY(mu_);
