@@ -37,6 +37,8 @@ enum class LockRank : int {
     kSandboxes = 50,
     kSandbox = 60,
     kCommands = 70,
+    kWatchers = 75,
+    kOutputBudget = 77,
     kStore = 80,
     kOutputs = 85,
     kRefusals = 90,

@@ -33,6 +33,7 @@ class UniqueFunction<R(Args...)> {
     ~UniqueFunction() = default;
 
     explicit operator bool() const { return target_ != nullptr; }
+    void swap(UniqueFunction& other) noexcept { target_.swap(other.target_); }
 
     R operator()(Args... args) const {
         CHECK(target_ != nullptr);

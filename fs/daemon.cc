@@ -31,6 +31,8 @@
 namespace sbxfs {
 namespace {
 
+constexpr std::uint64_t kOutputOfAMount = 4ULL << 30;  // contract 4
+
 // What a process that holds keys and serves others should be like.
 void HardenProcess() {
     // No core with keys in it, no ptrace by others of the same user.
@@ -114,6 +116,7 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     // Each is destroyed before what it uses: the order of these lines is the order of the layers.
     const std::unique_ptr<Store> store = TRY(Store::Open(state));
     const std::unique_ptr<Outputs> outputs = TRY(Outputs::Open(state.outputs()));
+    OutputBudget budget(kOutputOfAMount);
     const std::unique_ptr<Loops> loops = TRY(Loops::Start(RealClock()));
     LocalOptions local_options;
     local_options.state_dir = state.path();
@@ -124,6 +127,7 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     SandboxServices services;
     services.store = store.get();
     services.outputs = outputs.get();
+    services.budget = &budget;
     services.attacher = &attacher;
     services.timeouts.operation = options.op_timeout;
     Sandboxes sandboxes(

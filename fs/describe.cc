@@ -4,18 +4,10 @@
 #include <utility>
 
 #include "base/json.h"
+#include "sandbox/event_json.h"
 
 namespace sbxfs {
 namespace {
-
-// Two fields per time: `name` as RFC 3339, `name_ms` as epoch milliseconds.
-void SetTime(Json& json, const std::string& name, std::int64_t ms) {
-    if (ms == 0) {
-        json.Set(name, Json()).Set(name + "_ms", Json());
-        return;
-    }
-    json.Set(name, Rfc3339(FromEpochMs(ms))).Set(name + "_ms", ms);
-}
 
 std::string AddressText(const Address& address) {
     if (const auto* tcp = std::get_if<TcpAddress>(&address)) {
@@ -99,27 +91,7 @@ std::string OutcomeLine(const EventState& state) {
 }
 
 std::string ResultJson(const EventView& view) {
-    const CommandRecord& record = view.record;
-    const EventState& state = record.state;
-    Json json = Json::Object();
-    json.Set("n", static_cast<std::int64_t>(Raw(record.n)));
-    if (!record.spec.name.empty()) json.Set("name", record.spec.name);
-    json.Set("status", ToString(state.status));
-    json.Set("exit_code", state.exit_code ? Json::Number(*state.exit_code) : Json());
-    json.Set("signal", state.signal == 0 ? Json() : Json::Number(state.signal));
-    json.Set("parallel", record.spec.lane == CommandLane::kParallel);
-    SetTime(json, "accepted", record.accepted_ms);
-    SetTime(json, "started", state.started_ms);
-    SetTime(json, "finished", state.finished_ms);
-    json.Set("duration_us", state.duration_us);
-    const bool finished = IsFinished(state.status);
-    json.Set("stdout_bytes",
-             static_cast<std::int64_t>(finished ? state.stdout_size : view.sizes.out));
-    json.Set("stderr_bytes",
-             static_cast<std::int64_t>(finished ? state.stderr_size : view.sizes.err));
-    json.Set("shell_restarted", state.shell_restarted);
-    json.Set("reason", state.reason);
-    return json.Dump(2) + "\n";
+    return EventToJson(view).Dump(2) + "\n";
 }
 
 std::string EventErrorText(const EventState& state) {

@@ -7,12 +7,17 @@
 
 #include "base/strings.h"
 #include "fs/describe.h"
+#include "fs/follow_file.h"
 #include "fs/output_file.h"
+#include "fs/report_file.h"
+#include "fs/status_file.h"
 #include "fs/verb_files.h"
 #include "fs/wait_file.h"
 
 namespace sbxfs {
 namespace {
+
+constexpr char kLogName[] = "log.jsonl";
 
 // A number as a user would write it: no sign, no leading zeros.
 std::optional<EventNumber> ParseEventNumber(std::string_view text) {
@@ -47,6 +52,7 @@ std::vector<ControlDir::Name> EventsDir::List() const {
     for (const auto& [name, n] : sandbox_->commands().Names())
         names.push_back({name, S_IFLNK});
     if (sandbox_->commands().Latest()) names.push_back({"latest", S_IFLNK});
+    names.push_back({kLogName, S_IFREG});
     return names;
 }
 
@@ -56,6 +62,8 @@ std::optional<Child> EventsDir::FindChild(std::string_view name) const {
         if (!commands.Find(*n)) return std::nullopt;
         return MakeChild<EventDir>(mount(), std::string(name), std::string(name), sandbox_, *n);
     }
+    if (name == kLogName)
+        return MakeChild<EventLogFile>(mount(), kLogName, kLogName, sandbox_);
     const auto target = name == "latest" ? commands.Latest() : commands.FindName(std::string(name));
     if (!target) return std::nullopt;
     const auto view = commands.Find(*target);
@@ -86,8 +94,8 @@ Attr EventDir::Stat() const {
 
 std::vector<ControlDir::Name> EventDir::List() const {
     std::vector<Name> names;
-    for (const char* name : {"cmd", "ctl", "error", "exit_code", "result.json", "signal", "status",
-                             "stderr", "stdout"}) {
+    for (const char* name : {"cmd", "ctl", "error", "exit_code", "report", "result.json", "signal",
+                             "status", "stderr", "stdout"}) {
         names.push_back({name, S_IFREG});
     }
     return names;
@@ -95,7 +103,7 @@ std::vector<ControlDir::Name> EventDir::List() const {
 
 std::optional<Child> EventDir::FindChild(std::string_view name) const {
     using Describe = std::string (*)(const EventView&);
-    static constexpr std::array<std::pair<std::string_view, Describe>, 5> kTexts = {{
+    static constexpr std::array<std::pair<std::string_view, Describe>, 4> kTexts = {{
         {"error", [](const EventView& view) { return EventErrorText(view.record.state); }},
         {"exit_code",
          [](const EventView& view) {
@@ -107,10 +115,6 @@ std::optional<Child> EventDir::FindChild(std::string_view name) const {
          [](const EventView& view) {
              const int signal = view.record.state.signal;
              return signal == 0 ? std::string() : std::to_string(signal) + "\n";
-         }},
-        {"status",
-         [](const EventView& view) {
-             return std::string(ToString(view.record.state.status)) + "\n";
          }},
     }};
     for (const auto& [word, describe] : kTexts) {
@@ -126,6 +130,9 @@ std::optional<Child> EventDir::FindChild(std::string_view name) const {
         return TextChild(mount(), std::string(name), text, time);
     }
     const std::string own(name);
+    if (name == "status") return StatusOf();
+    if (name == "report") return MakeChild<ReportFile>(mount(), own, own, sandbox_, n_);
+    if (name == "follow") return MakeChild<FollowFile>(mount(), own, own, sandbox_, n_);
     if (name == "cmd") return MakeChild<ScriptFile>(mount(), own, own, sandbox_, n_);
     if (name == "ctl") return MakeChild<EventCtl>(mount(), own, own, sandbox_, n_);
     if (name == "stdout") {
@@ -145,6 +152,27 @@ std::optional<Child> EventDir::FindChild(std::string_view name) const {
         }
     }
     return std::nullopt;
+}
+
+Child EventDir::StatusOf() const {
+    const auto find = [box = sandbox_, n = n_] { return box->commands().Find(n); };
+    StatusSource source;
+    source.text = [find] {
+        const auto view = find();
+        return view ? std::string(ToString(view->record.state.status)) + "\n" : std::string();
+    };
+    source.mtime = [find] {
+        const auto view = find();
+        return view ? EventTime(view->record) : SystemTime{};
+    };
+    source.is_final = [find] {
+        const auto view = find();
+        return !view || IsFinished(view->record.state.status);
+    };
+    source.keeper = sandbox_;
+    source.signal = &sandbox_->commands().changes();
+    source.key = Raw(n_);
+    return StatusChild(mount(), "status", std::move(source));
 }
 
 std::string EventDir::MissingText(std::string_view name) const {

@@ -33,12 +33,14 @@ class EventDir final : public ControlDir {
           n_(n) {}
 
     Attr Stat() const override;
-    // `wait` and `wait.SECONDS` are reachable, never listed: reading every listed file must not hang.
+    // `wait`, `wait.SECONDS` and `follow` are reachable, never listed: reading every listed file must not hang.
     std::vector<Name> List() const override;
     std::optional<Child> FindChild(std::string_view name) const override;
     std::string MissingText(std::string_view name) const override;
 
  private:
+    Child StatusOf() const;
+
     const SandboxPtr sandbox_;
     const EventNumber n_;
 };

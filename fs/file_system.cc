@@ -181,6 +181,12 @@ void FileSystem::ReadDir(Handle handle, std::uint64_t offset, bool plus, PagePtr
     file->ReadDir(offset, plus, std::move(page), std::move(reply));
 }
 
+void FileSystem::Poll(Handle handle, PollWaker waker, PollReply reply) {
+    const OpenHandlePtr file = context_.handles.Find(handle);
+    if (file == nullptr) return std::move(reply).Fail(BadHandle());
+    file->Poll(std::move(waker), std::move(reply));
+}
+
 void FileSystem::Statfs(Ino ino, StatfsReply reply) {
     const NodePtr node = context_.inodes.Find(ino);
     if (node == nullptr) return std::move(reply).Is(StatfsAnswer{});

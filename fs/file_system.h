@@ -58,6 +58,7 @@ class FileSystem {
     void Release(Handle handle, EmptyReply reply);
     void OpenDir(Ino ino, OpenReply reply);
     void ReadDir(Handle handle, std::uint64_t offset, bool plus, PagePtr page, DataReply reply);
+    void Poll(Handle handle, PollWaker waker, PollReply reply);
     void Statfs(Ino ino, StatfsReply reply);
 
     // A request was answered with an error: worth a line in last_error?

@@ -176,6 +176,25 @@ void ll_statfs(fuse_req_t req, fuse_ino_t ino) noexcept {
     Fs(req).Statfs(Ino{ino}, StatfsReply(Sink(req, "statfs", ino)));
 }
 
+struct DestroyPollHandle {
+    void operator()(fuse_pollhandle* handle) const { fuse_pollhandle_destroy(handle); }
+};
+
+void ll_poll(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info,
+             fuse_pollhandle* handle) noexcept {
+    PollWaker waker;
+    if (handle != nullptr) {
+        waker = [&mount = Fs(req).context(),
+                 owned = std::unique_ptr<fuse_pollhandle, DestroyPollHandle>(handle)]() mutable {
+            Job notify = [owned = std::move(owned)] {
+                (void)fuse_lowlevel_notify_poll(owned.get());
+            };
+            (void)mount.kernel.Add(notify);
+        };
+    }
+    Fs(req).Poll(HandleOf(info), std::move(waker), PollReply(Sink(req, "poll", ino)));
+}
+
 fuse_lowlevel_ops MakeOps() {
     fuse_lowlevel_ops ops{};
     ops.init = ll_init;
@@ -205,6 +224,7 @@ fuse_lowlevel_ops MakeOps() {
     ops.readdirplus = ll_readdirplus;
     ops.releasedir = ll_release;
     ops.statfs = ll_statfs;
+    ops.poll = ll_poll;
     // No handler, so that the kernel never asks again: xattrs, ioctl, locks (flock and fcntl then work
     // between programs on this machine), access (default_permissions), lseek, fallocate,
     // copy_file_range.

@@ -41,14 +41,16 @@ Error MountFailure(const FuseServer::Options& options) {
 }  // namespace
 
 struct FuseServer::Session {
+    FileSystem& fs;
     fuse_session* fuse = nullptr;
     bool mounted = false;
     bool handlers = false;
 
-    Session() = default;
+    explicit Session(FileSystem& served) : fs(served) {}
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
     ~Session() {
+        fs.context().kernel.Stop();
         if (fuse == nullptr) return;
         if (handlers) fuse_remove_signal_handlers(fuse);
         if (mounted) fuse_session_unmount(fuse);
@@ -61,7 +63,7 @@ FuseServer::FuseServer(std::unique_ptr<Session> session, FileSystem& fs, std::st
 FuseServer::~FuseServer() = default;
 
 Result<std::unique_ptr<FuseServer>> FuseServer::Mount(const Options& options, FileSystem& fs) {
-    auto session = std::make_unique<Session>();
+    auto session = std::make_unique<Session>(fs);
     fuse_args args = FUSE_ARGS_INIT(0, nullptr);
     std::string list = "default_permissions,nosuid,nodev,fsname=sbxfs,subtype=sbxfs";
     for (const std::string& option : options.options)

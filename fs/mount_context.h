@@ -7,7 +7,9 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
+#include "base/batch_thread.h"
 #include "base/clock.h"
 #include "base/sync.h"
 #include "fs/handle_table.h"
@@ -58,6 +60,12 @@ struct MountContext {
     Refusals refusals;
     RemovalGuard removals;
     ParkingLot lot;
+    // Notifications to the kernel, which may block on its locks. Stopped before the session it speaks through
+    // ends; jobs added later are dropped.
+    BatchThread<Job> kernel{"kernel", LockRank::kKernelQueue, [](std::vector<Job>& jobs) {
+                                for (const Job& job : jobs)
+                                    job();
+                            }};
 };
 
 }  // namespace sbxfs

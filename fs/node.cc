@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 
 #include "base/strings.h"
@@ -150,6 +151,10 @@ void OpenHandle::Fsync(EmptyReply reply) {
 void OpenHandle::Release() {}
 void OpenHandle::ReadDir(std::uint64_t, bool, PagePtr, DataReply reply) {
     std::move(reply).Fail(NotADirectory());
+}
+
+void OpenHandle::Poll(PollWaker, PollReply reply) {
+    std::move(reply).Ready(POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);
 }
 
 }  // namespace sbxfs

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/unique_function.h"
+#include "fs/poll_slot.h"
 #include "fs/reply.h"
 #include "fs/types.h"
 
@@ -134,6 +135,8 @@ class OpenHandle {
     virtual void Fsync(EmptyReply reply);
     virtual void Release();
     virtual void ReadDir(std::uint64_t offset, bool plus, PagePtr page, DataReply reply);
+    // Ready at once unless a file knows better.
+    virtual void Poll(PollWaker waker, PollReply reply);
 
  private:
     NodePtr node_;

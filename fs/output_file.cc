@@ -1,23 +1,53 @@
 #include "fs/output_file.h"
 
+#include <poll.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "fs/describe.h"
 
 namespace sbxfs {
 namespace {
 
-class OpenOutput final : public OpenHandle {
+class OpenGrowing final : public OpenHandle {
  public:
-    explicit OpenOutput(const std::shared_ptr<OutputFile>& file) : OpenHandle(file), file_(file) {}
+    OpenGrowing(const NodePtr& node, std::shared_ptr<const GrowingSource> source)
+        : OpenHandle(node),
+          source_(std::move(source)),
+          read_to_(std::make_shared<std::atomic<std::uint64_t>>(0)),
+          poll_(std::make_shared<PollSlot>(source_->keeper, *source_->signal, source_->key,
+                                           [source = source_, read_to = read_to_] {
+                                               return Events(*source, *read_to);
+                                           })) {}
+
     void Read(std::uint64_t offset, std::size_t size, DataReply reply) override {
-        file_->ReadRange(offset, size, std::move(reply));
+        // Not past what is complete here: the copy may be ahead of what has been told.
+        const std::uint64_t end = source_->size();
+        if (offset >= end) return std::move(reply).End();
+        const FileRange range{offset, std::min<std::uint64_t>(size, end - offset)};
+        read_to_->store(std::max(read_to_->load(), offset + range.size));
+        auto parked = node()->mount().lot.Park(std::move(reply));
+        source_->read(range, [parked = std::move(parked)](const Result<std::string>& bytes) mutable {
+            if (!bytes) return parked.Fail(bytes.error());
+            if (auto taken = parked.Take()) std::move(*taken).Bytes(*bytes);
+        });
+    }
+    void Poll(PollWaker waker, PollReply reply) override {
+        poll_->Poll(std::move(waker), std::move(reply));
     }
 
  private:
-    const std::shared_ptr<OutputFile> file_;
+    static std::uint32_t Events(const GrowingSource& source, std::uint64_t read_to) {
+        const bool over = source.is_final();  // asked first: what it added is in the size
+        if (source.size() > read_to) return POLLIN | POLLRDNORM;
+        return over ? POLLIN | POLLRDNORM | POLLHUP : 0U;
+    }
+
+    const std::shared_ptr<const GrowingSource> source_;
+    const std::shared_ptr<std::atomic<std::uint64_t>> read_to_;  // how far somebody has read
+    const std::shared_ptr<PollSlot> poll_;
 };
 
 Attr FileAttr(const std::optional<EventView>& view, std::uint64_t size) {
@@ -30,6 +60,10 @@ Attr FileAttr(const std::optional<EventView>& view, std::uint64_t size) {
 
 }  // namespace
 
+OpenHandlePtr MakeGrowingFile(const NodePtr& node, std::shared_ptr<const GrowingSource> source) {
+    return std::make_shared<OpenGrowing>(node, std::move(source));
+}
+
 Attr OutputFile::Stat() const {
     const auto view = sandbox_->commands().Find(n_);
     if (!view) return FileAttr(view, 0);
@@ -38,22 +72,20 @@ Attr OutputFile::Stat() const {
 
 void OutputFile::Open(const OpenRequest& request, OpenReply reply) {
     if (const auto refused = RefuseWriting(request, Name())) return std::move(reply).Fail(*refused);
-    auto file =
-        std::make_shared<OpenOutput>(std::static_pointer_cast<OutputFile>(shared_from_this()));
-    AnswerOpen(mount(), std::move(file), Opened{.direct_io = true}, std::move(reply));
-}
-
-void OutputFile::ReadRange(std::uint64_t offset, std::size_t size, DataReply reply) {
-    // Not past what is complete here: the copy may be ahead of what has been told.
-    const std::uint64_t end = Stat().size;
-    if (offset >= end) return std::move(reply).End();
-    const FileRange range{offset, std::min<std::uint64_t>(size, end - offset)};
-    auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->commands().ReadOutput(
-        n_, stream_, range, [parked = std::move(parked)](const Result<std::string>& bytes) mutable {
-            if (!bytes) return parked.Fail(bytes.error());
-            if (auto taken = parked.Take()) std::move(*taken).Bytes(*bytes);
-        });
+    const auto self = std::static_pointer_cast<OutputFile>(shared_from_this());
+    const auto source = std::make_shared<GrowingSource>();
+    source->keeper = sandbox_;
+    source->signal = &sandbox_->commands().changes();
+    source->key = Raw(n_);
+    source->size = [self] { return self->Stat().size; };
+    source->is_final = [box = sandbox_, n = n_] {
+        const auto view = box->commands().Find(n);
+        return !view || IsFinished(view->record.state.status);
+    };
+    source->read = [box = sandbox_, n = n_, stream = stream_](FileRange range, BytesDone done) {
+        box->commands().ReadOutput(n, stream, range, std::move(done));
+    };
+    AnswerOpen(mount(), MakeGrowingFile(self, source), Opened{.direct_io = true}, std::move(reply));
 }
 
 Attr ScriptFile::Stat() const {

@@ -2,11 +2,24 @@
 // thread. The size is true at every moment; a reader gets what is there and stops.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <utility>
 
 #include "fs/control_node.h"
 
 namespace sbxfs {
+
+// A file that grows at its end: readers get what is there and stop; poll(2) waits for more.
+struct GrowingSource {
+    std::function<std::uint64_t()> size;  // of what can be read now
+    std::function<bool()> is_final;       // no more is expected: poll(2) says POLLHUP at the end
+    std::function<void(FileRange, BytesDone)> read;
+    std::shared_ptr<void> keeper;  // of `signal`
+    ChangeSignal* signal = nullptr;
+    std::uint64_t key = 0;
+};
+OpenHandlePtr MakeGrowingFile(const NodePtr& node, std::shared_ptr<const GrowingSource> source);
 
 class OutputFile final : public ControlNode {
  public:
@@ -18,8 +31,6 @@ class OutputFile final : public ControlNode {
           stream_(stream) {}
     Attr Stat() const override;
     void Open(const OpenRequest& request, OpenReply reply) override;
-
-    void ReadRange(std::uint64_t offset, std::size_t size, DataReply reply);
 
  private:
     const SandboxPtr sandbox_;

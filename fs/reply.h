@@ -136,6 +136,12 @@ class [[nodiscard]] StatfsReply : public Reply {
     void Is(const StatfsAnswer& answer) && { Take()->SendStatfs(answer); }
 };
 
+class [[nodiscard]] PollReply : public Reply {
+ public:
+    using Reply::Reply;
+    void Ready(std::uint32_t events) && { Take()->SendPoll(events); }
+};
+
 // A page of a directory listing being filled for the kernel; see Node::ReadDir.
 class DirectoryPage {
  public:

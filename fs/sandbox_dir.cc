@@ -10,6 +10,7 @@
 #include "fs/help_text.h"
 #include "fs/remote_node.h"
 #include "fs/remote_paths.h"
+#include "fs/status_file.h"
 #include "fs/verb_files.h"
 #include "fs/wait_file.h"
 
@@ -39,8 +40,14 @@ Attr DirAttr(SystemTime time) {
 std::optional<Child> FactsChild(MountContext& m, const SandboxPtr& box, std::string_view name) {
     const auto changed = [box] { return Changed(*box); };
     if (name == "status") {
-        return TextChild(
-            m, "status", [box] { return StatusText(box->Snapshot()); }, changed);
+        StatusSource source;
+        source.text = [box] { return StatusText(box->Snapshot()); };
+        source.mtime = changed;
+        source.is_final = [box] { return box->IsGone(); };
+        source.keeper = box;
+        source.signal = &box->changes();
+        source.key = Sandbox::kStatusChanged;
+        return StatusChild(m, "status", std::move(source));
     }
     if (name == "error") {
         return TextChild(

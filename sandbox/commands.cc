@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "sandbox/command_event.h"
 #include "sandbox/scoped_script.h"
 
 namespace sbxfs {
@@ -23,38 +24,12 @@ constexpr std::size_t kMaxKnown = 1'000'000;
 
 }  // namespace
 
-// Guarded by Commands::mu_: record.state, have, committed, waiters. All else in record never
-// changes. The rest is the loop's.
-struct Commands::Event {
-    CommandRecord record;
-    OutputSizes have;  // bytes here, without gaps
-    bool committed = false;
-    std::map<std::uint64_t, Job> waiters;
-
-    std::optional<std::string> script;  // when small, until it was sent
-    OutputSizes taken;  // bytes accepted from the supervisor: here or on the way to the disk
-    bool sent = false;  // Start went out, or may have in an earlier life of the daemon
-    bool may_have_run = false;  // of an earlier life of the daemon, and not yet looked for there
-    bool finishing = false;     // its outcome is on the way to the journal
-    bool rereading = false;     // a Read was sent because something is missing
-    bool retrying = false;      // a Read will be sent once the disk may have room again
-    bool repairing = false;     // finished in an earlier life of the link; the spool still has it
-    bool releasing = false;     // its copy is being synced so that the spool can forget it
-    std::optional<CommandEnd> end;
-
-    std::uint64_t& Have(OutputStream stream) {
-        return stream == OutputStream::kStdout ? have.out : have.err;
-    }
-    std::uint64_t& Taken(OutputStream stream) {
-        return stream == OutputStream::kStdout ? taken.out : taken.err;
-    }
-};
-
-Commands::Commands(Loop& loop, Store& store, Outputs& outputs, Generation generation, Limits limits,
-                   Defaults defaults)
+Commands::Commands(Loop& loop, Store& store, Outputs& outputs, OutputBudget* budget,
+                   Generation generation, Limits limits, Defaults defaults)
     : loop_(loop),
       store_(store),
       outputs_(outputs),
+      budget_(budget),
       generation_(generation),
       limits_(limits),
       defaults_(std::move(defaults)) {}
@@ -62,6 +37,7 @@ Commands::Commands(Loop& loop, Store& store, Outputs& outputs, Generation genera
 Commands::~Commands() = default;
 
 void Commands::Restore(std::vector<CommandRecord> records, EverAttached ever_attached) {
+    RestoreLog(records);
     const MutexLock lock(mu_);
     for (CommandRecord& record : records) {
         const EventNumber n = record.n;
@@ -72,14 +48,15 @@ void Commands::Restore(std::vector<CommandRecord> records, EverAttached ever_att
         event->committed = true;
         event->may_have_run = ever_attached == EverAttached::kYes;
         event->have = event->taken = outputs_.SizesNow(generation_, n);
-        if (!IsFinished(record.state.status)) {
-            ++unfinished_;
-            event->sent = record.state.status == EventStatus::kRunning;
-            // Whether it was ever started is told by the supervisor at the first attach.
-            (record.spec.lane == CommandLane::kSerial ? waiting_serial_ : waiting_parallel_)
-                .insert(n);
-        }
         event->record = std::move(record);
+        RestoreHoles(*event);
+        if (!IsFinished(event->record.state.status)) {
+            ++unfinished_;
+            event->sent = event->record.state.status == EventStatus::kRunning;
+            const bool serial = event->record.spec.lane == CommandLane::kSerial;
+            // Whether it was ever started is told by the supervisor at the first attach.
+            (serial ? waiting_serial_ : waiting_parallel_).insert(n);
+        }
         events_[n] = std::move(event);
     }
 }
@@ -274,15 +251,12 @@ std::optional<EventView> Commands::Find(EventNumber n) const {
     const MutexLock lock(mu_);
     const auto it = events_.find(n);
     if (it == events_.end() || !it->second->committed) return std::nullopt;
-    return EventView{it->second->record, it->second->have};
+    const Event& event = *it->second;
+    return EventView{event.record, event.have, event.stdout_holes, event.stderr_holes};
 }
 
 void Commands::ReadScript(EventNumber n, TextDone done) {
     store_.LoadScript(generation_, n, std::move(done));
-}
-
-void Commands::ReadOutput(EventNumber n, OutputStream stream, FileRange range, BytesDone done) {
-    outputs_.Read(generation_, n, stream, range, std::move(done));
 }
 
 std::uint64_t Commands::WhenFinished(EventNumber n, Job job) {
@@ -361,6 +335,8 @@ void Commands::Forget(EventNumber n, Done done) {
                 return done(std::move(status));
             }
             self->outputs_.Remove(self->generation_, n);
+            if (self->budget_ != nullptr) self->budget_->Forget(self->generation_, n);
+            self->changes_.Fire(Raw(n));
             self->Post([n](Commands& commands) {
                 if (commands.port_ != nullptr) commands.port_->Forget(n);
             });
@@ -375,6 +351,13 @@ void Commands::Close(const Error& why) {
 
 // --- loop thread
 // ------------------------------------------------------------------------------------------------
+
+void Commands::Start() {
+    DCHECK(loop_.OnThread());
+    WriteLog();
+    for (const EventNumber n : Numbers())
+        TellBudget(FindEvent(n));
+}
 
 void Commands::Post(UniqueFunction<void(Commands&)> job) {
     loop_.Post([self = shared_from_this(), job = std::move(job)] { job(*self); });
@@ -510,6 +493,7 @@ void Commands::TakeOver(const EventPtr& event) {
         const MutexLock lock(mu_);
         event->record.state.status = EventStatus::kRunning;
     }
+    changes_.Fire(Raw(n));
     port_->Read(n, event->taken);
 }
 
@@ -569,6 +553,7 @@ void Commands::Send(const EventPtr& event, std::string script) {
     request.parallel = spec.lane == CommandLane::kParallel;
     request.login_shell = spec.login_shell || defaults_.login_shell;
     request.timeout_ms = spec.timeout_ms;
+    request.output_limit = limits_.output;
     request.shell = spec.shell.empty() ? defaults_.shell : spec.shell;
     request.user = spec.user;
     request.cwd = defaults_.cwd;
@@ -595,102 +580,13 @@ void Commands::OnStarted(EventNumber n, std::int64_t started_ms) {
         event->record.state.status = EventStatus::kRunning;
         event->record.state.started_ms = started_ms;
     }
+    changes_.Fire(Raw(n));
     Later(kWorthRecording, [event](Commands& commands) {
         const EventState state = commands.StateOf(event);
         if (state.status == EventStatus::kRunning && !event->finishing) {
             commands.store_.UpdateCommand(commands.generation_, event->record.n, state, {});
         }
     });
-}
-
-void Commands::OnOutput(EventNumber n, OutputStream stream, std::uint64_t offset,
-                        std::string bytes) {
-    const auto size = static_cast<std::uint32_t>(bytes.size());
-    const EventPtr event = FindEvent(n);
-    if (event == nullptr || !event->sent || offset != event->Taken(stream)) {
-        // Not ours, or around a gap that a Read has been sent for. The credit it used is given
-        // back.
-        if (event != nullptr && event->sent && offset > event->Taken(stream)) Reread(event);
-        port_->Credit(size);
-        return;
-    }
-    event->rereading = false;
-    event->Taken(stream) += size;
-    outputs_.Write(generation_, n, stream, offset, std::move(bytes),
-                   [self = shared_from_this(), event, stream, offset, size](const Status& status) {
-                       self->Post([event, stream, offset, size, status](Commands& commands) {
-                           commands.Written(event, stream, offset, size, status);
-                       });
-                   });
-}
-
-void Commands::OnHole(EventNumber n, OutputStream stream, std::uint64_t offset,
-                      std::uint64_t length) {
-    Log(LogLevel::kWarning, "output is gone in the sandbox",
-        {{"event", Raw(n)},
-         {"stream", stream == OutputStream::kStdout ? "stdout" : "stderr"},
-         {"offset", offset},
-         {"length", length}});
-    const EventPtr event = FindEvent(n);
-    if (event == nullptr || !event->sent || offset > event->Taken(stream) ||
-        offset + length <= event->Taken(stream)) {
-        return;
-    }
-    // Somebody there cut the spool short. The command's end waits for bytes that come no more: zeroes stand
-    // for them. Behind what is on its way to the disk, like any other piece.
-    event->rereading = false;
-    event->Taken(stream) = offset + length;
-    outputs_.Write(
-        generation_, n, stream, offset + length, "",
-        [self = shared_from_this(), event, stream, offset, length](const Status& status) {
-            self->Post([event, stream, offset, length, status](Commands& commands) {
-                commands.Arrived(event, stream, offset, length, status);
-            });
-        });
-}
-
-void Commands::Written(const EventPtr& event, OutputStream stream, std::uint64_t offset,
-                       std::uint64_t size, const Status& status) {
-    if (port_ != nullptr) port_->Credit(static_cast<std::uint32_t>(size));
-    Arrived(event, stream, offset, size, status);
-}
-
-void Commands::Arrived(const EventPtr& event, OutputStream stream, std::uint64_t offset,
-                       std::uint64_t size, const Status& status) {
-    bool gap = false;
-    {
-        const MutexLock lock(mu_);
-        std::uint64_t& have = event->Have(stream);
-        gap = !status || offset > have;
-        if (!gap) have = std::max(have, offset + size);
-    }
-    if (!gap) {
-        FinishIfComplete(event);
-        if (event->repairing) ReleaseSpool(event->record.n);
-        return;
-    }
-    // The disk is full, or was for an earlier piece. Nothing is lost: the supervisor has it, and is
-    // asked again.
-    if (!status) {
-        Log(LogLevel::kError, "output not stored",
-            {{"event", Raw(event->record.n)}, {"why", status.error()}});
-    }
-    if (std::exchange(event->retrying, true)) return;
-    Later(kRetry, [event](Commands& commands) {
-        {
-            const MutexLock lock(commands.mu_);
-            event->taken = event->have;
-        }
-        event->retrying = false;
-        event->rereading = false;
-        commands.Reread(event);
-    });
-}
-
-void Commands::Reread(const EventPtr& event) {
-    if (event->rereading || port_ == nullptr) return;
-    event->rereading = true;
-    port_->Read(event->record.n, event->taken);
 }
 
 void Commands::OnDone(EventNumber n, const CommandEnd& end) {
@@ -774,8 +670,14 @@ void Commands::FinishAs(const EventPtr& event, EventStatus status, const std::st
     Finish(event, state);
 }
 
-void Commands::Finish(const EventPtr& event, const EventState& state) {
+void Commands::Finish(const EventPtr& event, EventState state) {
     event->finishing = true;
+    if (state.finish_order == 0) state.finish_order = next_finish_++;
+    {
+        const MutexLock lock(mu_);
+        state.stdout_holes = event->stdout_holes;
+        state.stderr_holes = event->stderr_holes;
+    }
     event->script.reset();
     const EventNumber n = event->record.n;
     waiting_serial_.erase(n);
@@ -801,10 +703,16 @@ void Commands::Publish(const EventPtr& event, const EventState& state) {
         event->record.state = state;
         waiters.swap(event->waiters);
         --unfinished_;
+        ++unlogged_;
     }
     for (auto& [id, job] : waiters)
         job();
-    Post([n = event->record.n](Commands& commands) { commands.ReleaseSpool(n); });
+    changes_.Fire(Raw(event->record.n));
+    Post([event](Commands& commands) {
+        commands.AppendToLog(event);
+        commands.TellBudget(event);
+        commands.ReleaseSpool(event->record.n);
+    });
 }
 
 void Commands::ReleaseSpool(EventNumber n) {

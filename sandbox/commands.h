@@ -25,7 +25,9 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "base/sync.h"
+#include "sandbox/change_signal.h"
 #include "sandbox/loop.h"
+#include "sandbox/output_budget.h"
 #include "sandbox/outputs.h"
 #include "sandbox/records.h"
 #include "sandbox/store.h"
@@ -37,17 +39,22 @@ namespace sbxfs {
 struct EventView {
     CommandRecord record;
     OutputSizes sizes;  // bytes that can be read here now
+    OutputHoles stdout_holes;  // what of them is not kept
+    OutputHoles stderr_holes;
 };
 
 using SubmitDone = UniqueFunction<void(Result<EventNumber>)>;
 
-class Commands final : public SupervisorListener, public std::enable_shared_from_this<Commands> {
+class Commands final : public SupervisorListener,
+                       public OutputOwner,
+                       public std::enable_shared_from_this<Commands> {
  public:
     struct Limits {
         std::size_t queue = 1024;           // waiting and running commands
         std::size_t script = 1U << 20;      // bytes
         std::size_t parallel = 16;          // running run/NAME commands
         std::size_t cached_script = 16384;  // larger ones wait in the journal, not in memory
+        std::uint64_t output = 64U << 20;   // bytes kept of a stream (contract 4)
     };
     // What every command of this sandbox starts with, unless its spec says otherwise.
     struct Defaults {
@@ -57,8 +64,9 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
         std::map<std::string, std::string> env;
     };
 
-    Commands(Loop& loop, Store& store, Outputs& outputs, Generation generation, Limits limits,
-             Defaults defaults);
+    // `budget` may be null: no limit for all together.
+    Commands(Loop& loop, Store& store, Outputs& outputs, OutputBudget* budget,
+             Generation generation, Limits limits, Defaults defaults);
     ~Commands() override;
 
     // At start, before anything else: what the journal remembers, in order of n. What waits may have
@@ -110,6 +118,18 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     void ReadScript(EventNumber n, TextDone done);
     void ReadOutput(EventNumber n, OutputStream stream, FileRange range, BytesDone done);
 
+    // events/log.jsonl: a line per finished event, in the order they finished; append-only.
+    std::uint64_t LogSize() const;
+    void ReadLog(FileRange range, BytesDone done);
+
+    // Fires with an event's number when its state or output changes, or it is forgotten; with kLogChanged
+    // when log.jsonl grows.
+    static constexpr std::uint64_t kLogChanged = 0;
+    ChangeSignal& changes() { return changes_; }
+    // No command will be accepted, and all that were have finished and are in log.jsonl.
+    bool IsOver() const;
+    void GiveUpOutput(EventNumber n) override;
+
     // Runs `job` once the event is finished; at once, on this thread, when it is already. The id
     // cancels it.
     std::uint64_t WhenFinished(EventNumber n, Job job);
@@ -124,6 +144,9 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     void Close(const Error& why);
 
     // --- loop thread only ---
+
+    // Once, when everything of the daemon runs: what an earlier one left to be written.
+    void Start();
 
     // The supervisor answered. Nothing is started before Allow(): the journal must know the spool
     // first.
@@ -173,13 +196,24 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     void Dispatch();
     void Begin(const EventPtr& event);
     void Send(const EventPtr& event, std::string script);
-    void Written(const EventPtr& event, OutputStream stream, std::uint64_t offset,
-                 std::uint64_t size, const Status& status);
-    void Arrived(const EventPtr& event, OutputStream stream, std::uint64_t offset,
-                 std::uint64_t size, const Status& status);
+    struct Piece {
+        OutputStream stream;
+        std::uint64_t offset;
+        std::uint64_t size;
+        bool kept;  // false: a hole
+    };
+    bool Continues(const EventPtr& event, OutputStream stream, std::uint64_t offset);
+    void Written(const EventPtr& event, const Piece& piece, const Status& status);
+    void KeepToLimit(const EventPtr& event, OutputStream stream);
+    void TellBudget(const EventPtr& event);
+    void DropOutput(EventNumber n);
+    void AppendToLog(const EventPtr& event);
+    void WriteLog();
+    void RestoreLog(const std::vector<CommandRecord>& records);
+    void RestoreHoles(Event& event) const;
     void Reread(const EventPtr& event);
     void FinishIfComplete(const EventPtr& event);
-    void Finish(const EventPtr& event, const EventState& state);
+    void Finish(const EventPtr& event, EventState state);
     void FinishAs(const EventPtr& event, EventStatus status, const std::string& reason);
     void Publish(const EventPtr& event, const EventState& state);
     void ReleaseSpool(EventNumber n);
@@ -193,6 +227,7 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     Loop& loop_;
     Store& store_;
     Outputs& outputs_;
+    OutputBudget* const budget_;
     const Generation generation_;
     const Limits limits_;
     const Defaults defaults_;
@@ -209,6 +244,10 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     std::uint64_t next_ GUARDED_BY(mu_) = 1;
     std::uint64_t next_wait_ GUARDED_BY(mu_) = 1;
     std::optional<Error> closed_ GUARDED_BY(mu_);
+    std::uint64_t log_size_ GUARDED_BY(mu_) = 0;
+    std::size_t unlogged_ GUARDED_BY(mu_) = 0;  // finished, and not in the file yet
+
+    ChangeSignal changes_;
 
     // Loop thread's own.
     SupervisorPort* port_ = nullptr;
@@ -221,6 +260,9 @@ class Commands final : public SupervisorListener, public std::enable_shared_from
     std::set<EventNumber> active_serial_;  // loading its script, started, or not known: at most one
     std::set<EventNumber> active_parallel_;
     std::uint32_t others_ = 0;
+    std::uint64_t next_finish_ = 1;
+    std::string log_waiting_;  // lines that are not in the file yet
+    bool log_writing_ = false;
     std::optional<std::string> ended_;  // why nothing will be started any more
 };
 

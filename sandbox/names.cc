@@ -44,8 +44,9 @@ Status CheckEventName(std::string_view text) {
     if (!IsWord(text)) return BadName("a command", text, kWordRule);
     const bool digits =
         std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
-    if (digits || text == "latest") {
-        return BadName("a command", text, "a word; numbers and 'latest' are taken by events/");
+    if (digits || text == "latest" || text == "log.jsonl") {
+        return BadName("a command", text,
+                       "a word; numbers, 'latest' and 'log.jsonl' are taken by events/");
     }
     if (text.ends_with(".swp")) {
         return BadName("a command", text,

@@ -83,19 +83,96 @@ OutputSizes Outputs::SizesNow(Generation generation, EventNumber n) const {
     return {size_of(OutputStream::kStdout), size_of(OutputStream::kStderr)};
 }
 
+OutputHoles Outputs::HolesNow(Generation generation, EventNumber n, OutputStream stream) const {
+    OutputHoles holes;
+    const UniqueFd fd(::open(PathOf(generation, n, stream).c_str(), O_RDONLY | O_CLOEXEC));
+    struct stat found {};
+    if (!fd || ::fstat(fd.get(), &found) != 0) return holes;
+    for (off_t at = 0; at < found.st_size;) {
+        const off_t hole = ::lseek(fd.get(), at, SEEK_HOLE);
+        if (hole < 0 || hole >= found.st_size) break;
+        const off_t data = ::lseek(fd.get(), hole, SEEK_DATA);
+        at = data < 0 ? found.st_size : data;  // ENXIO: nothing but a hole up to the end
+        AddHole(holes, {static_cast<std::uint64_t>(hole), static_cast<std::uint64_t>(at)});
+    }
+    return holes;
+}
+
+std::string Outputs::LogNow(Generation generation) const {
+    const std::string path = LogPath(generation);
+    Result<std::string> text = ReadWholeFile(path);
+    if (!text) return "";
+    const std::size_t end = text->rfind('\n');
+    text->resize(end == std::string::npos ? 0 : end + 1);
+    (void)::truncate(path.c_str(), static_cast<off_t>(text->size()));
+    return *std::move(text);
+}
+
+Result<UniqueFd> Outputs::OpenForWriting(Generation generation, const std::string& path) const {
+    constexpr int kFlags = O_WRONLY | O_CREAT;
+    Result<UniqueFd> fd = OpenFile(path, kFlags, 0600);
+    if (fd || fd.error().code() != Errno{ENOENT}) return fd;
+    (void)::mkdir(PathOf(generation).c_str(), 0700);
+    return OpenFile(path, kFlags, 0600);
+}
+
 void Outputs::Write(Generation generation, EventNumber n, OutputStream stream, std::uint64_t offset,
                     std::string bytes, Done done) {
     Enqueue(
         [this, generation, n, stream, offset, bytes = std::move(bytes), done = std::move(done)] {
-            const std::string path = PathOf(generation, n, stream);
-            int flags = O_WRONLY | O_CREAT;
-            Result<UniqueFd> fd = OpenFile(path, flags, 0600);
-            if (!fd && fd.error().code() == Errno{ENOENT}) {
-                (void)::mkdir(PathOf(generation).c_str(), 0700);
-                fd = OpenFile(path, flags, 0600);
-            }
+            Result<UniqueFd> fd = OpenForWriting(generation, PathOf(generation, n, stream));
             done(fd ? WriteAt(fd->get(), offset, bytes) : Status(std::move(fd).error()));
         });
+}
+
+void Outputs::Skip(Generation generation, EventNumber n, OutputStream stream, std::uint64_t size,
+                   Done done) {
+    Enqueue([this, generation, n, stream, size, done = std::move(done)] {
+        Result<UniqueFd> fd = OpenForWriting(generation, PathOf(generation, n, stream));
+        if (!fd) return done(std::move(fd).error());
+        if (::ftruncate(fd->get(), static_cast<off_t>(size)) != 0)
+            return done(SystemError(errno, "extending a copy of output"));
+        done(Ok());
+    });
+}
+
+void Outputs::Punch(Generation generation, EventNumber n, OutputStream stream, OutputHole hole) {
+    Enqueue([this, generation, n, stream, hole] {
+        const UniqueFd fd(::open(PathOf(generation, n, stream).c_str(), O_WRONLY | O_CLOEXEC));
+        // Where the file system cannot make holes the bytes stay, and nobody shows them.
+        if (fd) {
+            (void)::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                              static_cast<off_t>(hole.from),
+                              static_cast<off_t>(hole.to - hole.from));
+        }
+    });
+}
+
+void Outputs::GiveUp(Generation generation, EventNumber n) {
+    Enqueue([this, generation, n] {
+        for (const OutputStream stream : {OutputStream::kStdout, OutputStream::kStderr}) {
+            const std::string path = PathOf(generation, n, stream);
+            struct stat found {};
+            if (::stat(path.c_str(), &found) != 0) continue;
+            if (::truncate(path.c_str(), 0) == 0) (void)::truncate(path.c_str(), found.st_size);
+        }
+    });
+}
+
+void Outputs::WriteLog(Generation generation, std::uint64_t offset, std::string lines, Done done) {
+    Enqueue([this, generation, offset, lines = std::move(lines), done = std::move(done)] {
+        Result<UniqueFd> fd = OpenForWriting(generation, LogPath(generation));
+        done(fd ? WriteAt(fd->get(), offset, lines) : Status(std::move(fd).error()));
+    });
+}
+
+void Outputs::ReadLog(Generation generation, FileRange range, BytesDone done) {
+    Enqueue([this, generation, range, done = std::move(done)] {
+        const UniqueFd fd(::open(LogPath(generation).c_str(), O_RDONLY | O_CLOEXEC));
+        if (fd) return done(ReadAt(fd.get(), range));
+        if (errno == ENOENT) return done(std::string());
+        done(SystemError(errno, "opening log.jsonl"));
+    });
 }
 
 void Outputs::Read(Generation generation, EventNumber n, OutputStream stream, FileRange range,

@@ -15,9 +15,11 @@
 
 #include "base/batch_thread.h"
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "base/unique_function.h"
 #include "sandbox/loop.h"
 #include "sandbox/names.h"
+#include "sandbox/output_holes.h"
 #include "sandbox/remote_files.h"
 
 namespace sbxfs {
@@ -38,6 +40,10 @@ class Outputs {
 
     // What is there already; before StartThread(), at start.
     OutputSizes SizesNow(Generation generation, EventNumber n) const;
+    // Where a stream of that size has holes, as exactly as the file system here can tell.
+    OutputHoles HolesNow(Generation generation, EventNumber n, OutputStream stream) const;
+    // The whole lines of log.jsonl; what a crash left of a last one is cut off.
+    std::string LogNow(Generation generation) const;
     void StartThread();
 
     // Writes `bytes` at `offset`. ENOSPC leaves what was there: offer it again later.
@@ -46,6 +52,16 @@ class Outputs {
     // Shorter than asked at the end; empty where there never was output.
     void Read(Generation generation, EventNumber n, OutputStream stream, FileRange range,
               BytesDone done);
+    // The stream grows to `size` without bytes: they are not kept.
+    void Skip(Generation generation, EventNumber n, OutputStream stream, std::uint64_t size,
+              Done done);
+    // Frees a part of a stream; it reads as zeros.
+    void Punch(Generation generation, EventNumber n, OutputStream stream, OutputHole hole);
+    // Frees all of both streams; their sizes stay.
+    void GiveUp(Generation generation, EventNumber n);
+    // log.jsonl of a sandbox.
+    void WriteLog(Generation generation, std::uint64_t offset, std::string lines, Done done);
+    void ReadLog(Generation generation, FileRange range, BytesDone done);
     // Both streams of a command are on the disk.
     void Sync(Generation generation, EventNumber n, Done done);
     void Remove(Generation generation, EventNumber n);
@@ -57,6 +73,8 @@ class Outputs {
     explicit Outputs(std::string directory) : directory_(std::move(directory)) {}
     std::string PathOf(Generation generation) const;
     std::string PathOf(Generation generation, EventNumber n, OutputStream stream) const;
+    std::string LogPath(Generation generation) const { return PathOf(generation) + "/log.jsonl"; }
+    Result<UniqueFd> OpenForWriting(Generation generation, const std::string& path) const;
     void Enqueue(Job job);
 
     const std::string directory_;

@@ -13,6 +13,7 @@
 
 #include "base/json.h"
 #include "sandbox/names.h"
+#include "sandbox/output_holes.h"
 #include "sandbox/provider.h"
 #include "sandbox/template.h"
 
@@ -103,6 +104,9 @@ struct EventState {
     std::uint64_t stderr_size = 0;
     bool shell_restarted = false;
     std::string reason;  // why the shell restarted, why it was refused or lost
+    OutputHoles stdout_holes;  // what is not kept of its output
+    OutputHoles stderr_holes;
+    std::uint64_t finish_order = 0;  // its place in events/log.jsonl, from 1; 0: not finished
 };
 
 struct CommandRecord {

@@ -98,7 +98,8 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
       token_(std::move(token)),
       created_ms_(record.created_ms),
       commands_(
-          std::make_shared<Commands>(loop, *services.store, *services.outputs, record.generation,
+          std::make_shared<Commands>(loop, *services.store, *services.outputs, services.budget,
+                                     record.generation,
                                      LimitsFor(services.limits, record.what),
                                      Commands::Defaults{.cwd = record.what.workdir,
                                                         .shell = record.what.shell,
@@ -170,6 +171,7 @@ void Sandbox::CancelWait(std::uint64_t id) {
 
 void Sandbox::Start() {
     Post([](Sandbox& self) {
+        self.commands_->Start();
         switch (self.stage()) {
             case Stage::kLaunching:
                 return self.Launch();
@@ -265,6 +267,7 @@ void Sandbox::SetStatus(SandboxStatus status, std::string error) {
     }
     for (auto& [id, job] : waiters)
         job();
+    changes_.Fire(kStatusChanged);
 }
 
 // --- launching

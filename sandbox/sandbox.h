@@ -42,6 +42,7 @@ namespace sbxfs {
 struct SandboxServices {
     Store* store = nullptr;
     Outputs* outputs = nullptr;
+    OutputBudget* budget = nullptr;  // may stay null: no limit for all sandboxes together
     Attacher* attacher = nullptr;
     LinkedFiles::Timeouts timeouts;
     Commands::Limits limits;
@@ -76,12 +77,17 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     std::int64_t created_ms() const { return created_ms_; }
     SandboxSnapshot Snapshot() const;
     SandboxStatus status() const;
+    bool IsGone() const { return stage() == Stage::kGone; }  // nothing of it will change
     // Absolute, hidden from fs/; empty until the supervisor was first reached.
     std::string SpoolDir() const;
     std::int64_t ClockSkewMs() const;
     Commands& commands() { return *commands_; }
     LinkedFiles& files() { return *files_; }
     Provider& provider() { return provider_; }
+
+    // Fires with kStatusChanged when status or error may have changed.
+    static constexpr std::uint64_t kStatusChanged = 0;
+    ChangeSignal& changes() { return changes_; }
 
     // Runs `job` once the sandbox is ready or has ended; at once when it is. 0 then, else an id to
     // cancel with.
@@ -152,6 +158,8 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     std::string spool_dir_ GUARDED_BY(mu_);
     std::map<std::uint64_t, Job> settled_waiters_ GUARDED_BY(mu_);
     std::uint64_t next_wait_ GUARDED_BY(mu_) = 1;
+
+    ChangeSignal changes_;
 
     // The loop thread's own.
     GoneCallback on_gone_;

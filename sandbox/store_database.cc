@@ -29,6 +29,7 @@ CREATE TABLE commands(
     status INTEGER NOT NULL, exit_code INTEGER, signal INTEGER NOT NULL, started_ms INTEGER NOT NULL,
     finished_ms INTEGER NOT NULL, duration_us INTEGER NOT NULL, stdout_size INTEGER NOT NULL,
     stderr_size INTEGER NOT NULL, shell_restarted INTEGER NOT NULL, reason TEXT NOT NULL,
+    holes TEXT NOT NULL, finish_order INTEGER NOT NULL,
     PRIMARY KEY(generation, n)) STRICT;
 CREATE TABLE scripts(
     generation INTEGER NOT NULL, n INTEGER NOT NULL, script BLOB NOT NULL, PRIMARY KEY(generation, n)) STRICT;
@@ -63,6 +64,34 @@ CommandSpec SpecFromJson(std::string_view text) {
             spec.env[key] = value.AsString().value_or("");
     }
     return spec;
+}
+
+// "" without holes, else [[from, to, ...], [from, to, ...]] of stdout and stderr.
+std::string HolesToText(const EventState& state) {
+    if (state.stdout_holes.empty() && state.stderr_holes.empty()) return "";
+    Json both = Json::Array();
+    for (const OutputHoles* holes : {&state.stdout_holes, &state.stderr_holes}) {
+        Json ends = Json::Array();
+        for (const OutputHole& hole : *holes) {
+            ends.Append(Json::Number(static_cast<std::int64_t>(hole.from)));
+            ends.Append(Json::Number(static_cast<std::int64_t>(hole.to)));
+        }
+        both.Append(ends);
+    }
+    return both.Dump();
+}
+
+void HolesFromText(std::string_view text, EventState& state) {
+    if (text.empty()) return;
+    const std::vector<Json> both = Json::Parse(text).value_or(Json()).Elements();
+    for (std::size_t i = 0; i < both.size() && i < 2; ++i) {
+        const std::vector<Json> ends = both[i].Elements();
+        for (std::size_t at = 0; at + 1 < ends.size(); at += 2) {
+            AddHole(i == 0 ? state.stdout_holes : state.stderr_holes,
+                    {static_cast<std::uint64_t>(ends[at].AsNumber().value_or(0)),
+                     static_cast<std::uint64_t>(ends[at + 1].AsNumber().value_or(0))});
+        }
+    }
 }
 
 std::string PhasesToText(const SandboxRecord& record) {
@@ -190,13 +219,14 @@ Status StoreDatabase::Migrate() {
     insert_command_ = TRY(Prepare(
         "INSERT INTO commands(status, exit_code, signal, started_ms, finished_ms, duration_us, "
         "stdout_size,"
-        " stderr_size, shell_restarted, reason, generation, n, spec, script_size, accepted_ms)"
-        " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
+        " stderr_size, shell_restarted, reason, holes, finish_order, generation, n, spec,"
+        " script_size, accepted_ms) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
     insert_script_ = TRY(Prepare("INSERT INTO scripts(generation, n, script) VALUES(?,?,?)"));
     update_command_ = TRY(Prepare(
         "UPDATE commands SET status=?, exit_code=?, signal=?, started_ms=?, finished_ms=?, "
         "duration_us=?,"
-        " stdout_size=?, stderr_size=?, shell_restarted=?, reason=? WHERE generation=? AND n=?"));
+        " stdout_size=?, stderr_size=?, shell_restarted=?, reason=?, holes=?, finish_order=?"
+        " WHERE generation=? AND n=?"));
     return Ok();
 }
 
@@ -282,7 +312,8 @@ Result<std::vector<CommandRecord>> StoreDatabase::Commands(Generation generation
     const StatementPtr statement = TRY(Prepare(
         "SELECT n, spec, script_size, accepted_ms, status, exit_code, signal, started_ms, "
         "finished_ms,"
-        " duration_us, stdout_size, stderr_size, shell_restarted, reason, forgotten FROM commands"
+        " duration_us, stdout_size, stderr_size, shell_restarted, reason, holes, finish_order,"
+        " forgotten FROM commands"
         " WHERE generation=? ORDER BY n"));
     Bind(statement.get(), 1, Bits(Raw(generation)));
     std::vector<CommandRecord> records;
@@ -309,6 +340,8 @@ Result<std::vector<CommandRecord>> StoreDatabase::Commands(Generation generation
         record.state.stderr_size = row.Unsigned();
         record.state.shell_restarted = row.Number() != 0;
         record.state.reason = row.Text();
+        HolesFromText(row.Text(), record.state);
+        record.state.finish_order = row.Unsigned();
         record.forgotten = row.Number() != 0;
         records.push_back(std::move(record));
     }
@@ -370,7 +403,7 @@ Status StoreDatabase::PutSandbox(const SandboxRecord& record) {
 }
 
 void StoreDatabase::BindState(sqlite3_stmt* statement, Generation generation, EventNumber n,
-                              const EventState& state) {
+                              const EventState& state, std::string_view holes) {
     Bind(statement, 1, static_cast<std::int64_t>(state.status));
     if (state.exit_code) Bind(statement, 2, std::int64_t{*state.exit_code});
     Bind(statement, 3, std::int64_t{state.signal});
@@ -381,16 +414,19 @@ void StoreDatabase::BindState(sqlite3_stmt* statement, Generation generation, Ev
     Bind(statement, 8, Bits(state.stderr_size));
     Bind(statement, 9, std::int64_t{state.shell_restarted ? 1 : 0});
     Bind(statement, 10, state.reason);
-    Bind(statement, 11, Bits(Raw(generation)));
-    Bind(statement, 12, Bits(Raw(n)));
+    Bind(statement, 11, holes);
+    Bind(statement, 12, Bits(state.finish_order));
+    Bind(statement, 13, Bits(Raw(generation)));
+    Bind(statement, 14, Bits(Raw(n)));
 }
 
 Status StoreDatabase::InsertCommand(const CommandRecord& record, std::string_view script) {
     const std::string spec = SpecToJson(record.spec).Dump();
-    BindState(insert_command_.get(), record.generation, record.n, record.state);
-    Bind(insert_command_.get(), 13, spec);
-    Bind(insert_command_.get(), 14, Bits(record.script_size));
-    Bind(insert_command_.get(), 15, record.accepted_ms);
+    const std::string holes = HolesToText(record.state);
+    BindState(insert_command_.get(), record.generation, record.n, record.state, holes);
+    Bind(insert_command_.get(), 15, spec);
+    Bind(insert_command_.get(), 16, Bits(record.script_size));
+    Bind(insert_command_.get(), 17, record.accepted_ms);
     (void)TRY(Step(insert_command_.get(), "writing a command"));
     Bind(insert_script_.get(), 1, Bits(Raw(record.generation)));
     Bind(insert_script_.get(), 2, Bits(Raw(record.n)));
@@ -400,7 +436,8 @@ Status StoreDatabase::InsertCommand(const CommandRecord& record, std::string_vie
 }
 
 Status StoreDatabase::UpdateCommand(Generation generation, EventNumber n, const EventState& state) {
-    BindState(update_command_.get(), generation, n, state);
+    const std::string holes = HolesToText(state);
+    BindState(update_command_.get(), generation, n, state, holes);
     return Step(update_command_.get(), "writing an outcome");
 }
 

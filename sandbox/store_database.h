@@ -57,7 +57,7 @@ class StoreDatabase {
     Error Failure(std::string_view doing) const;
     Result<StatementPtr> Prepare(std::string_view sql);
     static void BindState(sqlite3_stmt* statement, Generation generation, EventNumber n,
-                          const EventState& state);
+                          const EventState& state, std::string_view holes);
     Status Step(sqlite3_stmt* statement, std::string_view doing);
 
     std::unique_ptr<sqlite3, CloseDatabase> database_;
