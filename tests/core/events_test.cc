@@ -273,10 +273,10 @@ TEST_F(Events, AForgetThatTheJournalRefusesChangesNothing) {
     world_.disk.Fail(FaultyDisk::Fault::kBroken);
     EXPECT_EQ(me().Rmdir("/box/events/1"), EIO);
     world_.disk.Heal();
-    EXPECT_EQ(me().List("/box/events"), (Names{"1", "t", "latest"}));
+    EXPECT_EQ(me().Events("/box"), (Names{"1", "t", "latest"}));
     EXPECT_EQ(Get(1, "stdout"), "output");
     EXPECT_EQ(me().Rmdir("/box/events/1"), 0);
-    EXPECT_EQ(me().List("/box/events"), Names{});
+    EXPECT_EQ(me().Events("/box"), Names{});
 }
 
 TEST_F(Events, NumbersThatASandboxClaimsToKnowDoNotUseUpOurs) {
@@ -289,7 +289,7 @@ TEST_F(Events, NumbersThatASandboxClaimsToKnowDoNotUseUpOurs) {
     supervisor().listener().OnKnownEnd();
     Settle();
     EXPECT_EQ(Submit(), 0);
-    EXPECT_EQ(me().List("/box/events"), (Names{"1", "latest"}));
+    EXPECT_EQ(me().Events("/box"), (Names{"1", "latest"}));
 }
 
 TEST_F(Events, NumbersOfAnOlderStateDirectoryStayTheirs) {
@@ -304,7 +304,7 @@ TEST_F(Events, NumbersOfAnOlderStateDirectoryStayTheirs) {
     supervisor().listener().OnKnownEnd();
     Settle();
     EXPECT_EQ(Submit(), 0);
-    EXPECT_EQ(me().List("/box/events"), (Names{"1", "41", "latest"}));
+    EXPECT_EQ(me().Events("/box"), (Names{"1", "41", "latest"}));
 }
 
 TEST_F(Events, WhatTheSupervisorSaysOfCommandsItWasNeverGivenIsIgnored) {

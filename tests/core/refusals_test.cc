@@ -73,7 +73,7 @@ TEST_F(Sentences, SayWhoWhatWhyAndWhatToDo) {
          [&] { return Chmod("/box/status", 0100777); }},
         {"/box/run/t", EEXIST, "EEXIST", "its result is in events/t. A name is used once",
          [&] { return me().Echo("true", "/box/run/t"); }},
-        {"/box/run/7", EINVAL, "EINVAL", "numbers and 'latest' are taken by events/",
+        {"/box/run/7", EINVAL, "EINVAL", "numbers, 'latest' and 'log.jsonl' are taken by events/",
          [&] { return me().Echo("true", "/box/run/7"); }},
         {"/box/run/a.swp", EINVAL, "EINVAL", "editors make such files",
          [&] { return me().Echo("true", "/box/run/a.swp"); }},

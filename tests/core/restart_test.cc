@@ -80,7 +80,7 @@ TEST_F(Restart, WithoutNetworkAQueuedCommandStaysQueued) {
     EXPECT_EQ(me().Cat("/box/status"), "unreachable\n");
     EXPECT_EQ(Get(1, "status"), "queued\n");
     EXPECT_EQ(me().Echo("more", "/box/cmd"), 0);
-    EXPECT_EQ(me().List("/box/events"), (Names{"1", "2", "latest"}));
+    EXPECT_EQ(me().Events("/box"), (Names{"1", "2", "latest"}));
     box_->SetAttaches(FakeMachine::Answers::kAtOnce);
     box_->Connect();
     Settle();
@@ -162,12 +162,12 @@ TEST_F(Restart, EventsNamesAndForgottenOnesAreAsTheyWere) {
     Settle();
     const std::string result = Get(1, "result.json");
     KillAndStart();
-    EXPECT_EQ(me().List("/box/events"), (Names{"1", "2", "t1", "latest"}));
+    EXPECT_EQ(me().Events("/box"), (Names{"1", "2", "t1", "latest"}));
     EXPECT_EQ(Get(1, "result.json"), result);
     EXPECT_EQ(Get(1, "stdout"), "out");
     EXPECT_EQ(me().Rmdir("/box/events/1"), 0);
     KillAndStart();
-    EXPECT_EQ(me().List("/box/events"), (Names{"2", "latest"}));
+    EXPECT_EQ(me().Events("/box"), (Names{"2", "latest"}));
     EXPECT_EQ(me().Echo("true", "/box/run/t1"), EEXIST);
 }
 
@@ -175,7 +175,7 @@ TEST_F(Restart, EventsNamesAndForgottenOnesAreAsTheyWere) {
 TEST_F(Restart, WhereverTheDaemonIsKilledWhatWasAcceptedIsThereAndRunsOnce) {
     for (std::uint64_t commits = 0; commits < 12; ++commits) {
         SCOPED_TRACE("after " + std::to_string(commits) + " commits");
-        const std::size_t before = me().List("/box/events").size();
+        const std::size_t before = me().Events("/box").size();
         const std::size_t ran = box_->supervisor().runs().size();
         world_.disk.BreakAfter(commits);
         std::vector<std::string> accepted;
@@ -188,7 +188,7 @@ TEST_F(Restart, WhereverTheDaemonIsKilledWhatWasAcceptedIsThereAndRunsOnce) {
         KillAndStart();
         Advance(std::chrono::seconds(3));
         std::vector<std::string> there;
-        for (const std::string& name : me().List("/box/events")) {
+        for (const std::string& name : me().Events("/box")) {
             if (name == "latest") continue;
             there.push_back(me().Cat("/box/events/" + name + "/cmd"));
             EXPECT_EQ(me().Cat("/box/events/" + name + "/status"), "exited\n") << name;
@@ -196,7 +196,7 @@ TEST_F(Restart, WhereverTheDaemonIsKilledWhatWasAcceptedIsThereAndRunsOnce) {
         }
         for (const std::string& script : accepted)
             EXPECT_EQ(std::count(there.begin(), there.end(), script), 1) << script;
-        EXPECT_GE(me().List("/box/events").size(), before);
+        EXPECT_GE(me().Events("/box").size(), before);
         EXPECT_LE(box_->supervisor().runs().size(), ran + 3);
         const std::vector<int>& runs = box_->supervisor().runs();
         EXPECT_EQ(std::set<int>(runs.begin(), runs.end()).size(), runs.size());

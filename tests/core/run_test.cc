@@ -17,7 +17,7 @@ class RunDirectory : public MountTest {
     int Run(const std::string& name, std::string_view script = "true") {
         return me().Echo(script, "/box/run/" + name);
     }
-    Names Events() { return me().List("/box/events"); }
+    Names Events() { return me().Events("/box"); }
 };
 
 TEST_F(RunDirectory, CreatingTheFileSubmitsItUnderItsName) {

@@ -21,7 +21,7 @@ class Cmd : public MountTest {
         MountTest::SetUp();
         MakeBox();
     }
-    Names Events() { return me().List("/box/events"); }
+    Names Events() { return me().Events("/box"); }
     std::string Script(int n) {
         return me().Cat("/box/events/" + std::to_string(n) + "/cmd");
     }

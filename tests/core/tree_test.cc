@@ -46,9 +46,11 @@ TEST_F(Tree, ASandboxListsItsControlFilesButNeitherFsNorWhatWaits) {
     EXPECT_EQ(me().Look("/box/ready"), 0);
     EXPECT_EQ(me().ReadLink("/box/work"), "fs/work");
     EXPECT_EQ(me().Echo("true", "/box/cmd"), 0);
-    EXPECT_EQ(me().List("/box/events"), (Names{"1", "latest"}));
-    EXPECT_EQ(me().List("/box/events/1"), (Names{"cmd", "ctl", "error", "exit_code", "result.json",
-                                                 "signal", "status", "stderr", "stdout"}));
+    EXPECT_EQ(me().List("/box/events"), (Names{"1", "latest", "log.jsonl"}));
+    EXPECT_EQ(me().List("/box/events/1"),
+              (Names{"cmd", "ctl", "error", "exit_code", "report", "result.json", "signal",
+                     "status", "stderr", "stdout"}));
+    EXPECT_EQ(me().Look("/box/events/1/follow"), 0);
     EXPECT_EQ(me().Look("/box/events/1/wait"), 0);
     EXPECT_EQ(me().Look("/box/events/1/wait.60"), 0);
     EXPECT_EQ(me().List("/box/run"), Names{});

@@ -287,6 +287,12 @@ std::vector<std::string> Client::ListWith(const std::string& path, bool plus) {
     return names;
 }
 
+std::vector<std::string> Client::Events(const std::string& box) {
+    std::vector<std::string> names = List(box + "/events");
+    std::erase(names, "log.jsonl");
+    return names;
+}
+
 std::vector<std::string> Client::List(const std::string& path) {
     return ListWith(path, false);
 }

@@ -54,6 +54,8 @@ class Client {
     std::string Cat(const std::string& path);
     std::string ReadLink(const std::string& path);
     std::vector<std::string> List(const std::string& path);  // by READDIR, without . and ..
+    // What events/ of a sandbox lists of events: all but log.jsonl, which is always there.
+    std::vector<std::string> Events(const std::string& box);
     std::vector<std::string> ListPlus(const std::string& path);
     // Aborts when it is not there.
     Attr Stat(const std::string& path);
