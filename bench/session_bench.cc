@@ -41,7 +41,8 @@ std::string ReadAll(const std::string& path) {
 Json Summary(std::vector<double> values) {
     std::sort(values.begin(), values.end());
     const auto at = [&](double part) {
-        return values[std::min(values.size() - 1, static_cast<std::size_t>(part * static_cast<double>(values.size())))];
+        return values[std::min(values.size() - 1, static_cast<std::size_t>(
+                                                      part * static_cast<double>(values.size())))];
     };
     return Json::Object()
         .Set("runs", static_cast<std::int64_t>(values.size()))
@@ -69,7 +70,8 @@ double CommandRoundTrip(const std::string& box) {
 
 struct Usage {
     double rss_mib = 0;
-    double cpu_ms = 0;  // of all threads, from the scheduler's nanoseconds: ticks are too coarse here
+    double cpu_ms =
+        0;  // of all threads, from the scheduler's nanoseconds: ticks are too coarse here
     std::int64_t threads = 0;
 };
 
@@ -112,9 +114,11 @@ int Run(const std::string& mount, const std::string& pid, int rounds) {
 
     const std::string box = mount + "/bench";
     CHECK(::mkdir(box.c_str(), 0700) == 0);
-    for (int i = 0; i < 20; ++i) (void)CommandRoundTrip(box);
+    for (int i = 0; i < 20; ++i)
+        (void)CommandRoundTrip(box);
     std::vector<double> commands;
-    for (int i = 0; i < rounds * 20; ++i) commands.push_back(CommandRoundTrip(box));
+    for (int i = 0; i < rounds * 20; ++i)
+        commands.push_back(CommandRoundTrip(box));
     report.Set("true_to_wait", Summary(commands));
     Remove(box);
 
@@ -134,7 +138,8 @@ int Run(const std::string& mount, const std::string& pid, int rounds) {
                            .Set("rss_mib", Json::Real(after.rss_mib))
                            .Set("threads", after.threads)
                            .Set("cpu_ms_in_60_s", Json::Real(after.cpu_ms - before.cpu_ms)));
-    for (int i = 0; i < kIdle; ++i) Remove(mount + "/idle" + std::to_string(i));
+    for (int i = 0; i < kIdle; ++i)
+        Remove(mount + "/idle" + std::to_string(i));
     (void)std::printf("%s\n", report.Dump(2).c_str());
     return 0;
 }

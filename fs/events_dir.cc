@@ -62,8 +62,7 @@ std::optional<Child> EventsDir::FindChild(std::string_view name) const {
         if (!commands.Find(*n)) return std::nullopt;
         return MakeChild<EventDir>(mount(), std::string(name), std::string(name), sandbox_, *n);
     }
-    if (name == kLogName)
-        return MakeChild<EventLogFile>(mount(), kLogName, kLogName, sandbox_);
+    if (name == kLogName) return MakeChild<EventLogFile>(mount(), kLogName, kLogName, sandbox_);
     const auto target = name == "latest" ? commands.Latest() : commands.FindName(std::string(name));
     if (!target) return std::nullopt;
     const auto view = commands.Find(*target);

@@ -17,10 +17,9 @@ class OpenGrowing final : public OpenHandle {
         : OpenHandle(node),
           source_(std::move(source)),
           read_to_(std::make_shared<std::atomic<std::uint64_t>>(0)),
-          poll_(std::make_shared<PollSlot>(source_->keeper, *source_->signal, source_->key,
-                                           [source = source_, read_to = read_to_] {
-                                               return Events(*source, *read_to);
-                                           })) {}
+          poll_(std::make_shared<PollSlot>(
+              source_->keeper, *source_->signal, source_->key,
+              [source = source_, read_to = read_to_] { return Events(*source, *read_to); })) {}
 
     void Read(std::uint64_t offset, std::size_t size, DataReply reply) override {
         // Not past what is complete here: the copy may be ahead of what has been told.
@@ -29,10 +28,11 @@ class OpenGrowing final : public OpenHandle {
         const FileRange range{offset, std::min<std::uint64_t>(size, end - offset)};
         read_to_->store(std::max(read_to_->load(), offset + range.size));
         auto parked = node()->mount().lot.Park(std::move(reply));
-        source_->read(range, [parked = std::move(parked)](const Result<std::string>& bytes) mutable {
-            if (!bytes) return parked.Fail(bytes.error());
-            if (auto taken = parked.Take()) std::move(*taken).Bytes(*bytes);
-        });
+        source_->read(range,
+                      [parked = std::move(parked)](const Result<std::string>& bytes) mutable {
+                          if (!bytes) return parked.Fail(bytes.error());
+                          if (auto taken = parked.Take()) std::move(*taken).Bytes(*bytes);
+                      });
     }
     void Poll(PollWaker waker, PollReply reply) override {
         poll_->Poll(std::move(waker), std::move(reply));

@@ -6,10 +6,7 @@ namespace sbxfs {
 
 PollSlot::PollSlot(std::shared_ptr<void> keeper, ChangeSignal& signal, std::uint64_t key,
                    std::function<std::uint32_t()> events_now)
-    : keeper_(std::move(keeper)),
-      signal_(signal),
-      key_(key),
-      events_now_(std::move(events_now)) {}
+    : keeper_(std::move(keeper)), signal_(signal), key_(key), events_now_(std::move(events_now)) {}
 
 PollSlot::~PollSlot() {
     std::uint64_t watch = 0;
@@ -24,7 +21,8 @@ void PollSlot::Poll(PollWaker waker, PollReply reply) {
     bool arm = false;
     {
         const MutexLock lock(mu_);
-        waker_.swap(waker);  // an older one, which leaves with `waker`, is void: the kernel has asked again
+        waker_.swap(
+            waker);  // an older one, which leaves with `waker`, is void: the kernel has asked again
         arm = waker_ && !std::exchange(armed_, true);
     }
     if (arm) Arm();

@@ -19,7 +19,8 @@ void RemovalGuard::Refused(pid_t caller, std::string path) {
     const SteadyTime now = clock_.Steady();
     const MutexLock lock(mu_);
     if (walks_.size() >= kMaxWalks) {
-        std::erase_if(walks_, [now](const auto& walk) { return now - walk.second.time > kWalkPause; });
+        std::erase_if(walks_,
+                      [now](const auto& walk) { return now - walk.second.time > kWalkPause; });
     }
     if (walks_.size() >= kMaxWalks && !walks_.contains(process)) walks_.erase(walks_.begin());
     walks_[process] = {std::move(path), now};

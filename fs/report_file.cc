@@ -68,15 +68,14 @@ void AddStream(std::vector<ReportPart>& parts, const EventView& view, OutputStre
     if (head == size) return parts.push_back({"\n", stream, {}});
     const std::uint64_t dropped = DroppedBytes(holes, head, tail);
     std::string left_out = "\n[" + std::to_string(tail - head) + " bytes left out: ";
-    left_out += dropped == tail - head ? "not kept"
-                                       : "bytes " + std::to_string(head) + " to " +
-                                             std::to_string(tail) + " of events/" +
-                                             ToString(view.record.n) + "/" + name;
+    left_out += dropped == tail - head
+                    ? "not kept"
+                    : "bytes " + std::to_string(head) + " to " + std::to_string(tail) +
+                          " of events/" + ToString(view.record.n) + "/" + name;
     if (dropped != 0 && dropped != tail - head)
         left_out += ", of which " + std::to_string(dropped) + " are not kept";
     parts.push_back({left_out + "]\n", stream, {}});
-    if (tail != size)
-        parts.push_back({"", stream, {tail, static_cast<std::size_t>(size - tail)}});
+    if (tail != size) parts.push_back({"", stream, {tail, static_cast<std::size_t>(size - tail)}});
     parts.push_back({"\n", stream, {}});
 }
 
@@ -84,10 +83,7 @@ void AddStream(std::vector<ReportPart>& parts, const EventView& view, OutputStre
 class ReportBuilder final : public std::enable_shared_from_this<ReportBuilder> {
  public:
     ReportBuilder(NodePtr node, SandboxPtr sandbox, EventNumber n, Parked<OpenReply> reply)
-        : node_(std::move(node)),
-          sandbox_(std::move(sandbox)),
-          n_(n),
-          reply_(std::move(reply)) {}
+        : node_(std::move(node)), sandbox_(std::move(sandbox)), n_(n), reply_(std::move(reply)) {}
 
     void Start(std::vector<ReportPart> parts) {
         parts_ = std::move(parts);
@@ -139,8 +135,8 @@ std::vector<ReportPart> ComposeReport(const EventView& view, std::string_view sc
     const std::size_t room = kReportLimit - kNotes - std::min(top.size(), kReportLimit / 2);
     const std::uint64_t err = view.sizes.err;
     // stderr is short as a rule; where both are long, each gets half.
-    const std::size_t err_room = std::min<std::uint64_t>(
-        err, view.sizes.out > room / 2 ? room / 2 : room - view.sizes.out);
+    const std::size_t err_room =
+        std::min<std::uint64_t>(err, view.sizes.out > room / 2 ? room / 2 : room - view.sizes.out);
     const std::size_t out_room = room - err_room;
     AddStream(parts, view, OutputStream::kStdout, out_room);
     AddStream(parts, view, OutputStream::kStderr, err_room);

@@ -15,8 +15,9 @@ namespace sbxfs {
 struct StatusSource {
     TextFunction text;
     TimeFunction mtime;
-    std::function<bool()> is_final;  // it will never change again: poll(2) says POLLHUP, as of an ended pipe
-    std::shared_ptr<void> keeper;    // of `signal`
+    std::function<bool()>
+        is_final;  // it will never change again: poll(2) says POLLHUP, as of an ended pipe
+    std::shared_ptr<void> keeper;  // of `signal`
     ChangeSignal* signal = nullptr;
     std::uint64_t key = 0;
 };

@@ -38,7 +38,7 @@ namespace sbxfs {
 // A command as others see it: a copy, true at the moment it was made.
 struct EventView {
     CommandRecord record;
-    OutputSizes sizes;  // bytes that can be read here now
+    OutputSizes sizes;         // bytes that can be read here now
     OutputHoles stdout_holes;  // what of them is not kept
     OutputHoles stderr_holes;
 };

@@ -62,14 +62,13 @@ void Commands::OnHole(EventNumber n, OutputStream stream, std::uint64_t offset,
     // Cut out by the limit, or by somebody there. Behind what is on its way to the disk, like any other piece.
     event->rereading = false;
     event->Taken(stream) = to;
-    outputs_.Skip(
-        generation_, n, stream, to,
-        [self = shared_from_this(), event,
-         piece = Piece{stream, from, to - from, false}](const Status& status) {
-            self->Post([event, piece, status](Commands& commands) {
-                commands.Written(event, piece, status);
-            });
-        });
+    outputs_.Skip(generation_, n, stream, to,
+                  [self = shared_from_this(), event,
+                   piece = Piece{stream, from, to - from, false}](const Status& status) {
+                      self->Post([event, piece, status](Commands& commands) {
+                          commands.Written(event, piece, status);
+                      });
+                  });
 }
 
 void Commands::Written(const EventPtr& event, const Piece& piece, const Status& status) {
@@ -253,8 +252,8 @@ void Commands::WriteLog() {
                 {
                     const MutexLock lock(commands.mu_);
                     commands.log_size_ += lines.size();
-                    commands.unlogged_ -= static_cast<std::size_t>(
-                        std::count(lines.begin(), lines.end(), '\n'));
+                    commands.unlogged_ -=
+                        static_cast<std::size_t>(std::count(lines.begin(), lines.end(), '\n'));
                 }
                 commands.changes_.Fire(kLogChanged);
                 commands.WriteLog();

@@ -103,7 +103,7 @@ struct EventState {
     std::uint64_t stdout_size = 0;  // at its end
     std::uint64_t stderr_size = 0;
     bool shell_restarted = false;
-    std::string reason;  // why the shell restarted, why it was refused or lost
+    std::string reason;        // why the shell restarted, why it was refused or lost
     OutputHoles stdout_holes;  // what is not kept of its output
     OutputHoles stderr_holes;
     std::uint64_t finish_order = 0;  // its place in events/log.jsonl, from 1; 0: not finished

@@ -99,8 +99,7 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
       created_ms_(record.created_ms),
       commands_(
           std::make_shared<Commands>(loop, *services.store, *services.outputs, services.budget,
-                                     record.generation,
-                                     LimitsFor(services.limits, record.what),
+                                     record.generation, LimitsFor(services.limits, record.what),
                                      Commands::Defaults{.cwd = record.what.workdir,
                                                         .shell = record.what.shell,
                                                         .login_shell = record.what.login_shell,

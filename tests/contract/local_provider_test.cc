@@ -233,8 +233,9 @@ TEST_P(LocalProviderTest, TheLifetimeEndsItWithoutTheDaemon) {
     const Launched box = MustLaunch(Token("brief"), brief);
     const pid_t init = InitOf(Token("brief"));
     (void)world_->Ssh(box, "setsid sleep 1000 </dev/null >/dev/null 2>&1 &");
-    ASSERT_TRUE(Eventually(
-        [&] { return ProbeAndWait(world_->provider(), Token("brief")).liveness != Liveness::kAlive; }));
+    ASSERT_TRUE(Eventually([&] {
+        return ProbeAndWait(world_->provider(), Token("brief")).liveness != Liveness::kAlive;
+    }));
     const Health health = ProbeAndWait(world_->provider(), Token("brief"));
     EXPECT_EQ(health.liveness, Liveness::kExpired) << health.why;
     EXPECT_NE(health.why.find("max_lifetime"), std::string::npos) << health.why;
@@ -250,15 +251,19 @@ TEST_P(LocalProviderTest, ProbeSaysWhyItEnded) {
     if (over_) return;
     (void)MustLaunch(Token("idle"));
     ASSERT_EQ(::kill(InitOf(Token("idle")), SIGUSR1), 0);
-    EXPECT_TRUE(Eventually(
-        [&] { return ProbeAndWait(world_->provider(), Token("idle")).liveness == Liveness::kExpired; }));
+    EXPECT_TRUE(Eventually([&] {
+        return ProbeAndWait(world_->provider(), Token("idle")).liveness == Liveness::kExpired;
+    }));
     (void)MustLaunch(Token("killed"));
     ASSERT_EQ(::kill(InitOf(Token("killed")), SIGKILL), 0);
-    ASSERT_TRUE(Eventually(
-        [&] { return ProbeAndWait(world_->provider(), Token("killed")).liveness == Liveness::kEnded; }));
-    EXPECT_NE(ProbeAndWait(world_->provider(), Token("killed")).why.find("killed"), std::string::npos);
+    ASSERT_TRUE(Eventually([&] {
+        return ProbeAndWait(world_->provider(), Token("killed")).liveness == Liveness::kEnded;
+    }));
+    EXPECT_NE(ProbeAndWait(world_->provider(), Token("killed")).why.find("killed"),
+              std::string::npos);
     // As if that had been before a restart of the machine.
-    ASSERT_TRUE(ReplaceFile(world_->BoxPath(Token("killed")) + "/pid", "12345 67 another-boot\n", 0600));
+    ASSERT_TRUE(
+        ReplaceFile(world_->BoxPath(Token("killed")) + "/pid", "12345 67 another-boot\n", 0600));
     EXPECT_NE(ProbeAndWait(world_->provider(), Token("killed")).why.find("restarted"),
               std::string::npos);
 }
@@ -345,7 +350,8 @@ TEST_P(LocalProviderTest, BindsOfOurOwnPlacesAreRefused) {
     EXPECT_EQ(launched.error().code(), Errno{EINVAL}) << TextOf(launched);
     Template missing = world_->SomeTemplate();
     missing.options["binds"] = std::vector<std::string>{"/no/such/place:/x"};
-    const Result<Launched> nothing = LaunchAndWait(world_->provider(), Spec(Token("missing"), missing));
+    const Result<Launched> nothing =
+        LaunchAndWait(world_->provider(), Spec(Token("missing"), missing));
     ASSERT_FALSE(nothing);
     EXPECT_EQ(nothing.error().code(), Errno{ENOENT}) << TextOf(nothing);
 }
@@ -404,7 +410,8 @@ TEST_P(LocalProviderTest, ItOutlivesTheDaemonAndIsFoundAgain) {
     if (over_) return;
     const LaunchSpec spec = Spec(Token("orphan"), world_->SomeTemplate());
     const std::string& directory = world_->directory();
-    ASSERT_TRUE(ReplaceFile(directory + "/order", world_->Order(Token("orphan")).ToJson().Dump(), 0600));
+    ASSERT_TRUE(
+        ReplaceFile(directory + "/order", world_->Order(Token("orphan")).ToJson().Dump(), 0600));
     ASSERT_EQ(::setenv("SBXFS_TEST_DAEMON", directory.c_str(), 1), 0);
     const pid_t daemon = StartProgram(
         {"/proc/self/exe", "--gtest_also_run_disabled_tests", "--gtest_filter=LocalDaemon.*"});
@@ -426,7 +433,8 @@ TEST_P(LocalProviderTest, ItOutlivesTheDaemonAndIsFoundAgain) {
 // At growing delays, so that every step of a launch is the one that is cut off.
 TEST_P(LocalProviderTest, KillingTheHelperAnywhereLeavesNothing) {
     if (over_) return;
-    (void)MustLaunch(Token("warm"));  // the common base is there: the delays are those of a usual launch
+    (void)MustLaunch(
+        Token("warm"));  // the common base is there: the delays are those of a usual launch
     for (int step = 0; step < 24; ++step) {
         const std::string token = Token("cut-") + std::to_string(step);
         ASSERT_TRUE(Box::Create(world_->state_dir(), token));

@@ -161,10 +161,12 @@ TYPED_TEST_P(ProviderContract, CallbacksRunOnTheLoopAndNotWithinTheCall) {
         this->provider().Launch(
             spec, [](std::string_view) {},
             [&](Result<Launched>) { launch_on_loop.set_value(loop.OnThread() && !inside); });
-        this->provider().Probe(
-            Token("nobody"), "", [&](Health) { probe_on_loop.set_value(loop.OnThread() && !inside); });
-        this->provider().Destroy(
-            Token("nobody"), "", [&](Status) { destroy_on_loop.set_value(loop.OnThread() && !inside); });
+        this->provider().Probe(Token("nobody"), "", [&](Health) {
+            probe_on_loop.set_value(loop.OnThread() && !inside);
+        });
+        this->provider().Destroy(Token("nobody"), "", [&](Status) {
+            destroy_on_loop.set_value(loop.OnThread() && !inside);
+        });
         inside = false;
     });
     EXPECT_TRUE(probe_on_loop.get_future().get());

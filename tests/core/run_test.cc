@@ -200,7 +200,8 @@ TEST_F(CmdJson, ADuplicateIdIsEexistAtTheWriteThatCompletesTheObject) {
 }
 
 TEST_F(CmdJson, CanBeWrittenInPiecesAtAnyByte) {
-    const std::string text = "{\"cmd\": \"echo \xc3\xa4\", \"timeout\": 10.25, \"parallel\": true}\n";
+    const std::string text =
+        "{\"cmd\": \"echo \xc3\xa4\", \"timeout\": 10.25, \"parallel\": true}\n";
     for (std::size_t cut = 1; cut < text.size(); ++cut) {
         const auto file = me().Open("/box/cmd.json", O_WRONLY);
         EXPECT_EQ(file->Write(std::string_view(text).substr(0, cut)), 0) << cut;

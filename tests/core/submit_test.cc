@@ -22,12 +22,8 @@ class Cmd : public MountTest {
         MakeBox();
     }
     Names Events() { return me().Events("/box"); }
-    std::string Script(int n) {
-        return me().Cat("/box/events/" + std::to_string(n) + "/cmd");
-    }
-    std::string StatusOf(int n) {
-        return me().Cat("/box/events/" + std::to_string(n) + "/status");
-    }
+    std::string Script(int n) { return me().Cat("/box/events/" + std::to_string(n) + "/cmd"); }
+    std::string StatusOf(int n) { return me().Cat("/box/events/" + std::to_string(n) + "/status"); }
     Client::FilePtr OpenCmd(int flags = O_WRONLY | O_TRUNC) { return me().Open("/box/cmd", flags); }
 };
 

@@ -22,8 +22,7 @@ TEST(ScopedScript, WithoutDirectoryAndVariablesTheScriptIsUntouched) {
 
 TEST(ScopedScript, NothingOfADirectoryOrAValueIsReadAsShell) {
     const std::string scoped = ScopedScript(Spec("/a b;c", {{"A", "$(x)"}}), "echo $A");
-    EXPECT_EQ(scoped,
-              R"((CDPATH= \command cd '/a b;c' && \export A='$(x)' && \eval 'echo $A'))");
+    EXPECT_EQ(scoped, R"((CDPATH= \command cd '/a b;c' && \export A='$(x)' && \eval 'echo $A'))");
 }
 
 TEST(ScopedScript, ItBeginsOnTheScriptsOwnFirstLine) {
