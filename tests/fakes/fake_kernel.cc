@@ -111,6 +111,10 @@ bool FakeKernel::Receive(int wait_ms) {
     answer.body = packet.substr(sizeof header);
     if ((header.unique & 1) != 0)
         return true;  // an interrupt that came too late is said to be repeated
+    if (header.unique == 0) {
+        notifications_.push_back({header.error, packet.substr(sizeof header)});
+        return true;
+    }
     const auto asked = asked_.find(header.unique);
     if (asked == asked_.end() || asked->second) {
         ++surplus_;
@@ -161,6 +165,18 @@ void FakeKernel::Interrupt(std::uint64_t unique) {
 
 void FakeKernel::Forget(std::uint64_t node, std::uint64_t count) {
     (void)Send(FUSE_FORGET, node, Pack(fuse_forget_in{count}));
+}
+
+FakeKernel::Notification FakeKernel::AwaitNotification() {
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    while (notifications_.empty()) {
+        CHECK(std::chrono::steady_clock::now() < deadline);  // nothing is told
+        if (idle_) idle_();
+        (void)Receive(2);
+    }
+    Notification first = std::move(notifications_.front());
+    notifications_.erase(notifications_.begin());
+    return first;
 }
 
 std::size_t FakeKernel::Unclaimed() {

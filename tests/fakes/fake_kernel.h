@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "base/unique_fd.h"
 
@@ -74,6 +75,14 @@ class FakeKernel {
     // The next answer, whichever it is.
     Answer AwaitAny();
 
+    // What the file system tells without being asked (fuse_notify_code), in its order.
+    struct Notification {
+        int code = 0;
+        std::string body;
+    };
+    Notification AwaitNotification();
+    std::size_t notifications() const { return notifications_.size(); }
+
     void Interrupt(std::uint64_t unique);
     void Forget(std::uint64_t node, std::uint64_t count);
     // The process that asks from now on.
@@ -97,6 +106,7 @@ class FakeKernel {
     std::uint32_t pid_;
     std::map<std::uint64_t, bool> asked_;  // whether it was answered
     std::map<std::uint64_t, Answer> answers_;
+    std::vector<Notification> notifications_;
     std::size_t surplus_ = 0;
     int result_ = 0;
     std::thread loop_;  // last

@@ -2,6 +2,7 @@
 // facts 5.1, 5.3, 5.4).
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -245,10 +246,39 @@ TEST_F(Requests, WhatIsNotOfferedAnywhereIsEnosys) {
     for (const std::uint32_t opcode :
          {FUSE_GETXATTR, FUSE_SETXATTR, FUSE_LISTXATTR, FUSE_REMOVEXATTR, FUSE_GETLK, FUSE_SETLK,
           FUSE_SETLKW, FUSE_ACCESS, FUSE_BMAP, FUSE_IOCTL, FUSE_FALLOCATE, FUSE_LSEEK,
-          FUSE_COPY_FILE_RANGE, FUSE_POLL}) {
+          FUSE_COPY_FILE_RANGE}) {
         EXPECT_EQ(kernel_->Ask(opcode, work_, std::string(128, '\0')).error, ENOSYS) << opcode;
     }
     EXPECT_EQ(kernel_->Ask(4000, work_).error, ENOSYS);  // of a kernel to come
+}
+
+TEST_F(Requests, APollThatFindsNothingNewIsAnsweredAtOnceAndToldOnceLater) {
+    const std::uint64_t cmd = Walk("/box/cmd");
+    const std::uint64_t writer = Open(cmd, O_WRONLY);
+    EXPECT_EQ(kernel_->Ask(FUSE_WRITE, cmd, WriteBody(writer, 0, "true")).error, 0);
+    EXPECT_EQ(Release(cmd, writer).error, 0);
+    Settle();
+    const std::uint64_t status = Walk("/box/events/1/status");
+    const std::uint64_t handle = Open(status, O_RDONLY);
+    EXPECT_EQ(kernel_->Ask(FUSE_READ, status, ReadBody(handle, 0, 100)).body, "queued\n");
+    fuse_poll_in poll{};
+    poll.fh = handle;
+    poll.kh = 4711;
+    poll.flags = FUSE_POLL_SCHEDULE_NOTIFY;
+    poll.events = POLLIN;
+    EXPECT_EQ(kernel_->Ask(FUSE_POLL, status, Pack(poll)).As<fuse_poll_out>().revents & POLLPRI,
+              0U);
+    EXPECT_EQ(kernel_->notifications(), 0U);
+    supervisor().Started(1);
+    const FakeKernel::Notification told = kernel_->AwaitNotification();
+    EXPECT_EQ(told.code, FUSE_NOTIFY_POLL);
+    std::uint64_t which = 0;
+    told.body.copy(reinterpret_cast<char*>(&which), sizeof which);
+    EXPECT_EQ(which, 4711U);
+    EXPECT_NE(kernel_->Ask(FUSE_POLL, status, Pack(poll)).As<fuse_poll_out>().revents, 0U);
+    supervisor().Exit(1);
+    Settle();
+    EXPECT_EQ(Release(status, handle).error, 0);
 }
 
 TEST_F(Requests, ReaddirGoesOnWhereItWasAndHandsOutNoNode) {
