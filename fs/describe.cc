@@ -9,13 +9,6 @@
 namespace sbxfs {
 namespace {
 
-std::string AddressText(const Address& address) {
-    if (const auto* tcp = std::get_if<TcpAddress>(&address)) {
-        return tcp->host + ":" + std::to_string(tcp->port);
-    }
-    return "unix:" + std::get_if<UnixAddress>(&address)->path;
-}
-
 Json PhasesJson(const SandboxRecord& record) {
     Json phases = Json::Array();
     std::int64_t before = record.created_ms;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "base/secret.h"
@@ -18,9 +19,15 @@ namespace sbxfs {
 
 struct AttachRequest {
     ConnectInfo connect;
-    Secret client_key;        // OpenSSH's private format
+    Secret client_key;        // OpenSSH's private format; used where connect.auth is empty
     std::uint64_t epoch = 0;  // higher than any used for this sandbox before
+    // kIfSpool: where there is no spool, none is made; OnSupervisorLost(ENOENT) says so.
+    enum class Bring { kAlways, kIfSpool };
+    Bring bring = Bring::kAlways;
 };
+
+// The phase without which nothing of ours can have been brought there.
+inline constexpr std::string_view kFilesPhase = "sftp";
 
 // What an attachment tells its sandbox. None of these calls may destroy the attachment: post that.
 class AttachmentListener {
@@ -51,6 +58,8 @@ class Attachment {
     Attachment(const Attachment&) = delete;
     Attachment& operator=(const Attachment&) = delete;
     virtual ~Attachment() = default;
+    // The supervisor was told to end, or is not wanted: its channel is not opened again. Files stay.
+    virtual void LeaveSupervisor() {}
 };
 
 class Attacher {

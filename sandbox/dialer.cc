@@ -2,15 +2,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "base/strings.h"
+#include "sandbox/carrier_process.h"
+#include "sandbox/resolver.h"
 
 namespace sbxfs {
 namespace {
@@ -19,6 +21,117 @@ Error Unreachable(const std::string& where, int code) {
     return {Errno{EHOSTUNREACH},
             "connecting to " + where + ": " + std::string(ErrnoText(Errno{code})), Blame::kRemote};
 }
+
+// Starts connecting; the socket becomes writable when it has succeeded or failed.
+Result<UniqueFd> StartTcp(const SocketAddress& address, const std::string& where) {
+    const auto* socket_address = reinterpret_cast<const sockaddr*>(&address.bytes);
+    UniqueFd socket(
+        ::socket(socket_address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!socket) return Unreachable(where, errno);
+    if (::connect(socket.get(), socket_address, address.size) != 0 && errno != EINPROGRESS) {
+        return Unreachable(where, errno);
+    }
+    return socket;
+}
+
+// Looks the name up where it is one, then tries the addresses one after the other.
+class TcpDialing final : public Dialing {
+ public:
+    TcpDialing(IoLoop& loop, const TcpAddress& address, Duration limit, DialDone done)
+        : loop_(loop), where_(AddressText(address)), done_(std::move(done)) {
+        timer_ = loop.After(limit, [this] {
+            Finish(
+                Error(Errno{ETIMEDOUT}, "connecting to " + where_ + ": no answer", Blame::kRemote));
+        });
+        addresses_ = NumericAddress(address.host, address.port);
+        if (!addresses_.empty()) {
+            // Not from within Dial.
+            soon_ = loop.After(Duration::zero(), [this] { TryNext(); });
+            return;
+        }
+        auto lookup = NameLookup::Start(loop, address.host, address.port,
+                                        [this](Result<SocketAddresses> found) {
+                                            if (!found) return Finish(std::move(found).error());
+                                            addresses_ = *std::move(found);
+                                            TryNext();
+                                        });
+        if (lookup) {
+            lookup_ = *std::move(lookup);
+        } else {
+            soon_ = loop.After(Duration::zero(), [this, why = lookup.error()] { Finish(why); });
+        }
+    }
+
+ private:
+    void TryNext() {
+        while (next_ < addresses_.size()) {
+            Result<UniqueFd> socket = StartTcp(addresses_[next_++], where_);
+            if (!socket) {
+                last_ = std::move(socket).error();
+                continue;
+            }
+            socket_ = *std::move(socket);
+            watch_ = loop_.Add(socket_.get(), EPOLLOUT, [this](std::uint32_t) { Answered(); });
+            return;
+        }
+        Finish(last_.value_or(Unreachable(where_, EADDRNOTAVAIL)));
+    }
+    void Answered() {
+        int code = 0;
+        socklen_t size = sizeof code;
+        (void)::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &code, &size);
+        watch_.reset();
+        if (code != 0) {
+            last_ = Unreachable(where_, code);
+            socket_.reset();
+            return TryNext();
+        }
+        Finish(Connected{std::move(socket_), nullptr});
+    }
+    void Finish(Result<Connected> result) {
+        watch_.reset();
+        timer_.reset();
+        const DialDone done = std::move(done_);
+        done(std::move(result));  // may destroy this
+    }
+
+    IoLoop& loop_;
+    const std::string where_;
+    DialDone done_;
+    SocketAddresses addresses_;
+    std::size_t next_ = 0;
+    std::optional<Error> last_;
+    UniqueFd socket_;
+    std::unique_ptr<NameLookup> lookup_;
+    IoLoop::WatchPtr watch_;
+    TimerPtr timer_;
+    TimerPtr soon_;
+};
+
+// The answer is known already; it is given from the loop all the same.
+class DecidedDialing final : public Dialing {
+ public:
+    DecidedDialing(IoLoop& loop, Result<Connected> result, DialDone done)
+        : result_(std::move(result)), done_(std::move(done)) {
+        timer_ = loop.After(Duration::zero(), [this] {
+            Result<Connected> mine = std::move(result_);
+            const DialDone call = std::move(done_);
+            call(std::move(mine));  // may destroy this
+        });
+    }
+
+ private:
+    Result<Connected> result_;
+    DialDone done_;
+    TimerPtr timer_;
+};
+
+Result<Connected> ConnectedTo(Result<UniqueFd> socket) {
+    if (!socket) return std::move(socket).error();
+    return Connected{*std::move(socket), nullptr};
+}
+
+}  // namespace
 
 // sun_path has 108 bytes; a longer path is reached through a descriptor of its directory.
 Result<UniqueFd> ConnectUnix(const std::string& path) {
@@ -43,90 +156,17 @@ Result<UniqueFd> ConnectUnix(const std::string& path) {
     return socket;
 }
 
-// Starts connecting; the socket becomes writable when it has succeeded or failed.
-Result<UniqueFd> StartTcp(const TcpAddress& address, const std::string& where) {
-    addrinfo hints{};
-    hints.ai_family = AF_UNSPEC;
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;  // no look-up: this is an I/O thread
-    addrinfo* found = nullptr;
-    const std::string port = std::to_string(address.port);
-    if (::getaddrinfo(address.host.c_str(), port.c_str(), &hints, &found) != 0) {
-        return Error(Errno{EINVAL}, "'" + Printable(address.host) + "' is not a numeric address");
-    }
-    const std::unique_ptr<addrinfo, void (*)(addrinfo*)> guard(found, ::freeaddrinfo);
-    UniqueFd socket(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!socket) return SystemError(errno, "socket");
-    if (::connect(socket.get(), found->ai_addr, found->ai_addrlen) != 0 && errno != EINPROGRESS) {
-        return Unreachable(where, errno);
-    }
-    return socket;
-}
-
-class TcpDialing final : public Dialing {
- public:
-    TcpDialing(IoLoop& loop, UniqueFd socket, std::string where, Duration limit, DialDone done)
-        : where_(std::move(where)), socket_(std::move(socket)), done_(std::move(done)) {
-        watch_ = loop.Add(socket_.get(), EPOLLOUT, [this](std::uint32_t) { Connected(); });
-        timer_ = loop.After(limit, [this] {
-            Finish(
-                Error(Errno{ETIMEDOUT}, "connecting to " + where_ + ": no answer", Blame::kRemote));
-        });
-    }
-
- private:
-    void Connected() {
-        int code = 0;
-        socklen_t size = sizeof code;
-        (void)::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &code, &size);
-        if (code != 0) return Finish(Unreachable(where_, code));
-        watch_.reset();
-        Finish(std::move(socket_));
-    }
-    void Finish(Result<UniqueFd> result) {
-        watch_.reset();
-        timer_.reset();
-        const DialDone done = std::move(done_);
-        done(std::move(result));  // may destroy this
-    }
-
-    const std::string where_;
-    UniqueFd socket_;
-    DialDone done_;
-    IoLoop::WatchPtr watch_;
-    TimerPtr timer_;
-};
-
-// The answer is known already; it is given from the loop all the same.
-class DecidedDialing final : public Dialing {
- public:
-    DecidedDialing(IoLoop& loop, Result<UniqueFd> result, DialDone done)
-        : result_(std::move(result)), done_(std::move(done)) {
-        timer_ = loop.After(Duration::zero(), [this] {
-            Result<UniqueFd> mine = std::move(result_);
-            const DialDone call = std::move(done_);
-            call(std::move(mine));  // may destroy this
-        });
-    }
-
- private:
-    Result<UniqueFd> result_;
-    DialDone done_;
-    TimerPtr timer_;
-};
-
-}  // namespace
-
 std::unique_ptr<Dialing> Dial(IoLoop& loop, const Address& address, Duration limit, DialDone done) {
     if (const auto* unix_address = std::get_if<UnixAddress>(&address)) {
-        return std::make_unique<DecidedDialing>(loop, ConnectUnix(unix_address->path),
+        return std::make_unique<DecidedDialing>(loop, ConnectedTo(ConnectUnix(unix_address->path)),
                                                 std::move(done));
     }
-    const auto& tcp = *std::get_if<TcpAddress>(&address);
-    const std::string where = tcp.host + ":" + std::to_string(tcp.port);
-    Result<UniqueFd> socket = StartTcp(tcp, where);
-    if (!socket) return std::make_unique<DecidedDialing>(loop, std::move(socket), std::move(done));
-    return std::make_unique<TcpDialing>(loop, std::move(*socket), where, limit, std::move(done));
+    if (const auto* program = std::get_if<ProgramAddress>(&address)) {
+        return std::make_unique<DecidedDialing>(loop, CarrierProcess::Start(loop, program->argv),
+                                                std::move(done));
+    }
+    return std::make_unique<TcpDialing>(loop, *std::get_if<TcpAddress>(&address), limit,
+                                        std::move(done));
 }
 
 }  // namespace sbxfs

@@ -51,7 +51,24 @@ struct TcpAddress {
 struct UnixAddress {
     std::string path;  // of any length; connected through its directory
 };
-using Address = std::variant<TcpAddress, UnixAddress>;
+// A program whose stdin and stdout are the connection, as OpenSSH's ProxyCommand. Started anew for
+// each link, ended with it.
+struct ProgramAddress {
+    std::vector<std::string> argv;
+    std::string shown;  // where it leads, for people: "192.0.2.7:22 via gate"
+};
+using Address = std::variant<TcpAddress, UnixAddress, ProgramAddress>;
+// For people: "192.0.2.7:22", "unix:/path", or what a program says of itself.
+std::string AddressText(const Address& address);
+
+// What the daemon proves itself with when it logs in. None of these is a secret.
+struct IdentityFile {
+    std::string path;  // a private key on this machine, read at each login
+};
+struct Agent {
+    std::string socket;  // empty: the daemon's SSH_AUTH_SOCK
+};
+using ClientAuth = std::variant<IdentityFile, Agent>;
 
 // All that is needed to reach a launched sandbox, now and after a restart of the daemon.
 struct ConnectInfo {
@@ -59,7 +76,10 @@ struct ConnectInfo {
     std::string user;
     std::string
         host_key;  // the pinned public line; a server that shows another one is not spoken to
-    std::string spool_dir;  // where the supervisor lives, 0700; empty: ~/.sbxfs
+    std::vector<std::string>
+        other_host_keys;           // more of the same server, of other types: any of them will do
+    std::vector<ClientAuth> auth;  // tried in order; empty: the sandbox's own client key
+    std::string spool_dir;         // where the supervisor lives, 0700; empty: ~/.sbxfs
 
     Json ToJson() const;
     static Result<ConnectInfo> FromJson(const Json& json);
@@ -110,6 +130,11 @@ class Provider {
     virtual std::vector<std::string> Verbs() const = 0;
     // Whether a sandbox of this kind costs money while it lives (list --paid).
     virtual bool Paid() const = 0;
+    // False: sandboxes live on a machine that was there before and stays. Destroy() then only
+    // forgets; before it, the sandbox ends its supervisor and clears its spool over a link
+    // (departure.h), which Destroy() could not do. A refused login of one that was never ready is
+    // final, since nothing there is still starting, and its workdir must exist.
+    virtual bool OwnsMachine() const { return true; }
     // What the supervisor does when the sandbox's time is up.
     virtual ExpiryAction OnExpiry() const { return ExpiryAction::kEndSandbox; }
 };

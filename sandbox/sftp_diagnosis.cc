@@ -106,7 +106,7 @@ void Diagnosis::AskKind(SftpClient& client, const std::string& path, SftpKind& k
 
 void Diagnosis::AskAbove(SftpClient& client, const std::string& path, Above& above) {
     std::vector<std::string> directories;
-    for (std::string at = path; at != "/" && directories.size() < kMostAbove;) {
+    for (std::string at = path; at != "/" && at != "." && directories.size() < kMostAbove;) {
         at = ParentPath(at);
         directories.push_back(at);
     }
@@ -197,7 +197,8 @@ void Diagnosis::Conclude() {
 
 std::string ParentPath(const std::string& path) {
     const std::size_t slash = path.rfind('/');
-    if (slash == std::string::npos || slash == 0) return "/";
+    if (slash == std::string::npos) return ".";  // the login's home directory (CheckSftpPath)
+    if (slash == 0) return "/";
     return path.substr(0, slash);
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/strings.h"
+#include "sandbox/spool_place.h"
 
 namespace sbxfs {
 namespace {
@@ -389,7 +390,8 @@ bool SftpTextFits(std::string_view text) {
 
 Status CheckSftpPath(const std::string& path) {
     if (path.size() > kPathMax) return SftpFaultError(SftpFault::kPathTooLong, path);
-    if (!path.starts_with('/') || !SftpTextFits(path)) {
+    // Below the login's home directory only what is ours.
+    if ((!path.starts_with('/') && !IsBelowSpoolParent(path)) || !SftpTextFits(path)) {
         return SftpFaultError(SftpFault::kBadPath, path);
     }
     return Ok();

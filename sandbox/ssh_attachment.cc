@@ -9,6 +9,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "sandbox/spool_place.h"
 #include "sandbox/supervisor/image.h"
 
 namespace sbxfs {
@@ -136,6 +137,8 @@ struct SshAttachment::Upload {
 
     static void MakeDirectories(const std::shared_ptr<Upload>& self) {
         // One flight; that they exist is as good as making them.
+        if (const std::string parent = SpoolParentOf(self->directory); !parent.empty())
+            self->files->MakeDir(parent, 0700, [](const Result<RemoteStat>&) {});
         self->files->MakeDir(self->directory, 0700, [](const Result<RemoteStat>&) {});
         self->files->MakeDir(self->directory + "/bin", 0700,
                              [self](const Result<RemoteStat>&) { OpenTemporary(self); });
@@ -185,9 +188,9 @@ SshAttachment::SshAttachment(IoLoop& loop, const AttachRequest& request,
       request_(request),
       listener_(listener),
       supervisor_listener_(supervisor_listener),
-      directory_(request.connect.spool_dir.empty() ? ".sbxfs" : request.connect.spool_dir) {
+      directory_(SpoolDirOf(request.connect)) {
     dialing_ = Dial(loop_, request_.connect.address, kDialLimit,
-                    [this](Result<UniqueFd> socket) { Dialed(std::move(socket)); });
+                    [this](Result<Connected> connected) { Dialed(std::move(connected)); });
 }
 
 SshAttachment::~SshAttachment() {
@@ -201,8 +204,14 @@ SshAttachment::~SshAttachment() {
     link_.reset();
 }
 
-void SshAttachment::Detach(const Error& why) {
+void SshAttachment::Detach(const Error& reason) {
     if (std::exchange(detached_, true)) return;
+    const std::string words = carrier_ == nullptr ? "" : carrier_->Words();
+    const Error why(reason.code(),
+                    words.empty() ? reason.what()
+                                  : reason.what() + " (" + AddressText(request_.connect.address) +
+                                        ": " + words + ")",
+                    reason.blame());
     limit_.reset();
     retry_.reset();
     keepalive_.reset();
@@ -213,16 +222,21 @@ void SshAttachment::Detach(const Error& why) {
     if (exec_user_ != nullptr) exec_user_->client().FailAll(why);
 }
 
-void SshAttachment::Dialed(Result<UniqueFd> socket) {
-    if (!socket) return Detach(socket.error());
+void SshAttachment::Dialed(Result<Connected> connected) {
+    if (!connected) return Detach(connected.error());
+    carrier_ = std::move(connected->carrier);
     listener_.OnAttachPhase("connected");
     limit_ = loop_.After(kAttachLimit, [this] {
         Detach(Error(Errno{ETIMEDOUT}, "the sandbox's sshd or supervisor did not answer in time",
                      Blame::kRemote));
     });
-    link_ = std::make_unique<SshLink>(
-        loop_, std::move(*socket),
-        SshLogin{request_.connect.user, request_.connect.host_key, request_.client_key}, *this);
+    SshLogin login{request_.connect.user,
+                   {request_.connect.host_key},
+                   request_.client_key,
+                   request_.connect.auth};
+    login.host_keys.insert(login.host_keys.end(), request_.connect.other_host_keys.begin(),
+                           request_.connect.other_host_keys.end());
+    link_ = std::make_unique<SshLink>(loop_, std::move(connected->socket), login, *this);
 }
 
 void SshAttachment::OnLoggedIn() {
@@ -244,7 +258,7 @@ void SshAttachment::SftpReady(const Status& status) {
     files_ = SftpFiles::Make(sftp_, loop_);
     files_up_ = true;
     if (exec_user_ != nullptr && exec_user_->said_hello()) limit_.reset();
-    listener_.OnAttachPhase("sftp");
+    listener_.OnAttachPhase(kFilesPhase);
     listener_.OnFiles(*files_);
     if (want_upload_) StartUpload();
 }
@@ -254,14 +268,19 @@ std::string SshAttachment::ProgramPath() const {
 }
 
 void SshAttachment::OpenExec() {
-    if (detached_) return;
+    if (detached_ || !supervisor_wanted_) return;
     exec_channel_.reset();
     exec_user_ = std::make_unique<ExecChannel>(*this);
     exec_user_->client().SetWake([this] { link_->Kick(); });
-    // Works in any login shell: no variables, nothing but words and quotes.
+    // Works in any login shell: nothing but words, quotes and the one variable all have.
     exec_channel_ = link_->Open(
-        "uname -m; exec " + ShellQuote(ProgramPath()) + " attach --spool " + ShellQuote(directory_),
+        "uname -m; exec " + InShell(ProgramPath()) + " attach --spool " + InShell(directory_),
         *exec_user_);
+}
+
+// The supervisor wants an absolute spool; what SFTP takes as relative is below the home directory.
+std::string SshAttachment::InShell(const std::string& path) const {
+    return directory_.starts_with('/') ? ShellQuote(path) : "\"$HOME\"/" + ShellQuote(path);
 }
 
 void SshAttachment::SupervisorReady(const SupervisorHello& hello) {
@@ -272,7 +291,7 @@ void SshAttachment::SupervisorReady(const SupervisorHello& hello) {
     const bool absolute = directory_.starts_with('/');
     listener_.OnSupervisor(exec_user_->client(), hello,
                            absolute ? directory_ : hello.home + "/" + directory_);
-    if (std::holds_alternative<TcpAddress>(request_.connect.address) && keepalive_ == nullptr)
+    if (!std::holds_alternative<UnixAddress>(request_.connect.address) && keepalive_ == nullptr)
         KeepAlive();
 }
 
@@ -280,6 +299,7 @@ void SshAttachment::ExecClosed(const Error& why, int exit_status) {
     if (detached_) return;
     const bool was_up = exec_user_->said_hello();
     exec_user_->client().FailAll(why);
+    if (!supervisor_wanted_) return;
     if (was_up) {
         listener_.OnSupervisorLost(Error(Errno{EHOSTUNREACH},
                                          "the supervisor in the sandbox ended; it is started again",
@@ -308,8 +328,21 @@ void SshAttachment::SupervisorMissing() {
     if (files_up_) StartUpload();
 }
 
+void SshAttachment::UploadIfSpool() {
+    files_->Lstat(directory_, [this](const Result<RemoteStat>& spool) {
+        if (detached_ || !supervisor_wanted_) return;
+        if (spool || spool.error().code() != Errno{ENOENT}) {
+            request_.bring = AttachRequest::Bring::kAlways;
+            return StartUpload();
+        }
+        limit_.reset();
+        listener_.OnSupervisorLost(spool.error());
+    });
+}
+
 void SshAttachment::StartUpload() {
     want_upload_ = false;
+    if (request_.bring == AttachRequest::Bring::kIfSpool) return UploadIfSpool();
     const std::string machine = exec_user_->Machine();
     const SupervisorImage* image = ImageFor(machine);
     if (image == nullptr) {
@@ -341,9 +374,11 @@ void SshAttachment::Uploaded(const Status& status) {
 }
 
 void SshAttachment::RetryExec(const Error& why) {
+    if (!supervisor_wanted_) return;
     Log(LogLevel::kDebug, "supervisor channel closed", {{"why", why}});
     ++exec_failures_;
-    if (exec_failures_ > 6) return Detach(why);  // the sandbox asks its provider what is wrong
+    // The sandbox asks its provider what is wrong.
+    if (exec_failures_ > 6) return Detach(Error(Errno{ENOEXEC}, why.what(), why.blame()));
     if (limit_ == nullptr) {
         limit_ = loop_.After(kAttachLimit, [this, why] { Detach(why); });
     }

@@ -32,6 +32,7 @@ class SshAttachment final : public Attachment, public SshListener {
                   SupervisorListener& supervisor_listener);
     ~SshAttachment() override;
 
+    void LeaveSupervisor() override { supervisor_wanted_ = false; }
     void OnLoggedIn() override;
     void OnLinkLost(const Error& why) override;
 
@@ -40,7 +41,8 @@ class SshAttachment final : public Attachment, public SshListener {
     class ExecChannel;
     struct Upload;
 
-    void Dialed(Result<UniqueFd> socket);
+    void Dialed(Result<Connected> connected);
+    void UploadIfSpool();
     void SftpReady(const Status& status);
     void OpenExec();
     void ExecClosed(const Error& why, int exit_status);
@@ -49,12 +51,13 @@ class SshAttachment final : public Attachment, public SshListener {
     void StartUpload();
     void Uploaded(const Status& status);
     void RetryExec(const Error& why);
-    void Detach(const Error& why);
+    void Detach(const Error& reason);
     void KeepAlive();
     std::string ProgramPath() const;
+    std::string InShell(const std::string& path) const;
 
     IoLoop& loop_;
-    const AttachRequest request_;
+    AttachRequest request_;
     AttachmentListener& listener_;
     SupervisorListener& supervisor_listener_;
     const std::string directory_;  // of the spool, as this login sees it
@@ -63,10 +66,12 @@ class SshAttachment final : public Attachment, public SshListener {
     bool files_up_ = false;
     bool want_upload_ = false;
     bool uploaded_ = false;
+    bool supervisor_wanted_ = true;
     int exec_failures_ = 0;
     std::uint64_t heard_ = 0;         // bytes received so far
     std::uint64_t heard_before_ = 0;  // at the last keepalive tick
     std::unique_ptr<Dialing> dialing_;
+    std::unique_ptr<Carrier> carrier_;  // outlives the link on it
     std::unique_ptr<SshLink> link_;
     std::shared_ptr<SftpClient> sftp_;
     std::shared_ptr<SftpFiles> files_;

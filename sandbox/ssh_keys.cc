@@ -80,6 +80,23 @@ bool SamePublicKey(std::string_view a, std::string_view b) {
     return left && right && ssh_key_cmp(left.get(), right.get(), SSH_KEY_CMP_PUBLIC) == 0;
 }
 
+bool IsHostKeyType(std::string_view type) {
+    return type == "ssh-ed25519" || type == "ssh-rsa" || type == "ecdsa-sha2-nistp256" ||
+           type == "ecdsa-sha2-nistp384" || type == "ecdsa-sha2-nistp521";
+}
+
+bool MatchesHashedName(std::string_view hashed, const std::string& name) {
+    // The library looks at whole lines: any key will do.
+    static constexpr std::string_view kAnyKey =
+        " ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBmyu5vWU3XqmVgXBBYyAPmQbUyLT4ivoYDZSVUGvXgh";
+    if (!hashed.starts_with("|1|")) return false;
+    const std::string line = std::string(hashed) + std::string(kAnyKey);
+    struct ssh_knownhosts_entry* entry = nullptr;
+    if (ssh_known_hosts_parse_line(name.c_str(), line.c_str(), &entry) != SSH_OK) return false;
+    ssh_knownhosts_entry_free(entry);
+    return true;
+}
+
 Result<std::string> PublicLineOf(const Secret& private_pem) {
     ssh_key raw = nullptr;
     std::string pem(private_pem.Reveal());  // libssh wants a terminated string

@@ -20,6 +20,12 @@ Result<std::string> ParsePublicLine(std::string_view line);
 // Whether two lines carry the same key, whatever their comments. False when either is not a key.
 bool SamePublicKey(std::string_view a, std::string_view b);
 
+// Whether hosts can be checked by keys of this type ("ssh-ed25519").
+bool IsHostKeyType(std::string_view type);
+
+// Whether `hashed`, the "|1|SALT|HASH" of a known_hosts line, is that of `name`.
+bool MatchesHashedName(std::string_view hashed, const std::string& name);
+
 // The public line that belongs to a private key in OpenSSH's or PEM format, not encrypted.
 Result<std::string> PublicLineOf(const Secret& private_pem);
 

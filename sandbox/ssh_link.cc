@@ -36,7 +36,7 @@ struct FreeKey {
 };
 using KeyPtr = std::unique_ptr<std::remove_pointer_t<ssh_key>, FreeKey>;
 
-Result<KeyPtr> ParsePublicLine(const std::string& line) {
+Result<KeyPtr> PinnedKey(const std::string& line) {
     const std::vector<std::string> words = Split(line, ' ');
     ssh_key key = nullptr;
     if (words.size() < 2 ||
@@ -47,21 +47,42 @@ Result<KeyPtr> ParsePublicLine(const std::string& line) {
     return KeyPtr(key);
 }
 
+// What the server may sign with, so that it shows a key of a type we have one of: a machine has
+// several. An RSA key signs with SHA-2; "ssh-rsa" as an algorithm is the SHA-1 nobody offers any more.
+std::string HostKeyAlgorithms(const std::vector<std::string>& lines) {
+    std::vector<std::string> names;
+    for (const std::string_view type : {"ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384",
+                                        "ecdsa-sha2-nistp521", "ssh-rsa"}) {
+        const bool pinned = std::any_of(lines.begin(), lines.end(), [&](const std::string& line) {
+            return line.substr(0, line.find(' ')) == type;
+        });
+        if (pinned) names.emplace_back(type == "ssh-rsa" ? "rsa-sha2-512,rsa-sha2-256" : type);
+    }
+    return Join(names, ",");
+}
+
 }  // namespace
 
-// The libssh objects, so that the header needs none of their types.
-struct SshLink::Session {
-    Session() : ssh(ssh_new()) {
+// What libssh itself needs while the session lives, which may be longer than the link (ssh_auth.h).
+struct SessionCore {
+    SessionCore() : ssh(ssh_new()) {
         CHECK(ssh != nullptr);
         ssh_set_counters(ssh, &counter, nullptr);
     }
-    Session(const Session&) = delete;
-    Session& operator=(const Session&) = delete;
-    ~Session() { ssh_free(ssh); }
+    SessionCore(const SessionCore&) = delete;
+    SessionCore& operator=(const SessionCore&) = delete;
+    ~SessionCore() { ssh_free(ssh); }
 
     ssh_session ssh;
     struct ssh_counter_struct counter {
     };  // bytes libssh took from the socket, for whomever they were
+};
+
+// The libssh objects, so that the header needs none of their types.
+struct SshLink::Session {
+    std::shared_ptr<SessionCore> core = std::make_shared<SessionCore>();
+    ssh_session ssh = core->ssh;
+    const struct ssh_counter_struct& counter = core->counter;
     KeyPtr client_key;
     std::vector<Channel*> channels;  // in the order opened; each owned by its user
     std::string buffer = std::string(kReadChunk, '\0');
@@ -222,10 +243,12 @@ SshLink::SshLink(IoLoop& loop, UniqueFd socket, const SshLogin& login, SshListen
     (void)ssh_options_set(ssh, SSH_OPTIONS_CIPHERS_C_S, kCiphers);
     (void)ssh_options_set(ssh, SSH_OPTIONS_CIPHERS_S_C, kCiphers);
     (void)ssh_options_set(ssh, SSH_OPTIONS_KEY_EXCHANGE, kKeyExchanges);
-    const std::string key_type = login_.host_key.substr(0, login_.host_key.find(' '));
-    (void)ssh_options_set(ssh, SSH_OPTIONS_HOSTKEYS, key_type.c_str());
+    (void)ssh_options_set(ssh, SSH_OPTIONS_HOSTKEYS, HostKeyAlgorithms(login_.host_keys).c_str());
     ssh_set_blocking(ssh, 0);
+    WatchSocket();
+}
 
+void SshLink::WatchSocket() {
     watch_ = loop_.Add(socket_.get(), EPOLLIN | EPOLLOUT, [this](std::uint32_t) { Pump(); });
 }
 
@@ -236,6 +259,9 @@ SshLink::~SshLink() {
     for (Channel* channel : std::exchange(session_->channels, {}))
         channel->Orphan(gone);
     watch_.reset();
+    // Hurries a login that a thread still waits for; the thread then frees the session.
+    if (step_ == Step::kLogin) (void)::shutdown(socket_.get(), SHUT_RDWR);
+    auth_.reset();
     session_.reset();  // before the socket: libssh says goodbye on it
 }
 
@@ -257,19 +283,20 @@ void SshLink::Kick() {
 }
 
 void SshLink::Pump() {
-    if (pumping_ || step_ == Step::kDead) return;
-    pumping_ = true;
     kicked_ = false;
+    if (pumping_ || step_ == Step::kDead || step_ == Step::kLogin) return;
+    pumping_ = true;
     Status status = Ok();
     bool progress = true;
     // Until nothing moves: libssh reads whole packets ahead, so the socket may look empty while it
     // is not. What one channel's turn took from the socket may be for a channel whose turn is over:
     // go round again (SshLinkTest.CarriesMegabytesBothWaysOnTwoChannelsAtOnce).
-    while (status && progress && step_ != Step::kDead) {
+    while (status && progress && step_ != Step::kDead && step_ != Step::kLogin) {
         const std::uint64_t taken = session_->counter.in_bytes;
         progress = false;
         status = PumpStep(progress);
-        if (session_->counter.in_bytes != taken) progress = true;
+        // (Not while a thread may be counting.)
+        if (step_ != Step::kLogin && session_->counter.in_bytes != taken) progress = true;
     }
     pumping_ = false;
     if (!status) return Lose(status.error());
@@ -285,6 +312,8 @@ Status SshLink::PumpStep(bool& progress) {
         case Step::kAuth:
             (void)TRY(Authenticate());
             break;
+        case Step::kLogin:
+            return Ok();
         case Step::kUp:
             (void)TRY(PumpChannels(progress));
             break;
@@ -301,8 +330,9 @@ Status SshLink::Connect() {
     // whole loop. With O_NONBLOCK it still never sees EAGAIN, because it writes only after POLLOUT.
     (void)::fcntl(socket_.get(), F_SETFL, ::fcntl(socket_.get(), F_GETFL) | O_NONBLOCK);
     if (code == SSH_AGAIN) return Ok();
-    if (code != SSH_OK) return Failure("connecting");
+    if (code != SSH_OK) return ConnectFailure();
     (void)TRY(CheckHostKey());
+    if (!login_.auth.empty()) return StartLogin();
     ssh_key key = nullptr;
     const std::string pem(login_.client_key.Reveal());
     const int imported =
@@ -314,18 +344,30 @@ Status SshLink::Connect() {
     return Ok();
 }
 
+Error SshLink::ConnectFailure() const {
+    const std::string_view text = ssh_get_error(session_->ssh);
+    if (text.find("server host key algo") == std::string_view::npos) return Failure("connecting");
+    return {Errno{EACCES},
+            "ssh: the server has no host key of a type that is pinned for this sandbox (" +
+                HostKeyAlgorithms(login_.host_keys) +
+                "): it is another machine, or its keys were changed. Nothing was sent",
+            Blame::kRemote};
+}
+
 Status SshLink::CheckHostKey() {
     ssh_key shown_raw = nullptr;
     if (ssh_get_server_publickey(session_->ssh, &shown_raw) != SSH_OK)
         return Failure("reading the host key");
     const KeyPtr shown(shown_raw);
-    const KeyPtr pinned = TRY(ParsePublicLine(login_.host_key));
-    if (ssh_key_cmp(shown.get(), pinned.get(), SSH_KEY_CMP_PUBLIC) == 0) return Ok();
+    for (const std::string& line : login_.host_keys) {
+        const KeyPtr pinned = TRY(PinnedKey(line));
+        if (ssh_key_cmp(shown.get(), pinned.get(), SSH_KEY_CMP_PUBLIC) == 0) return Ok();
+    }
     return Error(
         Errno{EACCES},
         "ssh: the server shows another host key than the one pinned for this sandbox; somebody "
-        "else "
-        "answers at its address. Nothing was sent; destroy the sandbox with rmdir if it is gone",
+        "else answers at its address, or its keys were changed. Nothing was sent; destroy the "
+        "sandbox with rmdir if it is gone",
         Blame::kRemote);
 }
 
@@ -342,6 +384,27 @@ Status SshLink::Authenticate() {
     step_ = Step::kUp;
     listener_.OnLoggedIn();
     return Ok();
+}
+
+Status SshLink::StartLogin() {
+    watch_.reset();
+    step_ = Step::kLogin;
+    // The session with all it points to.
+    std::shared_ptr<ssh_session_struct> session(session_->core, session_->ssh);
+    auth_ = TRY(SshAuth::Start(loop_, std::move(session), login_.user, login_.auth,
+                               [this](const Status& status) { LoggedIn(status); }));
+    return Ok();
+}
+
+void SshLink::LoggedIn(const Status& status) {
+    // No shadow of the login is kept: it is over when this returns, also when that ends the link.
+    const std::unique_ptr<SshAuth> over = std::move(auth_);
+    step_ = Step::kAuth;
+    if (!status) return Lose(status.error());
+    step_ = Step::kUp;
+    WatchSocket();
+    listener_.OnLoggedIn();
+    Pump();
 }
 
 Status SshLink::PumpChannels(bool& progress) {
@@ -366,7 +429,7 @@ void SshLink::Lose(const Error& why) {
 }
 
 void SshLink::UpdateWatch() {
-    if (!watch_) return;
+    if (!watch_ || step_ == Step::kLogin) return;
     const bool write_pending = (ssh_get_poll_flags(session_->ssh) & SSH_WRITE_PENDING) != 0;
     watch_->Want(write_pending ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }

@@ -1,6 +1,6 @@
 // One SSH connection to one sandbox: login with a pinned host key, then byte streams over channels.
 // Everything is non-blocking and happens on one I/O loop, the link's for life. The only file
-// besides ssh_keys.cc that knows libssh; what the bytes mean is the ChannelUser's business.
+// besides ssh_keys.cc and ssh_auth.cc that knows libssh; what the bytes mean is the ChannelUser's business.
 //
 // Owned by SshAttachment. A link that failed once is dead: it tells its listener and every
 // channel's user once, and the owner makes a new one.
@@ -10,11 +10,14 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "base/secret.h"
 #include "base/unique_fd.h"
 #include "sandbox/io_loop.h"
+#include "sandbox/provider.h"
+#include "sandbox/ssh_auth.h"
 
 namespace sbxfs {
 
@@ -53,8 +56,9 @@ class SshListener {
 
 struct SshLogin {
     std::string user;
-    std::string host_key;  // the pinned public line
-    Secret client_key;     // OpenSSH's private format
+    std::vector<std::string> host_keys;  // pinned public lines: the server must show one of them
+    Secret client_key;                   // OpenSSH's private format; used where `auth` is empty
+    std::vector<ClientAuth> auth{};      // tried in order
 };
 
 class SshLink {
@@ -82,13 +86,18 @@ class SshLink {
 
  private:
     struct Session;  // libssh's state
-    enum class Step { kConnect, kAuth, kUp, kDead };
+    // kLogin: a thread has the session (ssh_auth.h); nothing here may touch it.
+    enum class Step { kConnect, kAuth, kLogin, kUp, kDead };
 
     void Pump();
     Status PumpStep(bool& progress);
     Status Connect();
     Status CheckHostKey();
+    Error ConnectFailure() const;
     Status Authenticate();
+    Status StartLogin();
+    void LoggedIn(const Status& status);
+    void WatchSocket();
     Status PumpChannels(bool& progress);
     void Lose(const Error& why);
     void UpdateWatch();
@@ -102,6 +111,7 @@ class SshLink {
     bool kicked_ = false;
     bool pumping_ = false;
     std::unique_ptr<Session> session_;
+    std::unique_ptr<SshAuth> auth_;
     IoLoop::WatchPtr watch_;
     std::shared_ptr<SshLink*> self_;  // cleared by the destructor: a posted kick may come after it
 };

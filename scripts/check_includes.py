@@ -10,7 +10,7 @@ LAYERS = ["base", "aws", "sandbox", "fs"]
 # What may include a library. Paths are prefixes.
 LIBRARIES = {
     r"fuse(_lowlevel)?\.h|linux/fuse\.h": ["fs/fuse_server.cc", "fs/fuse_channel.", "fs/fuse_ops.", "fs/fuse_reply."],
-    r"libssh/": ["sandbox/ssh_link.cc", "sandbox/ssh_keys.cc"],
+    r"libssh/": ["sandbox/ssh_link.cc", "sandbox/ssh_keys.cc", "sandbox/ssh_auth.cc"],
     r"sqlite3\.h": ["sandbox/store_database.cc"],
     r"nlohmann/": ["base/json.cc"],
     r"toml\+\+/": ["fs/config_toml.cc"],

@@ -3,11 +3,17 @@
 
 #include <dirent.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
+#include <chrono>
 #include <future>
 #include <memory>
 #include <string>
 
+#include "base/files.h"
 #include "base/strings.h"
 #include "sandbox/io_loop.h"
 #include "tests/support/private_sshd.h"
@@ -74,7 +80,7 @@ class SshLinkTest : public ::testing::Test {
         });
         done.get_future().wait();
     }
-    SshLogin Login() { return {sshd_.user(), sshd_.host_key(), Secret(sshd_.client_private())}; }
+    SshLogin Login() { return {sshd_.user(), {sshd_.host_key()}, Secret(sshd_.client_private())}; }
 
     PrivateSshd sshd_;
     std::unique_ptr<IoLoop> loop_ = *IoLoop::Start("io-test", RealClock());
@@ -137,7 +143,7 @@ TEST_F(SshLinkTest, WrongHostKeyIsRefusedBeforeAnyAuthentication) {
     Listener listener;
     std::unique_ptr<SshLink> link;
     SshLogin login = Login();
-    login.host_key = other.host_key();
+    login.host_keys = {other.host_key()};
     On([&] { link = std::make_unique<SshLink>(*loop_, sshd_.Connect(), login, listener); });
     EXPECT_EQ(listener.lost.get_future().get().code(), Errno{EACCES});
     On([&] { link.reset(); });
@@ -152,6 +158,90 @@ TEST_F(SshLinkTest, UnknownClientKeyIsRefused) {
     On([&] { link = std::make_unique<SshLink>(*loop_, sshd_.Connect(), login, listener); });
     EXPECT_EQ(listener.lost.get_future().get().code(), Errno{EACCES});
     On([&] { link.reset(); });
+}
+
+TEST_F(SshLinkTest, AnyOfThePinnedHostKeysWillDo) {
+    PrivateSshd other;
+    Listener listener;
+    std::unique_ptr<SshLink> link;
+    SshLogin login = Login();
+    login.host_keys = {other.host_key(), sshd_.host_key()};
+    On([&] { link = std::make_unique<SshLink>(*loop_, sshd_.Connect(), login, listener); });
+    EXPECT_TRUE(listener.state.get_future().get().has_value());
+    On([&] { link.reset(); });
+}
+
+TEST_F(SshLinkTest, AServerWithoutAKeyOfAPinnedTypeIsRefusedAsAWrongOne) {
+    Listener listener;
+    std::unique_ptr<SshLink> link;
+    SshLogin login = Login();
+    const std::string rsa = sshd_.directory() + "/rsa";
+    ASSERT_EQ(::system(("ssh-keygen -q -t rsa -b 2048 -N '' -C '' -f " + rsa).c_str()), 0);
+    login.host_keys = {std::string(Trim(*ReadWholeFile(rsa + ".pub")))};
+    On([&] { link = std::make_unique<SshLink>(*loop_, sshd_.Connect(), login, listener); });
+    const Error why = listener.lost.get_future().get();
+    EXPECT_EQ(why.code(), Errno{EACCES}) << why.what();
+    On([&] { link.reset(); });
+}
+
+TEST_F(SshLinkTest, AnIdentityFileLetsIn) {
+    Listener listener;
+    Collector user;
+    std::unique_ptr<SshLink> link;
+    SshLink::ChannelPtr channel;
+    SshLogin login = Login();
+    login.auth = {IdentityFile{sshd_.directory() + "/nothing"},
+                  IdentityFile{sshd_.directory() + "/client"}};
+    On([&] { link = std::make_unique<SshLink>(*loop_, sshd_.Connect(), login, listener); });
+    const Status in = listener.state.get_future().get();
+    ASSERT_TRUE(in.has_value());
+    On([&] { channel = link->Open("exit 5", user); });
+    EXPECT_EQ(user.closed.get_future().get(), 5);
+    On([&] {
+        channel.reset();
+        link.reset();
+    });
+}
+
+TEST_F(SshLinkTest, EveryWayThatFailedIsNamedWithItsRemedy) {
+    const std::string locked = sshd_.directory() + "/locked";
+    ASSERT_EQ(::system(("ssh-keygen -q -t ed25519 -N secret -C '' -f " + locked).c_str()), 0);
+    const std::string open = sshd_.directory() + "/open";
+    ASSERT_EQ(::system(("ssh-keygen -q -t ed25519 -N '' -C '' -f " + open).c_str()), 0);
+    ASSERT_EQ(::chmod(open.c_str(), 0644), 0);
+    Listener listener;
+    std::unique_ptr<SshLink> link;
+    SshLogin login = Login();
+    login.auth = {IdentityFile{locked}, IdentityFile{open}, IdentityFile{sshd_.directory()},
+                  Agent{sshd_.directory() + "/no-agent"}};
+    On([&] { link = std::make_unique<SshLink>(*loop_, sshd_.Connect(), login, listener); });
+    const Error why = listener.lost.get_future().get();
+    EXPECT_EQ(why.code(), Errno{EACCES});
+    for (const char* words : {"ssh-add", "chmod 600", "no ssh-agent answers"})
+        EXPECT_NE(why.what().find(words), std::string::npos) << why.what();
+    On([&] { link.reset(); });
+}
+
+TEST_F(SshLinkTest, ALinkThatDiesWhileItLogsInWaitsForNobody) {
+    // An agent that takes connections and never answers, as one that asks a person.
+    const std::string path = sshd_.directory() + "/agent";
+    const int listening = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    (void)path.copy(address.sun_path, sizeof address.sun_path - 1);
+    ASSERT_EQ(::bind(listening, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    ASSERT_EQ(::listen(listening, 4), 0);
+    Listener listener;
+    std::unique_ptr<SshLink> link;
+    SshLogin login = Login();
+    login.auth = {Agent{path}};
+    On([&] { link = std::make_unique<SshLink>(*loop_, sshd_.Connect(), login, listener); });
+    const UniqueFd asked(::accept4(listening, nullptr, nullptr, SOCK_CLOEXEC));
+    ASSERT_TRUE(static_cast<bool>(asked));
+    const auto before = std::chrono::steady_clock::now();
+    On([&] { link.reset(); });
+    EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(1));
+    (void)::close(listening);
 }
 
 TEST_F(SshLinkTest, ALostLinkTellsChannelsAndListenerOnceAndLeaksNoDescriptor) {

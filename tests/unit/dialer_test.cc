@@ -8,9 +8,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <future>
+#include <thread>
 
 #include "tests/support/temp_dir.h"
 
@@ -26,10 +29,12 @@ class Dials : public ::testing::Test {
         std::promise<int> result;
         bool within = true;  // the loop's own while it runs
         loop_->Post([&] {
-            dialing_ = Dial(*loop_, address, limit, [&](Result<UniqueFd> socket) {
+            dialing_ = Dial(*loop_, address, limit, [&](Result<Connected> connected) {
                 EXPECT_FALSE(within);
-                what_ = socket ? "" : socket.error().what();
-                result.set_value(socket ? 0 : static_cast<int>(socket.error().code()));
+                what_ = connected ? "" : connected.error().what();
+                const int code = connected ? 0 : static_cast<int>(connected.error().code());
+                if (connected) connected_ = *std::move(connected);
+                result.set_value(code);
             });
             within = false;
         });
@@ -41,6 +46,7 @@ class Dials : public ::testing::Test {
         std::promise<void> dropped;
         loop_->Post([&] {
             dialing_.reset();
+            if (drop_connection_) connected_ = {};
             dropped.set_value();
         });
         dropped.get_future().wait();
@@ -60,6 +66,8 @@ class Dials : public ::testing::Test {
 
     std::unique_ptr<IoLoop> loop_ = std::move(*IoLoop::Start("test", RealClock()));
     std::unique_ptr<Dialing> dialing_;
+    Connected connected_;
+    bool drop_connection_ = true;
     std::string what_;
 };
 
@@ -84,7 +92,7 @@ TEST_F(Dials, NobodyThereIsEhostunreachWithTheReason) {
     EXPECT_EQ(Try(UnixAddress{"relative"}), EINVAL);
 }
 
-TEST_F(Dials, TcpByNumericAddressOnly) {
+TEST_F(Dials, TcpByAddressAndByName) {
     const UniqueFd listening(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -97,8 +105,42 @@ TEST_F(Dials, TcpByNumericAddressOnly) {
     EXPECT_NE(what_.find("127.0.0.1:"), std::string::npos);
     ASSERT_EQ(::listen(listening.get(), 5), 0);
     EXPECT_EQ(Try(TcpAddress{"127.0.0.1", port}), 0) << what_;
-    // A name would be looked up, on the loop.
-    EXPECT_EQ(Try(TcpAddress{"localhost", port}), EINVAL);
+    // Where a name has several addresses, the next one is tried: nobody listens on ::1.
+    EXPECT_EQ(Try(TcpAddress{"localhost", port}), 0) << what_;
+    EXPECT_EQ(Try(TcpAddress{"no-such-name.invalid", port}), EHOSTUNREACH);
+    EXPECT_NE(what_.find("looking up 'no-such-name.invalid'"), std::string::npos) << what_;
+}
+
+TEST_F(Dials, AProgramIsTheConnectionAndEndsWithIt) {
+    drop_connection_ = false;
+    ASSERT_EQ(Try(ProgramAddress{{"sh", "-c", "echo $$; echo oops >&2; sleep 1000"}, "a program"}),
+              0)
+        << what_;
+    std::string said;
+    char byte = 0;
+    while (said.find('\n') == std::string::npos) {
+        if (::read(connected_.socket.get(), &byte, 1) == 1) said += byte;
+    }
+    std::string words;
+    while (words.empty()) {  // stderr is another pipe
+        std::promise<std::string> heard;
+        loop_->Post([&] { heard.set_value(connected_.carrier->Words()); });
+        words = heard.get_future().get();
+    }
+    EXPECT_EQ(words, "oops");
+    drop_connection_ = true;
+    Drop();
+    // Killed and waited for, with the child it had.
+    const std::string process = "/proc/" + said.substr(0, said.size() - 1);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (std::filesystem::exists(process) && std::chrono::steady_clock::now() < deadline)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_FALSE(std::filesystem::exists(process));
+}
+
+TEST_F(Dials, AProgramThatIsNotThereSaysSo) {
+    EXPECT_EQ(Try(ProgramAddress{{"no-such-program-here"}, "it"}), ENOENT);
+    EXPECT_NE(what_.find("no-such-program-here"), std::string::npos);
 }
 
 TEST_F(Dials, OneThatIsGivenUpNeverAnswers) {
@@ -107,7 +149,7 @@ TEST_F(Dials, OneThatIsGivenUpNeverAnswers) {
     std::promise<void> started;
     loop_->Post([&] {
         dialing_ = Dial(*loop_, UnixAddress{dir / "none"}, std::chrono::seconds(10),
-                        [&](const Result<UniqueFd>&) { answered = true; });
+                        [&](const Result<Connected>&) { answered = true; });
         dialing_.reset();
         started.set_value();
     });
