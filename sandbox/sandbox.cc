@@ -117,8 +117,7 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
 
 Sandbox::~Sandbox() = default;
 
-// --- any thread
-// -------------------------------------------------------------------------------------------------
+// --- any thread ---
 
 SandboxSnapshot Sandbox::Snapshot() const {
     const MutexLock lock(mu_);
@@ -269,8 +268,7 @@ void Sandbox::SetStatus(SandboxStatus status, std::string error) {
     changes_.Fire(kStatusChanged);
 }
 
-// --- launching
-// --------------------------------------------------------------------------------------------------
+// --- launching ---
 
 void Sandbox::Launch() {
     LaunchSpec spec;
@@ -308,6 +306,12 @@ void Sandbox::Launched(Result<sbxfs::Launched> result) {
         record_.connect = result->connect;
         record_.facts = result->facts;
     }
+    if (!provider_.OwnsMachine()) {
+        // What is left there can only be found by what the journal has.
+        return Save([self = shared_from_this()](const Status&) {
+            self->Post([](Sandbox& sandbox) { sandbox.Attach(); });
+        });
+    }
     // Not waited for: the provider finds it again by the token.
     SaveAndIgnore();
     Attach();
@@ -323,8 +327,7 @@ void Sandbox::FailedToLaunch(const Error& why) {
     EndAs(SandboxStatus::kFailed, why.what());
 }
 
-// --- the link
-// ---------------------------------------------------------------------------------------------------
+// --- the link ---
 
 void Sandbox::Attach() {
     if (stopped_ || stage() != Stage::kLaunched) return;
@@ -341,13 +344,17 @@ void Sandbox::Attach() {
 }
 
 void Sandbox::OnAttachPhase(std::string_view phase) {
-    if (!ever_ready_) Phase(phase);
+    if (ever_ready_) return;
+    Phase(phase);
+    // From here on something of ours may be there (Departed).
+    if (phase == kFilesPhase && !provider_.OwnsMachine()) SaveAndIgnore();
 }
 
 void Sandbox::OnFiles(RemoteFiles& files) {
     files_->Up(files);
-    files_up_ = true;
-    if (supervisor_up_) Ready();
+    places_checked_ = places_checked_ || ever_ready_ || provider_.OwnsMachine();
+    if (!places_checked_) return CheckPlaces(files);
+    FilesUp();
 }
 
 void Sandbox::OnSupervisor(SupervisorPort& port, const SupervisorHello& hello,
@@ -392,6 +399,7 @@ void Sandbox::KeepSpool() {
         const MutexLock lock(mu_);
         spool = {record_.spool_id, record_.boot_id};
     }
+    if (!places_checked_) return;  // FilesUp() goes on
     if (spool == kept_spool_) return commands_->AllowFor(spool.first);
     Save([self = shared_from_this(), spool](const Status& kept) {
         self->Post([spool, ok = kept.has_value()](Sandbox& sandbox) {
@@ -441,6 +449,9 @@ void Sandbox::OnDetached(const Error& why) {
         self.attachment_.reset();
         if (self.stopped_ || self.stage() != Stage::kLaunched) return;
         if (why.code() == Errno{EOPNOTSUPP}) return self.EndAs(SandboxStatus::kFailed, why.what());
+        const bool refused = why.code() == Errno{EACCES} || why.code() == Errno{ENOEXEC};
+        if (refused && !self.ever_ready_ && !self.provider_.OwnsMachine())
+            return self.EndAs(SandboxStatus::kFailed, why.what());
         if (self.ever_ready_ && self.failures_ == 1) return self.Attach();
         self.ProbeThenReattach();
     });
@@ -469,8 +480,7 @@ void Sandbox::Probed(const Health& health) {
           [](Sandbox& self) { self.Attach(); });
 }
 
-// --- the end
-// ----------------------------------------------------------------------------------------------------
+// --- the end ---
 
 void Sandbox::EndAs(SandboxStatus status, const std::string& error) {
     bool save = false;
@@ -549,6 +559,7 @@ void Sandbox::FetchThenDestroy() {
 }
 
 void Sandbox::TryDestroy() {
+    if (MustDepart()) return Depart();
     std::string id;
     {
         const MutexLock lock(mu_);
@@ -564,7 +575,9 @@ void Sandbox::Destroyed(const Status& status) {
     if (status) return Confirmed();
     ++failures_;
     SetStatus(SandboxStatus::kStopping, status.error().what() + ". Trying again");
-    Later(Backoff(failures_, kLongestDestroyRetry), [](Sandbox& self) { self.TryDestroy(); });
+    Later(Backoff(failures_, kLongestDestroyRetry), [tried = ++destroy_try_](Sandbox& self) {
+        if (self.destroy_try_ == tried) self.TryDestroy();
+    });
 }
 
 void Sandbox::Confirmed() {
@@ -591,6 +604,7 @@ void Sandbox::Stop() {
     commands_->Detached();
     files_->Down(Error(Errno{EHOSTUNREACH}, "sbxfs is being unmounted"));
     attachment_.reset();
+    departure_.reset();
 }
 
 }  // namespace sbxfs

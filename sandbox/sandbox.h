@@ -29,6 +29,7 @@
 #include "base/sync.h"
 #include "sandbox/attachment.h"
 #include "sandbox/commands.h"
+#include "sandbox/departure.h"
 #include "sandbox/linked_files.h"
 #include "sandbox/loop.h"
 #include "sandbox/outputs.h"
@@ -101,6 +102,10 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     // rmdir: journals, then `done` (on the loop), then everything else behind. Idempotent.
     void Destroy(Done done);
     void RunOnLoop(UniqueFunction<void(Sandbox&)> job) { Post(std::move(job)); }
+    // Of a sandbox that is being destroyed on a machine that stays: no more is tried to clear the
+    // spool there. EINVAL when there is nothing to give up.
+    void Forget(Done done);
+    bool CanForget() const;
 
     // Ends the machine without touching the sandbox: the daemon is going away. Loop thread only.
     void Stop();
@@ -132,6 +137,13 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     void BeginDestroy();
     void FetchThenDestroy();
     void TryDestroy();
+    // sandbox_departure.cc: what a machine that stays needs more.
+    void CheckPlaces(RemoteFiles& files);
+    void PlacesChecked(const std::string& wrong);
+    void FilesUp();
+    bool MustDepart() const;
+    void Depart();
+    void Departed(const Status& status);
     void Destroyed(const Status& status);
     void Confirmed();
     void SetStatus(SandboxStatus status, std::string error);
@@ -168,6 +180,10 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     bool destroy_running_ = false;
     bool files_up_ = false;
     bool supervisor_up_ = false;
+    bool places_checked_ = false;  // the workdir is there, or is not our business
+    bool departed_ = false;  // nothing of ours is on the machine any more, or that was given up
+    std::uint64_t destroy_try_ = 0;
+    std::unique_ptr<Departure> departure_;
     bool ever_ready_;                                     // also in an earlier life of the daemon
     std::pair<std::uint64_t, std::uint64_t> kept_spool_;  // spool and boot id the journal has
     std::vector<Done> destroy_waiters_;                   // rmdirs whose commit is on its way

@@ -37,6 +37,7 @@ Launched FakeProvider::Make(const LaunchSpec& spec) {
     launched.connect.address = UnixAddress{spec.token};  // FakeMachines finds the machine by it
     launched.connect.user = "user";
     launched.connect.host_key = spec.host_key.public_line;
+    if (!owns_machine_) launched.connect.spool_dir = "/home/user/.sbxfs/" + spec.token;
     launched.facts = Json::Object();
     launched.facts.Set("zone", "a");
     return launched;

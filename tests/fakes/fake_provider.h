@@ -33,6 +33,8 @@ class FakeProvider final : public Provider {
     void Throttle(int calls) { throttled_ = calls; }
     // It has no memory of what it made: Probe says "ended".
     void ForgetEverything() { existing_.clear(); }
+    // Sandboxes live on a machine that stays, each with a spool in /home/user/.sbxfs.
+    void SetOwnsMachine(bool owns) { owns_machine_ = owns; }
     // What Probe says of a token that exists.
     void SetHealth(Health health) { health_ = std::move(health); }
 
@@ -63,6 +65,7 @@ class FakeProvider final : public Provider {
     void Destroy(const std::string& token, const std::string& id, Done done) override;
     std::vector<std::string> Verbs() const override { return {}; }
     bool Paid() const override { return true; }
+    bool OwnsMachine() const override { return owns_machine_; }
 
  private:
     struct HeldLaunch {
@@ -85,6 +88,7 @@ class FakeProvider final : public Provider {
     std::optional<Error> refusal_;
     Health health_{Liveness::kAlive, ""};
     int throttled_ = 0;
+    bool owns_machine_ = true;
     std::deque<HeldLaunch> held_launches_;
     std::deque<HealthDone> held_probes_;
     std::deque<HeldDestroy> held_destroys_;

@@ -71,8 +71,11 @@ class FakeSupervisor::Port final : public SupervisorPort,
     void Ping(Done done) override {
         Send([done = std::move(done)](FakeSupervisor&) { done(Ok()); });
     }
-    void Shutdown(bool, Done done) override {
-        Send([done = std::move(done)](FakeSupervisor&) { done(Ok()); });
+    void Shutdown(bool clear_spool, Done done) override {
+        Send([clear_spool, done = std::move(done)](FakeSupervisor& to) {
+            if (clear_spool) ++to.shutdowns_;
+            done(Ok());
+        });
     }
 
  private:

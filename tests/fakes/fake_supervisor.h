@@ -54,6 +54,7 @@ class FakeSupervisor {
     bool Knows(int n) const;
     const StartRequest& Request(int n) const;
     std::optional<std::pair<std::int64_t, std::int64_t>> timer() const { return timer_; }
+    int shutdowns() const { return shutdowns_; }  // with the spool cleared
     bool connected() const { return port_ != nullptr; }
     // To say by hand what no honest supervisor says.
     SupervisorListener& listener();
@@ -97,6 +98,7 @@ class FakeSupervisor {
     std::vector<std::pair<int, OutputSizes>> reads_;
     std::uint64_t credit_ = 0;
     std::optional<std::pair<std::int64_t, std::int64_t>> timer_;
+    int shutdowns_ = 0;
 };
 
 }  // namespace sbxfs::testing
