@@ -41,6 +41,7 @@ enum class LockRank : int {
     kOutputBudget = 77,
     kStore = 80,
     kOutputs = 85,
+    kProvider = 88,
     kRefusals = 90,
     kParkingLot = 100,
     kCancelQueue = 105,

@@ -23,6 +23,7 @@
 #include "base/files.h"
 #include "base/json.h"
 #include "base/strings.h"
+#include "fs/backend_check.h"
 #include "fs/config.h"
 #include "sandbox/backends.h"
 #include "sandbox/names.h"
@@ -210,6 +211,11 @@ class Reader {
                 OptionValue option = TRY(Option(value, key.str()));
                 config.options[std::string(key.str())] = std::move(option);
             }
+            Template any;
+            any.backend = config.backend;
+            any.options = config.options;
+            if (const Status fine = CheckBackendSettings(any); !fine)
+                return Fail(Line(entry), where + ": " + fine.error().what());
             providers_[std::string(name.str())] = std::move(config);
         }
         return Ok();
@@ -256,12 +262,22 @@ class Reader {
             what.backend = it->second.backend;
             what.options = it->second.options;
         }
+        ApplyBackendDefaults(what);
         std::vector<std::string_view> known = kTemplateKeys;
         const std::vector<std::string_view> own = BackendOptions(what.backend);
         known.insert(known.end(), own.begin(), own.end());
         (void)TRY(CheckKeys(table, known, "[templates." + name + "]"));
         for (const auto& [key, node] : table)
             (void)TRY(ReadMember(std::string(key.str()), node, what));
+        const std::string where = "[templates." + name + "]";
+        if (what.workdir.empty() && what.fs_root != "/") what.workdir = what.fs_root;
+        if (what.workdir.empty()) {
+            return Fail(Line(table), where +
+                                         " needs workdir = \"/...\", a directory that is there on "
+                                         "that machine: nothing is made there");
+        }
+        if (const Status fine = CheckBackendSettings(what); !fine)
+            return Fail(Line(table), where + ": " + fine.error().what());
         return what;
     }
 

@@ -9,7 +9,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <memory>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -23,6 +25,7 @@
 #include "sandbox/io_loop.h"
 #include "sandbox/outputs.h"
 #include "sandbox/providers/local/local_provider.h"
+#include "sandbox/providers/ssh/ssh_provider.h"
 #include "sandbox/sandboxes.h"
 #include "sandbox/ssh_attachment.h"
 #include "sandbox/state_dir.h"
@@ -63,6 +66,8 @@ MountSettings SettingsFor(const DaemonOptions& options, Logger& logger) {
     settings.uid = ::geteuid();
     settings.gid = ::getegid();
     settings.mountpoint = options.mountpoint;
+    std::error_code ignored;
+    settings.program = std::filesystem::read_symlink("/proc/self/exe", ignored).string();
     settings.default_template = options.config.default_template;
     settings.templates = options.config.templates;
     for (const auto& [name, what] : options.config.templates) {
@@ -123,6 +128,8 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     local_options.forbidden = {options.mountpoint};
     const std::unique_ptr<LocalProvider> local =
         TRY(LocalProvider::Open(loops->first(), std::move(local_options)));
+    const std::unique_ptr<SshProvider> ssh =
+        TRY(SshProvider::Open(loops->first(), {state.path(), SshSelf::Now()}));
     SshAttacher attacher;
     SandboxServices services;
     services.store = store.get();
@@ -132,8 +139,9 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     services.timeouts.operation = options.op_timeout;
     Sandboxes sandboxes(
         services, Sandboxes::Config{},
-        [&local](const Template& what) -> Result<Provider*> {
+        [&local, &ssh](const Template& what) -> Result<Provider*> {
             if (what.backend == "local") return local.get();
+            if (what.backend == "ssh") return ssh.get();
             return Error(Errno{EOPNOTSUPP}, "there is no backend '" + what.backend + "'");
         },
         [&loops]() -> Loop& { return loops->Next(); });

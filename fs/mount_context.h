@@ -26,6 +26,7 @@ struct MountSettings {
     uid_t uid = 0;  // files show as owned by
     gid_t gid = 0;
     std::string mountpoint;
+    std::string program;  // of sbxfs, for ssh(1) to start; empty: found in PATH
     std::string default_template = "default";
     std::map<std::string, Template> templates;
     std::map<std::string, std::string> template_texts;  // as .mount/templates/NAME.toml shows them

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/strings.h"
+#include "sandbox/spool_place.h"
 
 namespace sbxfs {
 namespace {
@@ -69,7 +70,10 @@ std::string JoinPath(const std::string& directory, std::string_view name) {
 }
 
 bool IsHidden(const Template& what, const std::string& spool_dir, std::string_view path) {
-    if (!spool_dir.empty() && IsBelow(path, spool_dir)) return true;
+    // With the spools of other sandboxes on the same machine.
+    const std::string parent = SpoolParentOf(spool_dir);
+    const std::string& ours = parent.empty() ? spool_dir : parent;
+    if (!ours.empty() && IsBelow(path, ours)) return true;
     for (const std::string_view special : {"/proc", "/sys", "/dev"}) {
         if (IsBelow(path, special) && !IsBelow(what.fs_root, special)) return true;
     }
