@@ -35,17 +35,6 @@ int Fail(const std::string& what) {
     return kInfrastructure;
 }
 
-Result<std::string> ChooseMount(const std::string& asked, const std::string& box) {
-    if (!asked.empty()) return asked;
-    const std::vector<std::string> mounts = UsableMounts();
-    if (mounts.size() == 1) return mounts.front();
-    if (mounts.empty()) {
-        return Error(Errno{ENOENT}, "nothing is mounted; start with: sbxfs mount MOUNTPOINT");
-    }
-    return Error(Errno{EINVAL}, "several mounts are there (" + Join(mounts, ", ") +
-                                    "): sbxfs exec -m MOUNTPOINT " + box + " -- ...");
-}
-
 // What went wrong, in the mount's own words: its newest refusal for this path.
 std::string WhyRefused(const std::string& mount, int code) {
     std::string text(ErrnoText(Errno{code}));
@@ -137,7 +126,7 @@ int FinalCode(const std::string& event) {
 }  // namespace
 
 int ExecCommand(const ExecRequest& request) {
-    const Result<std::string> mount = ChooseMount(request.mountpoint, request.box);
+    const Result<std::string> mount = ChooseMount(request.mountpoint, "exec", request.box);
     if (!mount) return Fail(mount.error().what());
     InstallSignals();
     const Result<std::string> number = Submit(*mount, request);

@@ -113,7 +113,7 @@ void ControlDir::OpenDir(OpenReply reply) {
 
 Attr TextNode::Stat() const {
     Attr attr;
-    attr.mode = S_IFREG | 0444;
+    attr.mode = S_IFREG | mode_;
     attr.size = text_().size();
     attr.atime = attr.mtime = attr.ctime = mtime_();
     return attr;
@@ -144,7 +144,15 @@ void SnapshotFile::Read(std::uint64_t offset, std::size_t size, DataReply reply)
 
 Child TextChild(MountContext& mount, std::string name, TextFunction text, TimeFunction mtime) {
     const std::string identity = name;
-    return MakeChild<TextNode>(mount, std::move(name), identity, std::move(text), std::move(mtime));
+    return MakeChild<TextNode>(mount, std::move(name), identity, std::move(text), std::move(mtime),
+                               std::uint32_t{0444});
+}
+
+Child PrivateTextChild(MountContext& mount, std::string name, TextFunction text,
+                       TimeFunction mtime) {
+    const std::string identity = name;
+    return MakeChild<TextNode>(mount, std::move(name), identity, std::move(text), std::move(mtime),
+                               std::uint32_t{0600});
 }
 
 Child LinkChild(MountContext& mount, std::string name, std::string target, SystemTime mtime) {

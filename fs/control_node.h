@@ -60,16 +60,18 @@ using TimeFunction = std::function<SystemTime()>;
 class TextNode final : public ControlNode {
  public:
     TextNode(MountContext& mount, Ino ino, NodePtr parent, std::string name, TextFunction text,
-             TimeFunction mtime)
+             TimeFunction mtime, std::uint32_t mode)
         : ControlNode(mount, ino, std::move(parent), std::move(name)),
           text_(std::move(text)),
-          mtime_(std::move(mtime)) {}
+          mtime_(std::move(mtime)),
+          mode_(mode) {}
     Attr Stat() const override;
     void Open(const OpenRequest& request, OpenReply reply) override;
 
  private:
     const TextFunction text_;
     const TimeFunction mtime_;
+    const std::uint32_t mode_;  // permission bits
 };
 
 class LinkNode final : public ControlNode {
@@ -109,6 +111,9 @@ Child MakeChild(MountContext& mount, std::string name, std::string identity, Arg
                  }};
 }
 Child TextChild(MountContext& mount, std::string name, TextFunction text, TimeFunction mtime);
+// The same with mode 0600, as ssh(1) wants its keys.
+Child PrivateTextChild(MountContext& mount, std::string name, TextFunction text,
+                       TimeFunction mtime);
 Child LinkChild(MountContext& mount, std::string name, std::string target, SystemTime mtime);
 
 // For Open of files that must not be written: EACCES with a sentence, also for root, whom the kernel's

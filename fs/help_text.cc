@@ -41,6 +41,7 @@ Follow a running command:                         tail -f $BOX/events/5/stdout
 End it (signals: int term kill hup usr1 usr2):    echo term > $BOX/events/5/ctl
 Everything about it, machine-readable:            cat $BOX/events/5/result.json
 Guard a sandbox against rmdir:                    echo protect > $BOX/ctl
+Go in with ssh, sftp, rsync -e:                   ssh -F $BOX/ssh/config box
 
 ## How it behaves
 

@@ -66,6 +66,18 @@ std::vector<std::string> UsableMounts() {
     return paths;
 }
 
+Result<std::string> ChooseMount(const std::string& asked, const std::string& verb,
+                                const std::string& box) {
+    if (!asked.empty()) return asked;
+    const std::vector<std::string> mounts = UsableMounts();
+    if (mounts.size() == 1) return mounts.front();
+    if (mounts.empty()) {
+        return Error(Errno{ENOENT}, "nothing is mounted; start with: sbxfs mount MOUNTPOINT");
+    }
+    return Error(Errno{EINVAL}, "several mounts are there (" + Join(mounts, ", ") +
+                                    "): sbxfs " + verb + " -m MOUNTPOINT " + box);
+}
+
 Result<std::string> AbsoluteMountPoint(const std::string& path) {
     std::string clean = path;
     while (clean.size() > 1 && clean.back() == '/')

@@ -26,6 +26,11 @@ std::vector<SbxfsMount> AllSbxfsMounts();
 // Paths of those that this user may look into: not even root sees those of others (fuse(4), allow_other).
 std::vector<std::string> UsableMounts();
 
+// The mount a subcommand is about: the one asked for, else the only one there is. The error names those
+// there are and how to say which: `sbxfs VERB -m MOUNTPOINT BOX`.
+Result<std::string> ChooseMount(const std::string& asked, const std::string& verb,
+                                const std::string& box);
+
 // The absolute path: the parent resolved, the last component kept, because resolving that would ask a mount
 // that may hang.
 Result<std::string> AbsoluteMountPoint(const std::string& path);

@@ -10,6 +10,7 @@
 #include "fs/help_text.h"
 #include "fs/remote_node.h"
 #include "fs/remote_paths.h"
+#include "fs/ssh_dir.h"
 #include "fs/status_file.h"
 #include "fs/verb_files.h"
 #include "fs/wait_file.h"
@@ -70,8 +71,8 @@ Attr SandboxDir::Stat() const {
 std::vector<ControlDir::Name> SandboxDir::List() const {
     std::vector<Name> names = {{"README.md", S_IFREG}, {"cmd", S_IFREG},   {"cmd.json", S_IFREG},
                                {"ctl", S_IFREG},       {"error", S_IFREG}, {"events", S_IFDIR},
-                               {"info.json", S_IFREG}, {"run", S_IFDIR},   {"status", S_IFREG},
-                               {"work", S_IFLNK}};
+                               {"info.json", S_IFREG}, {"run", S_IFDIR},   {"ssh", S_IFDIR},
+                               {"status", S_IFREG},    {"work", S_IFLNK}};
     if (sandbox_->what().list_fs) names.push_back({"fs", S_IFDIR});
     return names;
 }
@@ -93,6 +94,7 @@ std::optional<Child> SandboxDir::FindChild(std::string_view name) const {
     if (name == "ctl") return MakeChild<SandboxCtl>(m, "ctl", "ctl", box);
     if (name == "events") return MakeChild<EventsDir>(m, "events", "events", box);
     if (name == "fs") return MakeChild<RemoteNode>(m, "fs", "fs", box);
+    if (name == "ssh") return MakeChild<SshDir>(m, "ssh", "ssh", box);
     if (name == "ready") return MakeChild<ReadyFile>(m, "ready", "ready", box);
     if (name == "work") {
         return LinkChild(m, "work", "fs" + PathBelowRoot(box->what()), Created(*box));
@@ -105,12 +107,17 @@ Attr PastSandboxDir::Stat() const {
 }
 
 std::vector<ControlDir::Name> PastSandboxDir::List() const {
-    return {{"error", S_IFREG}, {"events", S_IFDIR}, {"info.json", S_IFREG}, {"status", S_IFREG}};
+    std::vector<Name> names = {
+        {"error", S_IFREG}, {"events", S_IFDIR}, {"info.json", S_IFREG}, {"status", S_IFREG}};
+    if (sandbox_->CanForget()) names.push_back({"ctl", S_IFREG});
+    return names;
 }
 
 std::optional<Child> PastSandboxDir::FindChild(std::string_view name) const {
     if (auto child = FactsChild(mount(), sandbox_, name)) return child;
     if (name == "events") return MakeChild<EventsDir>(mount(), "events", "events", sandbox_);
+    if (name == "ctl" && sandbox_->CanForget())
+        return MakeChild<PastCtl>(mount(), "ctl", "ctl", sandbox_);
     return std::nullopt;
 }
 

@@ -82,6 +82,10 @@ void SandboxCtl::Do(const std::string& verb, Done done) {
     sandbox_->SetProtected(verb == "protect", std::move(done));
 }
 
+void PastCtl::Do(const std::string&, Done done) {
+    sandbox_->Forget(std::move(done));
+}
+
 void EventCtl::Do(const std::string& verb, Done done) {
     sandbox_->commands().Signal(n_, SignalOf(verb), std::move(done));
 }

@@ -34,6 +34,19 @@ class SandboxCtl final : public VerbFile {
     const SandboxPtr sandbox_;
 };
 
+// Of a sandbox being destroyed on a machine that stays: `forget` stops trying to clear it.
+class PastCtl final : public VerbFile {
+ public:
+    PastCtl(MountContext& mount, Ino ino, NodePtr parent, std::string name, SandboxPtr sandbox)
+        : VerbFile(mount, ino, std::move(parent), std::move(name)), sandbox_(std::move(sandbox)) {}
+    std::vector<std::string> Verbs() const override { return {"forget"}; }
+    void Do(const std::string& verb, Done done) override;
+    SystemTime Time() const override { return FromEpochMs(sandbox_->created_ms()); }
+
+ private:
+    const SandboxPtr sandbox_;
+};
+
 // Signals to a running command's process tree; any of them cancels one that waits for its turn.
 class EventCtl final : public VerbFile {
  public:
