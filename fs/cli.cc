@@ -8,9 +8,11 @@
 #include <string_view>
 #include <vector>
 
+#include "fs/cli_doctor.h"
 #include "fs/cli_exec.h"
 #include "fs/cli_list.h"
 #include "fs/cli_mount.h"
+#include "fs/cli_ssh.h"
 #include "fs/help_text.h"
 #include "sandbox/providers/local/helper.h"
 
@@ -56,6 +58,8 @@ int MountHelper(int argc, char** argv) {
 int Main(int argc, char** argv) {
     if (argc >= 2 && std::string_view(argv[1]) == "local-helper")
         return LocalHelperMain(argc, argv);
+    if (argc == 3 && std::string_view(argv[1]) == "connect-socket")
+        return ConnectSocketCommand(argv[2]);
     if (IsMountHelper(argv[0])) return MountHelper(argc, argv);
     if (IsUmountHelper(argv[0])) return argc < 2 ? kUsage : UmountCommand(argv[1], false);
 
@@ -107,6 +111,23 @@ int Main(int argc, char** argv) {
         ->required();
     exec_app->positionals_at_end();
 
+    SshRequest ssh;
+    CLI::App* ssh_app = app.add_subcommand(
+        "ssh",
+        "Open a shell in a sandbox with ssh(1), or run a command there, detached from events/");
+    ssh_app->add_option("-m,--mount", ssh.mountpoint, "the mount, where there are several")
+        ->type_name("MOUNTPOINT");
+    ssh_app->add_option("box", ssh.box, "the sandbox")->type_name("BOX")->required();
+    ssh_app->add_option("command", ssh.command, "as for ssh(1)")->type_name("CMD...");
+    ssh_app->positionals_at_end();
+
+    DoctorRequest doctor;
+    CLI::App* doctor_app =
+        app.add_subcommand("doctor", "Check what launching sandboxes needs, one line a check");
+    doctor_app->add_option("-c,--config", doctor.config, "configuration file")->type_name("FILE");
+    doctor_app->add_option("provider", doctor.provider, "only this provider or backend")
+        ->type_name("PROVIDER");
+
     app.add_subcommand("version", "Print the version");
 
     try {
@@ -123,6 +144,12 @@ int Main(int argc, char** argv) {
             exec.command.erase(exec.command.begin());
         return ExecCommand(exec);
     }
+    if (app.got_subcommand("ssh")) {
+        if (!ssh.command.empty() && ssh.command.front() == "--")
+            ssh.command.erase(ssh.command.begin());
+        return SshCommand(ssh);
+    }
+    if (app.got_subcommand("doctor")) return DoctorCommand(doctor);
     (void)std::printf("sbxfs %s (contract %s)\n", SBXFS_VERSION, kContractVersion);
     return 0;
 }
