@@ -56,12 +56,17 @@ class MountCase(unittest.TestCase):
 
 
 def main(limit: float = 80, box: Optional[str] = "b", needs_root: bool = False,
-         prepare: Optional[Callable[[], None]] = None, **daemon_options: Any) -> None:
+         prepare: Optional[Callable[[], None]] = None,
+         configure: Optional[Callable[[Place], str]] = None,
+         finish: Optional[Callable[[], list[str]]] = None, **daemon_options: Any) -> None:
     """Runs the cases of the calling script, with a daemon and a ready sandbox. At the end everything is
-    destroyed and nothing may be left of it."""
+    destroyed and nothing may be left of it. `configure` makes the configuration, and what it speaks of,
+    in the script's place; `finish` ends that after the last unmount and says what was left."""
     require(needs_root)
     Live.place = Place()
     Live.place.watch(limit)
+    if configure is not None:
+        daemon_options["config"] = configure(Live.place)
     Live.daemon = Daemon(Live.place, **daemon_options).start()
     if prepare is not None:
         prepare()
@@ -71,12 +76,13 @@ def main(limit: float = 80, box: Optional[str] = "b", needs_root: bool = False,
     good = outcome.wasSuccessful()
     if not good:
         print(Live.daemon.tail(60), file=sys.stderr)
-    good = end_without_trace(Live.daemon) and good
+    good = end_without_trace(Live.daemon, finish) and good
     Live.place.end()
     sys.exit(0 if good else 1)
 
 
-def end_without_trace(daemon: Daemon) -> bool:
+def end_without_trace(daemon: Daemon,
+                      finish: Optional[Callable[[], list[str]]] = None) -> bool:
     """Destroys every box, unmounts, and says what is left, if anything."""
     if daemon.process is None:
         daemon.start()
@@ -90,7 +96,8 @@ def end_without_trace(daemon: Daemon) -> bool:
             (box.path / "ctl").write_text("unprotect\n")
         box.destroy()
     daemon.umount()
-    left = left_behind(Path(daemon.place.path), daemon.state, {owner for owner in owners if owner})
+    left = finish() if finish is not None else []
+    left += left_behind(Path(daemon.place.path), daemon.state, {owner for owner in owners if owner})
     for line in left:
         print(f"left behind: {line}", file=sys.stderr)
     return not left
