@@ -65,6 +65,62 @@ binds = ["/a:/a"]
     EXPECT_EQ(config->templates.at("default").workdir, "/workspace");
 }
 
+constexpr const char* kLab = R"([providers.lab]
+backend = "ssh"
+host = "192.0.2.7"
+port = 22
+user = "dev"
+identity_file = "~/.ssh/id_ed25519"
+known_hosts_file = "~/.ssh/known_hosts"
+)";
+
+TEST(ConfigFile, AMachineOneAlreadyHasIsNotExclusiveAndDoesNotExpire) {
+    const auto config = Parse(std::string(kLab) + R"(
+[templates.lab]
+provider = "lab"
+fs_root = "/srv/data"
+workdir = "/srv/data"
+exclusive = true
+[templates.shared]
+provider = "lab"
+fs_root = "/srv/data"
+port = 2222
+max_lifetime = "1h"
+)");
+    ASSERT_TRUE(config) << config.error().what();
+    const Template& lab = config->templates.at("lab");
+    EXPECT_EQ(lab.backend, "ssh");
+    EXPECT_EQ(lab.workdir, "/srv/data");
+    EXPECT_TRUE(lab.exclusive);
+    EXPECT_EQ(lab.max_lifetime_s, 0);
+    EXPECT_EQ(std::get<std::string>(lab.options.at("host")), "192.0.2.7");
+    const Template& shared = config->templates.at("shared");
+    EXPECT_FALSE(shared.exclusive);
+    EXPECT_EQ(shared.workdir, "/srv/data");  // fs_root, where nothing else is said
+    EXPECT_EQ(shared.max_lifetime_s, 3600);
+    EXPECT_EQ(std::get<std::int64_t>(shared.options.at("port")), 2222);
+    // What is shown can be read back.
+    EXPECT_TRUE(Parse(config->Text() + kLab));
+}
+
+TEST(ConfigFile, SettingsOfAProviderAreCheckedWhenTheyAreRead) {
+    const auto error = [](const std::string& more) {
+        const auto config = Parse(std::string(kLab) + more);
+        return config ? "" : config.error().what();
+    };
+    EXPECT_EQ(
+        error("[templates.lab]\nprovider = \"lab\"\n"),
+        "/etc/x.toml:8: [templates.lab] needs workdir = \"/...\", a directory that is there on "
+        "that machine: nothing is made there");
+    EXPECT_EQ(error("[templates.lab]\nprovider = \"lab\"\nworkdir = \"/w\"\nport = 0\n"),
+              "/etc/x.toml:8: [templates.lab]: `port` must be a whole number from 1 to 65535");
+    EXPECT_EQ(error("hosst = \"x\"\n"),
+              "/etc/x.toml:8: unknown key 'hosst' in [providers.lab]; did you mean 'host'?");
+    EXPECT_EQ(error("[providers.other]\nbackend = \"ssh\"\n"),
+              "/etc/x.toml:8: [providers.other]: `host` is missing: the name or address of the "
+              "machine");
+}
+
 TEST(ConfigFile, NothingAtAllIsTheBuiltInOne) {
     const auto config = Parse("");
     ASSERT_TRUE(config);
