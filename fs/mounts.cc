@@ -74,8 +74,8 @@ Result<std::string> ChooseMount(const std::string& asked, const std::string& ver
     if (mounts.empty()) {
         return Error(Errno{ENOENT}, "nothing is mounted; start with: sbxfs mount MOUNTPOINT");
     }
-    return Error(Errno{EINVAL}, "several mounts are there (" + Join(mounts, ", ") +
-                                    "): sbxfs " + verb + " -m MOUNTPOINT " + box);
+    return Error(Errno{EINVAL}, "several mounts are there (" + Join(mounts, ", ") + "): sbxfs " +
+                                    verb + " -m MOUNTPOINT " + box);
 }
 
 Result<std::string> AbsoluteMountPoint(const std::string& path) {

@@ -108,11 +108,11 @@ Error SftpError(const SftpCase& refused);
 
 // What we refuse ourselves, before a request or for an answer that makes no sense.
 enum class SftpFault {
-    kPathTooLong,   // PATH_MAX
-    kBadPath,       // empty, relative (but in .sbxfs), or with a NUL, which ends OpenSSH's sftp-server
-    kStale,         // a file of an earlier connection
-    kClosed,        // a file after Close
-    kNoHandles,     // as many files are open as the server may hold
+    kPathTooLong,  // PATH_MAX
+    kBadPath,    // empty, relative (but in .sbxfs), or with a NUL, which ends OpenSSH's sftp-server
+    kStale,      // a file of an earlier connection
+    kClosed,     // a file after Close
+    kNoHandles,  // as many files are open as the server may hold
     kNotRegular,    // truncating what is no file
     kIsDirectory,   // truncating a directory
     kIsLink,        // attributes of a link, on a server that would change what it points to
