@@ -244,7 +244,7 @@ class FullDisk(MountCase):
         self.assertEqual(running.stdout, b"before\n")
         # The room that the reserve has made is not for new promises.
         self.refused_here(box.submit, "echo more")
-        self.assertEqual(sorted(os.listdir(box.path / "events")), ["1", "2", "3", "latest", "r"])
+        self.assertEqual(sorted(os.listdir(box.path / "events")), ["1", "2", "3", "latest", "log.jsonl", "r"])
 
         self.full.kill()
         self.full.start()

@@ -95,7 +95,7 @@ class Session(unittest.TestCase):
                        "boxes/b1/events/1/stdout && ls boxes/b1/events && echo true > boxes/b1/cmd && "
                        "cat boxes/b1/events/2/wait && cat boxes/.mount/last_error")
         self.assertEqual((done.stdout, done.stderr),
-                         ("exited 3\none\ntwo\n1\nlatest\nexited 0\n", ""))
+                         ("exited 3\none\ntwo\n1\nlatest\nlog.jsonl\nexited 0\n", ""))
         done = self.sh("sbxfs list -m boxes; rmdir boxes/b1; sbxfs umount boxes")
         self.assertIn("/boxes/b1 ", done.stdout)
         self.assertEqual((done.returncode, done.stderr), (0, ""))

@@ -336,7 +336,7 @@ class PidNamespaces(MountCase):
                                   check=False)
             self.assertEqual(done.stderr, "")
             self.assertEqual(done.stdout.split(),
-                             ["1", "latest", "n=2", "exited", "0", "a", "b", "exited", "0"])
+                             ["1", "latest", "log.jsonl", "n=2", "exited", "0", "a", "b", "exited", "0"])
         finally:
             world.stdin.close()
             world.stdout.close()

@@ -187,8 +187,9 @@ class Sizes(MountCase):
         n = self.box.latest()
         done = run("grep", "-rl", "needle-in-the-tree", str(self.mnt))
         self.assertEqual(done.stderr, "")
-        self.assertEqual(set(done.stdout.split()), {f"{self.box.path}/events/{n}/cmd",
-                                                    f"{self.box.path}/events/{n}/stdout"})
+        event = f"{self.box.path}/events/{n}"
+        self.assertEqual(set(done.stdout.split()),
+                         {f"{event}/{file}" for file in ("cmd", "report", "stdout")})
 
 
 class Walkers(MountCase):
