@@ -37,7 +37,9 @@ With options, as JSON (cmd is required; id, cwd, env, timeout, parallel are not)
     echo '{"cmd": "make", "cwd": "/workspace", "timeout": 600}' > $BOX/cmd.json
 
 Wait at most 60 s, then see the status so far:    cat $BOX/events/5/wait.60
-Follow a running command:                         tail -f $BOX/events/5/stdout
+Follow a running command until it ends:           cat $BOX/events/5/follow
+Command, outcome and output in at most 16 KiB:    cat $BOX/events/5/report
+Every result, a line of JSON each (poll(2) waits): $BOX/events/log.jsonl
 End it (signals: int term kill hup usr1 usr2):    echo term > $BOX/events/5/ctl
 Everything about it, machine-readable:            cat $BOX/events/5/result.json
 Guard a sandbox against rmdir:                    echo protect > $BOX/ctl
