@@ -145,20 +145,17 @@ void OpenCommand::Submit(Submitted done) {
     JsonCommand command;
     Commands::Slot slot;
     std::string text;
+    bool blank = false;
     {
+        // In one step: another thread may be writing, and its bytes keep the place they came with.
         const MutexLock lock(mu_);
+        blank = Trim(text_).empty();
         text.swap(text_);
-        std::swap(slot, slot_);
+        if (!blank) std::swap(slot, slot_);
+        // The name of a run/NAME that is still open stays reserved for it.
+        if (blank && slot_) sandbox_->commands().MayBeClosed(slot_);
     }
-    if (Trim(text).empty()) {
-        {
-            // The name of a run/NAME that is still open stays reserved for it.
-            const MutexLock lock(mu_);
-            if (!poisoned_) std::swap(slot, slot_);
-            if (slot_) sandbox_->commands().MayBeClosed(slot_);
-        }
-        return done(Ok());
-    }
+    if (blank) return done(Ok());
     if (format_ == CmdFile::Format::kJson) {
         Result<JsonCommand> parsed = ParseJsonCommand(text);
         if (!parsed) {

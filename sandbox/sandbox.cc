@@ -111,6 +111,7 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
       on_gone_(std::move(on_gone)),
       ever_ready_(record_.spool_id != 0),
       kept_spool_(record_.spool_id, record_.boot_id) {
+    places_checked_ = ever_ready_ || provider_.OwnsMachine();
     if (HasEnded(status_) || status_ == SandboxStatus::kStopping)
         commands_->Close(HostDown(name_, ToString(status_), error_));
 }
@@ -352,7 +353,6 @@ void Sandbox::OnAttachPhase(std::string_view phase) {
 
 void Sandbox::OnFiles(RemoteFiles& files) {
     files_->Up(files);
-    places_checked_ = places_checked_ || ever_ready_ || provider_.OwnsMachine();
     if (!places_checked_) return CheckPlaces(files);
     FilesUp();
 }

@@ -44,7 +44,6 @@ void Sandbox::PlacesChecked(const std::string& wrong) {
     if (wrong.empty()) {
         places_checked_ = true;
         FilesUp();
-        if (supervisor_up_) KeepSpool();
         return;
     }
     const std::string user = Snapshot().record.connect->user;
@@ -57,7 +56,9 @@ void Sandbox::PlacesChecked(const std::string& wrong) {
 
 void Sandbox::FilesUp() {
     files_up_ = true;
-    if (supervisor_up_) Ready();
+    if (!supervisor_up_) return;
+    KeepSpool();  // it may have waited for the places to be checked
+    Ready();
 }
 
 bool Sandbox::MustDepart() const {

@@ -25,6 +25,22 @@ TEST_F(Link, IsReadyOnlyWhenTheFilesCanBeUsedAlsoIfTheSupervisorIsFaster) {
     EXPECT_EQ(me().Cat("/box/fs/work/a"), "text");
 }
 
+// The next daemon never started anything there: its first attach had told it of the supervisor before the files.
+TEST_F(Link, ARestartedDaemonRunsCommandsAlsoIfTheSupervisorIsFaster) {
+    MakeBox();
+    machine().SetAttaches(FakeMachine::Answers::kHeld);
+    KillAndStart();
+    EXPECT_EQ(me().Echo("true", "/box/cmd"), 0);
+    machine().ConnectSupervisor();
+    Settle();
+    EXPECT_EQ(supervisor().starts().size(), 1U);
+    machine().ConnectFiles();
+    EXPECT_EQ(Status(), "ready\n");
+    EXPECT_EQ(me().Echo("true", "/box/run/second"), 0);
+    Settle();
+    EXPECT_EQ(supervisor().starts().size(), 2U);
+}
+
 TEST_F(Link, CommandsNeedNotWaitForTheFilesChannel) {
     MakeBox();
     machine().SetAttaches(FakeMachine::Answers::kHeld);
