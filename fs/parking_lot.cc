@@ -27,6 +27,7 @@ std::uint64_t ParkingLot::ParkSink(SinkPtr sink, Job on_cancel) {
         places_.emplace(id, Place{nullptr, {}, clock_.Steady(), false});
     }
     raw.OnInterrupt(id);  // may call back from within
+    Error why(Errno{EINTR}, "interrupted");
     {
         const MutexLock lock(mu_);
         const auto it = places_.find(id);
@@ -35,10 +36,12 @@ std::uint64_t ParkingLot::ParkSink(SinkPtr sink, Job on_cancel) {
             it->second.on_cancel = std::move(on_cancel);
         } else if (it != places_.end()) {
             places_.erase(it);
+        } else if (failed_) {
+            why = *failed_;  // the unmount was faster
         }
     }
     if (sink != nullptr) {
-        sink->SendError(Error(Errno{EINTR}, "interrupted"));
+        sink->SendError(why);
         if (on_cancel) on_cancel();
     }
     return id;
@@ -88,6 +91,7 @@ void ParkingLot::FailAll(const Error& error) {
     {
         const MutexLock lock(mu_);
         places.swap(places_);
+        failed_ = error;
     }
     for (auto& [id, place] : places) {
         if (place.sink != nullptr) place.sink->SendError(error);

@@ -97,6 +97,7 @@ class ParkingLot {
     mutable Mutex mu_{LockRank::kParkingLot};
     std::map<std::uint64_t, Place> places_ GUARDED_BY(mu_);
     std::uint64_t next_ GUARDED_BY(mu_) = 1;
+    std::optional<Error> failed_ GUARDED_BY(mu_);  // what FailAll() told everyone
 
     BatchThread<std::uint64_t> cancel_;  // last
 };

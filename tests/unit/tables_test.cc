@@ -222,6 +222,15 @@ TEST_F(Lot, UnmountingAnswersEverybody) {
         EXPECT_EQ(answer->Await().error, ENOTCONN);
 }
 
+TEST_F(Lot, UnmountingAnswersAlsoWhoIsJustBeingParked) {
+    auto sink = std::make_unique<RecordingSink>(answer_);
+    sink->on_registered = [this](std::uint64_t) {
+        lot_.FailAll(Error(Errno{ENOTCONN}, "unmounted"));
+    };
+    const auto parked = lot_.Park(EmptyReply(std::move(sink)));
+    EXPECT_EQ(answer_->Await().error, ENOTCONN);
+}
+
 TEST_F(Lot, KnowsHowLongTheOldestWaits) {
     EXPECT_EQ(lot_.Oldest(), std::nullopt);
     const auto first = lot_.Park(RecordedReply<EmptyReply>(answer_));
