@@ -104,7 +104,8 @@ std::string Outputs::LogNow(Generation generation) const {
     if (!text) return "";
     const std::size_t end = text->rfind('\n');
     text->resize(end == std::string::npos ? 0 : end + 1);
-    (void)::truncate(path.c_str(), static_cast<off_t>(text->size()));
+    if (::truncate(path.c_str(), static_cast<off_t>(text->size())) != 0)
+        Log(LogLevel::kWarning, "log.jsonl not cut", {{"why", SystemError(errno, path)}});
     return *std::move(text);
 }
 
@@ -154,7 +155,8 @@ void Outputs::GiveUp(Generation generation, EventNumber n) {
             const std::string path = PathOf(generation, n, stream);
             struct stat found {};
             if (::stat(path.c_str(), &found) != 0) continue;
-            if (::truncate(path.c_str(), 0) == 0) (void)::truncate(path.c_str(), found.st_size);
+            if (::truncate(path.c_str(), 0) != 0 || ::truncate(path.c_str(), found.st_size) != 0)
+                Log(LogLevel::kWarning, "output not given up", {{"why", SystemError(errno, path)}});
         }
     });
 }
