@@ -69,7 +69,17 @@ std::vector<std::string> UsableMounts() {
 Result<std::string> ChooseMount(const std::string& asked, const std::string& verb,
                                 const std::string& box) {
     if (!asked.empty()) return asked;
-    const std::vector<std::string> mounts = UsableMounts();
+    std::vector<std::string> mounts = UsableMounts();
+    std::array<char, 4096> here{};
+    if (::getcwd(here.data(), here.size()) == nullptr) here[0] = '\0';
+    for (const std::string& mount : mounts) {
+        if ((std::string(here.data()) + "/").starts_with(mount + "/")) return mount;
+    }
+    // One whose daemon is gone answers nothing.
+    std::erase_if(mounts, [](const std::string& mount) {
+        struct stat found {};
+        return ::stat(mount.c_str(), &found) != 0 && errno == ENOTCONN;
+    });
     if (mounts.size() == 1) return mounts.front();
     if (mounts.empty()) {
         return Error(Errno{ENOENT}, "nothing is mounted; start with: sbxfs mount MOUNTPOINT");

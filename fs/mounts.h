@@ -26,7 +26,8 @@ std::vector<SbxfsMount> AllSbxfsMounts();
 // Paths of those that this user may look into: not even root sees those of others (fuse(4), allow_other).
 std::vector<std::string> UsableMounts();
 
-// The mount a subcommand is about: the one asked for, else the only one there is. The error names those
+// The mount a subcommand is about: the one asked for, else the one the caller stands in, else the only one that
+// answers. The error names those
 // there are and how to say which: `sbxfs VERB -m MOUNTPOINT BOX`.
 Result<std::string> ChooseMount(const std::string& asked, const std::string& verb,
                                 const std::string& box);

@@ -255,6 +255,8 @@ class CommandLine(ExecCase):
         done = alone(f"mount --bind {self.mnt} {second}; {sbxfs()} exec b -- echo found")
         self.assertEqual(done.returncode, 125)
         self.assertIn("several mounts", done.stderr)
+        done = alone(f"mount --bind {self.mnt} {second}; cd {second} && {sbxfs()} exec b -- echo here")
+        self.assertEqual((done.stdout, done.stderr), ("here\n", ""))
         done = alone(f"umount -l {self.mnt}; {sbxfs()} exec b -- echo found")
         self.assertEqual(done.returncode, 125)
         self.assertIn("sbxfs mount MOUNTPOINT", done.stderr)
