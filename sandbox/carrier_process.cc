@@ -3,17 +3,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
-#include "base/check.h"
-#include "base/log.h"
+#include "base/spawn.h"
 #include "base/strings.h"
 
 namespace sbxfs {
@@ -22,52 +21,6 @@ namespace {
 constexpr std::size_t kMaxWords = 4096;
 constexpr Duration kReapPause = std::chrono::milliseconds(5);
 constexpr Duration kLongestReapPause = std::chrono::seconds(5);
-
-struct CarrierActions {
-    CarrierActions() { CHECK(::posix_spawn_file_actions_init(&value) == 0); }
-    CarrierActions(const CarrierActions&) = delete;
-    CarrierActions& operator=(const CarrierActions&) = delete;
-    ~CarrierActions() { (void)::posix_spawn_file_actions_destroy(&value); }
-    posix_spawn_file_actions_t value{};
-};
-
-struct CarrierAttributes {
-    CarrierAttributes() { CHECK(::posix_spawnattr_init(&value) == 0); }
-    CarrierAttributes(const CarrierAttributes&) = delete;
-    CarrierAttributes& operator=(const CarrierAttributes&) = delete;
-    ~CarrierAttributes() { (void)::posix_spawnattr_destroy(&value); }
-    posix_spawnattr_t value{};
-};
-
-Result<pid_t> Spawn(const std::vector<std::string>& words, int socket, int errors) {
-    CarrierActions actions;
-    CarrierAttributes attributes;
-    sigset_t all;
-    sigset_t none;
-    (void)::sigfillset(&all);
-    (void)::sigemptyset(&none);
-    int failed = ::posix_spawn_file_actions_adddup2(&actions.value, socket, STDIN_FILENO);
-    failed |= ::posix_spawn_file_actions_adddup2(&actions.value, socket, STDOUT_FILENO);
-    failed |= ::posix_spawn_file_actions_adddup2(&actions.value, errors, STDERR_FILENO);
-    failed |= ::posix_spawn_file_actions_addclosefrom_np(&actions.value, 3);
-    failed |= ::posix_spawnattr_setsigmask(&attributes.value, &none);
-    failed |= ::posix_spawnattr_setsigdefault(&attributes.value, &all);
-    failed |= ::posix_spawnattr_setflags(
-        &attributes.value, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    CHECK(failed == 0);
-    std::vector<std::string> copies = words;
-    std::vector<char*> argv;
-    for (std::string& word : copies)
-        argv.push_back(word.data());
-    argv.push_back(nullptr);
-    pid_t pid = 0;
-    const int code =
-        ::posix_spawnp(&pid, argv.front(), &actions.value, &attributes.value, argv.data(), environ);
-    if (code == ENOENT)
-        return Error(Errno{ENOENT}, words.front() + " is not installed, or not in PATH");
-    if (code != 0) return SystemError(code, "starting " + words.front());
-    return pid;
-}
 
 // A killed process is gone within a moment, unless the kernel holds it: then it is asked for less
 // and less often.
@@ -95,10 +48,17 @@ Result<Connected> CarrierProcess::Start(IoLoop& loop, const std::vector<std::str
         // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): fcntl has no other form.
         if (::fcntl(fd, F_SETFL, O_NONBLOCK) != 0) return SystemError(errno, "fcntl");
     }
-    const pid_t pid = TRY(Spawn(words, theirs.get(), errors_in.get()));
+    const Result<pid_t> pid = Spawn({.argv = words,
+                                     .in = theirs.get(),
+                                     .out = theirs.get(),
+                                     .err = errors_in.get(),
+                                     .environment = {}});
+    if (!pid && pid.error().code() == Errno{ENOENT})
+        return Error(Errno{ENOENT}, words.front() + " is not installed, or not in PATH");
+    if (!pid) return pid.error();
     Connected connected;
     connected.socket = std::move(ours);
-    connected.carrier.reset(new CarrierProcess(loop, pid, std::move(errors)));
+    connected.carrier.reset(new CarrierProcess(loop, *pid, std::move(errors)));
     return connected;
 }
 

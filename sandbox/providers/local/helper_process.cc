@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -14,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/files.h"
+#include "base/spawn.h"
 #include "base/strings.h"
 #include "sandbox/providers/local/process_record.h"
 
@@ -22,63 +22,12 @@ namespace {
 
 constexpr std::size_t kMaxLine = 1U << 20;
 
-struct Actions {
-    Actions() { CHECK(::posix_spawn_file_actions_init(&value) == 0); }
-    Actions(const Actions&) = delete;
-    Actions& operator=(const Actions&) = delete;
-    ~Actions() { (void)::posix_spawn_file_actions_destroy(&value); }
-    posix_spawn_file_actions_t value{};
-};
-
-struct Attributes {
-    Attributes() { CHECK(::posix_spawnattr_init(&value) == 0); }
-    Attributes(const Attributes&) = delete;
-    Attributes& operator=(const Attributes&) = delete;
-    ~Attributes() { (void)::posix_spawnattr_destroy(&value); }
-    posix_spawnattr_t value{};
-};
-
 Result<UniqueFd> OrderFile(std::string_view order) {
     UniqueFd file(::memfd_create("sbxfs-order", MFD_CLOEXEC));
     if (!file) return SystemError(errno, "memfd_create");
     (void)TRY(WriteAll(file.get(), order));
     if (::lseek(file.get(), 0, SEEK_SET) != 0) return SystemError(errno, "lseek");
     return file;
-}
-
-Result<pid_t> SpawnWith(const std::vector<std::string>& argv, int in, int out) {
-    Actions actions;
-    Attributes attributes;
-    sigset_t all;
-    sigset_t none;
-    (void)::sigfillset(&all);
-    (void)::sigemptyset(&none);
-    int failed = ::posix_spawn_file_actions_adddup2(&actions.value, in, STDIN_FILENO);
-    failed |= ::posix_spawn_file_actions_adddup2(&actions.value, out, STDOUT_FILENO);
-    failed |=
-        ::posix_spawn_file_actions_addopen(&actions.value, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    // Close-on-exec should have left nothing; a library's descriptor without it must not reach a
-    // sandbox.
-    failed |= ::posix_spawn_file_actions_addclosefrom_np(&actions.value, 3);
-    failed |= ::posix_spawnattr_setsigmask(&attributes.value, &none);
-    failed |= ::posix_spawnattr_setsigdefault(&attributes.value, &all);
-    failed |= ::posix_spawnattr_setflags(
-        &attributes.value, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    CHECK(failed == 0);
-
-    std::vector<std::string> words = argv;
-    std::vector<char*> pointers;
-    for (std::string& word : words)
-        pointers.push_back(word.data());
-    pointers.push_back(nullptr);
-    std::string path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
-    std::string language = "LANG=C.UTF-8";
-    std::array<char*, 3> environment{path.data(), language.data(), nullptr};
-    pid_t pid = 0;
-    const int code = ::posix_spawn(&pid, words.front().c_str(), &actions.value, &attributes.value,
-                                   pointers.data(), environment.data());
-    if (code != 0) return SystemError(code, "starting " + words.front());
-    return pid;
 }
 
 std::string HowItEnded(const siginfo_t& info) {
@@ -101,7 +50,15 @@ Result<std::unique_ptr<HelperProcess>> HelperProcess::Spawn(IoLoop& loop,
     const UniqueFd inside(pipe[1]);
     // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): fcntl has no other form.
     if (::fcntl(output.get(), F_SETFL, O_NONBLOCK) != 0) return SystemError(errno, "fcntl");
-    const pid_t pid = TRY(SpawnWith(argv, in.get(), inside.get()));
+    const UniqueFd null(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+    if (!null) return SystemError(errno, "open /dev/null");
+    const pid_t pid =
+        TRY(sbxfs::Spawn({.argv = argv,
+                          .in = in.get(),
+                          .out = inside.get(),
+                          .err = null.get(),
+                          .environment = std::vector<std::string>{
+                              "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}}));
     // Our own child and not yet waited for: the number cannot name another process.
     UniqueFd pidfd = OpenPidfd(pid);
     CHECK(static_cast<bool>(pidfd));
