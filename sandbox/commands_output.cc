@@ -6,6 +6,7 @@
 #include "base/strings.h"
 #include "sandbox/command_event.h"
 #include "sandbox/event_json.h"
+#include "sandbox/supervisor/output_limit.h"
 
 namespace sbxfs {
 namespace {
@@ -120,7 +121,8 @@ void Commands::KeepToLimit(const EventPtr& event, OutputStream stream) {
     OutputHole hole;
     {
         const MutexLock lock(mu_);
-        hole = HoleUnderLimit(event->Have(stream), limits_.output);
+        const supervisor::Hole cut = supervisor::HoleFor(event->Have(stream), limits_.output);
+        hole = {cut.from, cut.to};
         OutputHoles& holes = event->Holes(stream);
         if (hole.to - hole.from - DroppedBytes(holes, hole.from, hole.to) < kSlack) return;
         AddHole(holes, hole);

@@ -45,15 +45,4 @@ inline std::uint64_t DroppedBytes(const OutputHoles& holes, std::uint64_t from =
     return dropped;
 }
 
-// What of `size` bytes goes under a limit: whole pages behind the first MiB (or half the limit) and before
-// the newest rest. The same rule as the supervisor's spool (supervisor/output.cc, HoleFor).
-inline OutputHole HoleUnderLimit(std::uint64_t size, std::uint64_t limit) {
-    constexpr std::uint64_t kPage = 4096;
-    constexpr std::uint64_t kHead = 1U << 20;
-    if (limit == 0 || size <= limit) return {};
-    const std::uint64_t head = limit >= 2 * kHead ? kHead : limit / 2 / kPage * kPage;
-    const std::uint64_t to = (size - (limit - head)) / kPage * kPage;
-    return to > head ? OutputHole{head, to} : OutputHole{};
-}
-
 }  // namespace sbxfs

@@ -8,7 +8,6 @@
 namespace sbxfs::supervisor {
 namespace {
 
-constexpr uint64_t kPage = 4096;
 // Not a system call for each page that arrives.
 constexpr uint64_t kSlack = 256U << 10;
 
@@ -35,13 +34,6 @@ bool SomeoneHolds(View path) {
 }
 
 }  // namespace
-
-Hole HoleFor(uint64_t size, uint64_t limit) {
-    if (limit == 0 || size <= limit) return {};
-    const uint64_t head = limit >= 2 * kKeptHead ? kKeptHead : (limit / 2) & ~(kPage - 1);
-    const uint64_t to = (size - (limit - head)) & ~(kPage - 1);
-    return to > head ? Hole{head, to} : Hole{};
-}
 
 void OutputStream::Refresh(uint64_t limit) {
     if (!file) return;

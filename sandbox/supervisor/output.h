@@ -5,20 +5,9 @@
 #include <stdint.h>
 
 #include "sandbox/supervisor/files.h"
+#include "sandbox/supervisor/output_limit.h"
 
 namespace sbxfs::supervisor {
-
-// What is kept of a stream with a limit: the first bytes, and the newest.
-inline constexpr uint64_t kKeptHead = 1U << 20;
-
-struct Hole {
-    uint64_t from = 0;
-    uint64_t to = 0;
-};
-
-// What may go when `size` bytes were written under `limit`: whole pages after the head and before
-// the newest rest. Empty (from == to) while nothing needs to. Pure.
-Hole HoleFor(uint64_t size, uint64_t limit);
 
 struct OutputStream {
     Fd file;

@@ -1,0 +1,398 @@
+// Commands: whose turn it is, what is said to the supervisor and what it answers, from the journal's commit to
+// the outcome. Everything here runs on the sandbox's loop, but Publish, which the journal calls.
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "sandbox/command_event.h"
+#include "sandbox/scoped_script.h"
+
+namespace sbxfs {
+namespace {
+
+// A full disk here, or a refused journal, is tried again this often; nothing is lost meanwhile.
+constexpr Duration kRetry = std::chrono::seconds(1);
+// `running` reaches the journal only for commands that run longer: it is a courtesy to the next
+// daemon's readers.
+constexpr Duration kWorthRecording = std::chrono::milliseconds(50);
+// More commands than this in a spool is not a spool but an attack.
+constexpr std::size_t kMaxKnown = 1'000'000;
+
+}  // namespace
+
+void Commands::Start() {
+    DCHECK(loop_.OnThread());
+    WriteLog();
+    for (const EventNumber n : Numbers())
+        TellBudget(FindEvent(n));
+}
+
+void Commands::Attached(SupervisorPort& port, const Spool& spool) {
+    DCHECK(loop_.OnThread());
+    port_ = &port;
+    spool_ = spool;
+    reconciled_ = false;
+    allowed_ = false;
+    known_.clear();
+}
+
+void Commands::Allow() {
+    allowed_ = true;
+    Dispatch();
+}
+
+void Commands::AllowFor(std::uint64_t spool_id) {
+    if (port_ != nullptr && spool_.id == spool_id) Allow();
+}
+
+void Commands::Detached() {
+    DCHECK(loop_.OnThread());
+    port_ = nullptr;
+    reconciled_ = false;
+    known_.clear();
+}
+
+void Commands::OnKnown(EventNumber n, bool done, OutputSizes) {
+    // Another spool's numbers mean other commands.
+    if (!spool_.same || known_.size() >= kMaxKnown) return;
+    known_[n] = done;
+    const EventPtr event = FindEvent(n);
+    if (event != nullptr && !event->finishing && !IsFinished(StatusOf(event))) TakeOver(event);
+}
+
+void Commands::OnKnownEnd() {
+    std::vector<EventNumber> strangers;
+    {
+        const MutexLock lock(mu_);
+        for (const auto& [n, done] : known_) {
+            if (events_.contains(n)) continue;
+            if (Raw(n) >= next_) {
+                // Newer than this journal: somebody restored an old state directory. Their numbers
+                // stay theirs, as far as anybody can have counted.
+                if (Raw(n) - next_ < kMaxKnown) next_ = Raw(n) + 1;
+            } else {
+                strangers.push_back(n);
+            }
+        }
+    }
+    for (const EventNumber n : strangers)
+        port_->Forget(n);  // rmdir events/N was faster than the spool
+    for (const EventPtr& event : Unfinished()) {
+        if (!known_.contains(event->record.n)) Reconcile(event);
+    }
+    for (const auto& [n, done] : std::exchange(known_, {})) {
+        const EventPtr event = FindEvent(n);
+        if (event == nullptr || !IsFinished(StatusOf(event))) continue;
+        // A background child may still write, and a power cut may have shortened the copy.
+        event->sent = true;
+        event->repairing = true;
+        port_->Read(n, event->taken);
+        ReleaseSpool(n);
+    }
+    reconciled_ = true;
+    Dispatch();
+}
+
+// What to think of a command that the supervisor does not know.
+void Commands::Reconcile(const EventPtr& event) {
+    if (event->finishing) return;
+    const bool may_have_run = event->sent || event->may_have_run;
+    if (may_have_run && !(spool_.same && spool_.same_boot)) {
+        return FinishAs(event, EventStatus::kLost,
+                        "the sandbox came back without its record of this command: it may have "
+                        "run. Look at its "
+                        "effects before you run it again");
+    }
+    if (event->sent && StatusOf(event) == EventStatus::kRunning) {
+        return FinishAs(event, EventStatus::kLost,
+                        "the sandbox's record of this running command is gone");
+    }
+    // Never arrived there: it waits for its turn (again).
+    const EventNumber n = event->record.n;
+    const bool serial = event->record.spec.lane == CommandLane::kSerial;
+    event->sent = event->may_have_run = false;
+    (serial ? active_serial_ : active_parallel_).erase(n);
+    (serial ? waiting_serial_ : waiting_parallel_).insert(n);
+}
+
+void Commands::TakeOver(const EventPtr& event) {
+    const EventNumber n = event->record.n;
+    const bool serial = event->record.spec.lane == CommandLane::kSerial;
+    (serial ? waiting_serial_ : waiting_parallel_).erase(n);
+    (serial ? active_serial_ : active_parallel_).insert(n);
+    event->sent = true;
+    {
+        const MutexLock lock(mu_);
+        event->record.state.status = EventStatus::kRunning;
+    }
+    changes_.Fire(Raw(n));
+    port_->Read(n, event->taken);
+}
+
+// Whether no earlier number is still on its way through the journal to this loop: of two writers the later
+// one's commit may be the first to arrive.
+bool Commands::IsNext(EventNumber n) const {
+    const MutexLock lock(mu_);
+    return committing_.empty() || n < *committing_.begin();
+}
+
+void Commands::CommitHeard(EventNumber n) {
+    const MutexLock lock(mu_);
+    committing_.erase(n);
+}
+
+void Commands::Dispatch() {
+    if (port_ == nullptr || !reconciled_ || !allowed_) return;
+    while (active_serial_.empty() && !waiting_serial_.empty() && IsNext(*waiting_serial_.begin())) {
+        const EventPtr event = FindEvent(*waiting_serial_.begin());
+        waiting_serial_.erase(waiting_serial_.begin());
+        if (event != nullptr) Begin(event);
+    }
+    while (active_parallel_.size() < limits_.parallel && !waiting_parallel_.empty()) {
+        const EventPtr event = FindEvent(*waiting_parallel_.begin());
+        waiting_parallel_.erase(waiting_parallel_.begin());
+        if (event != nullptr) Begin(event);
+    }
+}
+
+void Commands::Begin(const EventPtr& event) {
+    const EventNumber n = event->record.n;
+    const bool serial = event->record.spec.lane == CommandLane::kSerial;
+    (serial ? active_serial_ : active_parallel_).insert(n);
+    if (event->script) return Send(event, *event->script);
+    store_.LoadScript(
+        generation_, n, [self = shared_from_this(), event](Result<std::string> script) {
+            self->Post([event, script = std::move(script)](Commands& commands) mutable {
+                if (script) return commands.Send(event, std::move(*script));
+                if (event->finishing) return;
+                commands.FinishAs(event, EventStatus::kRefused,
+                                  "its script could not be read back: " + script.error().what());
+            });
+        });
+}
+
+void Commands::Send(const EventPtr& event, std::string script) {
+    const CommandSpec& spec = event->record.spec;
+    const bool serial = spec.lane == CommandLane::kSerial;
+    const bool its_turn = (serial ? active_serial_ : active_parallel_).contains(event->record.n);
+    if (port_ == nullptr || !reconciled_ || !its_turn || event->sent || event->finishing) {
+        // While the script was read the link went away, and the next attach puts it back in the queue, or
+        // has done so; or somebody cancelled it.
+        return;
+    }
+    StartRequest request;
+    request.n = event->record.n;
+    request.parallel = spec.lane == CommandLane::kParallel;
+    request.login_shell = spec.login_shell || defaults_.login_shell;
+    request.timeout_ms = spec.timeout_ms;
+    request.output_limit = limits_.output;
+    request.shell = spec.shell.empty() ? defaults_.shell : spec.shell;
+    request.user = spec.user;
+    request.cwd = defaults_.cwd;
+    request.env = defaults_.env;
+    if (request.parallel) {
+        if (!spec.cwd.empty()) request.cwd = spec.cwd;
+        for (const auto& [key, value] : spec.env)
+            request.env[key] = value;
+        request.script = std::move(script);
+    } else {
+        // Those of the request are the shell's, and it lives on.
+        request.script = ScopedScript(spec, std::move(script));
+    }
+    event->sent = true;
+    port_->Start(request);
+}
+
+void Commands::OnStarted(EventNumber n, std::int64_t started_ms) {
+    const EventPtr event = FindEvent(n);
+    if (event == nullptr || !event->sent || event->finishing) return;
+    {
+        const MutexLock lock(mu_);
+        if (IsFinished(event->record.state.status)) return;
+        event->record.state.status = EventStatus::kRunning;
+        event->record.state.started_ms = started_ms;
+    }
+    changes_.Fire(Raw(n));
+    Later(kWorthRecording, [event](Commands& commands) {
+        const EventState state = commands.StateOf(event);
+        if (state.status == EventStatus::kRunning && !event->finishing) {
+            commands.store_.UpdateCommand(commands.generation_, event->record.n, state, {});
+        }
+    });
+}
+
+void Commands::OnDone(EventNumber n, const CommandEnd& end) {
+    others_ = end.others;
+    const EventPtr event = FindEvent(n);
+    if (event == nullptr || !event->sent || event->finishing || IsFinished(StatusOf(event))) return;
+    if (!event->end) {
+        event->end = end;
+        if (before_visible) before_visible();
+        active_serial_.erase(n);
+        active_parallel_.erase(n);
+        Dispatch();  // the next one need not wait for this one's output to arrive
+    }
+    FinishIfComplete(event);
+}
+
+void Commands::OnCommandError(EventNumber n, const Error& error) {
+    const EventPtr event = FindEvent(n);
+    if (event == nullptr || !event->sent || event->finishing) return;
+    const EventStatus status = StatusOf(event);
+    if (IsFinished(status)) return;
+    if (status == EventStatus::kRunning) {
+        Log(LogLevel::kWarning, "supervisor refused a request",
+            {{"event", Raw(n)}, {"why", error}});
+        return;
+    }
+    FinishAs(event, EventStatus::kLost, error.what());
+}
+
+void Commands::FinishIfComplete(const EventPtr& event) {
+    if (!event->end || event->finishing) return;
+    const CommandEnd& end = *event->end;
+    EventState state;
+    {
+        const MutexLock lock(mu_);
+        if (IsFinished(event->record.state.status)) return;
+        if (event->have.out < end.sizes.out || event->have.err < end.sizes.err) return;
+    }
+    state.started_ms = end.started_ms;
+    state.finished_ms = end.finished_ms;
+    state.duration_us = end.duration_us;
+    state.stdout_size = end.sizes.out;
+    state.stderr_size = end.sizes.err;
+    state.shell_restarted = end.shell_restarted;
+    state.reason = end.reason;
+    switch (end.outcome) {
+        case CommandOutcome::kExited:
+            state.status = EventStatus::kExited;
+            state.exit_code = end.code & 0xff;
+            break;
+        case CommandOutcome::kSignaled:
+            state.status = EventStatus::kKilled;
+            state.signal = end.code & 0x7f;
+            state.exit_code = 128 + state.signal;
+            break;
+        case CommandOutcome::kTimedOut:
+            state.status = EventStatus::kTimedOut;
+            state.exit_code = 124;
+            break;
+        case CommandOutcome::kLost:
+            state.status = EventStatus::kLost;
+            break;
+        case CommandOutcome::kNotStarted:
+            state.status = EventStatus::kRefused;
+            break;
+    }
+    Finish(event, state);
+}
+
+void Commands::FinishAs(const EventPtr& event, EventStatus status, const std::string& reason) {
+    EventState state;
+    {
+        const MutexLock lock(mu_);
+        state = event->record.state;
+        state.stdout_size = event->have.out;
+        state.stderr_size = event->have.err;
+    }
+    state.status = status;
+    state.reason = reason;
+    state.finished_ms = EpochMs(loop_.clock().System());
+    Finish(event, state);
+}
+
+void Commands::Finish(const EventPtr& event, EventState state) {
+    event->finishing = true;
+    if (state.finish_order == 0) state.finish_order = next_finish_++;
+    {
+        const MutexLock lock(mu_);
+        state.stdout_holes = event->stdout_holes;
+        state.stderr_holes = event->stderr_holes;
+    }
+    event->script.reset();
+    const EventNumber n = event->record.n;
+    waiting_serial_.erase(n);
+    waiting_parallel_.erase(n);
+    active_serial_.erase(n);
+    active_parallel_.erase(n);
+    store_.UpdateCommand(
+        generation_, n, state, [self = shared_from_this(), event, state](const Status& status) {
+            if (status) return self->Publish(event, state);
+            // Not shown before it is kept: an outcome, once read, never changes.
+            self->Post([event, state](Commands& commands) {
+                commands.Later(kRetry,
+                               [event, state](Commands& later) { later.Finish(event, state); });
+            });
+        });
+    Dispatch();
+}
+
+void Commands::Publish(const EventPtr& event, const EventState& state) {
+    std::map<std::uint64_t, Job> waiters;
+    {
+        const MutexLock lock(mu_);
+        event->record.state = state;
+        waiters.swap(event->waiters);
+        --unfinished_;
+        ++unlogged_;
+    }
+    for (auto& [id, job] : waiters)
+        job();
+    changes_.Fire(Raw(event->record.n));
+    Post([event](Commands& commands) {
+        commands.AppendToLog(event);
+        commands.TellBudget(event);
+        commands.ReleaseSpool(event->record.n);
+    });
+}
+
+void Commands::ReleaseSpool(EventNumber n) {
+    const EventPtr event = FindEvent(n);
+    if (event == nullptr || event->releasing || port_ == nullptr) return;
+    bool complete = false;
+    {
+        const MutexLock lock(mu_);
+        const EventState& state = event->record.state;
+        complete = event->have.out >= state.stdout_size && event->have.err >= state.stderr_size;
+    }
+    if (!complete) return;  // the rest is on its way
+    event->releasing = true;
+    event->repairing = false;
+    outputs_.Sync(generation_, n, [self = shared_from_this(), event](const Status& status) {
+        self->Post([event, ok = status.has_value()](Commands& commands) {
+            event->releasing = false;
+            if (ok && commands.port_ != nullptr) commands.port_->Forget(event->record.n);
+        });
+    });
+}
+
+void Commands::End(const std::string& why) {
+    DCHECK(loop_.OnThread());
+    Detached();
+    ended_ = why;
+    for (const EventPtr& event : Unfinished()) {
+        if (event->finishing) continue;
+        if (event->end) {
+            FinishAs(event, EventStatus::kLost,
+                     "it ended, but its output had not all arrived when the sandbox ended: " + why);
+        } else if (event->sent) {
+            FinishAs(event, EventStatus::kLost, "the sandbox ended while it ran: " + why);
+        } else if (event->may_have_run) {
+            FinishAs(event, EventStatus::kLost,
+                     "it may have run: the sandbox ended before sbxfs, started again, could ask: " +
+                         why);
+        } else {
+            FinishAs(event, EventStatus::kRefused, "it was never started: " + why);
+        }
+    }
+}
+
+bool Commands::OutputPending() const {
+    const std::vector<EventPtr> unfinished = Unfinished();
+    return std::any_of(unfinished.begin(), unfinished.end(),
+                       [](const EventPtr& event) { return event->end.has_value(); });
+}
+
+}  // namespace sbxfs
