@@ -42,6 +42,7 @@ enum class LockRank : int {
     kStore = 80,
     kOutputs = 85,
     kProvider = 88,
+    kConfig = 89,
     kRefusals = 90,
     kParkingLot = 100,
     kCancelQueue = 105,

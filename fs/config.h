@@ -16,6 +16,7 @@ struct Config {
     std::string file;  // empty: there is none, and these are the built-in settings
     std::string default_template = "default";
     std::map<std::string, Template> templates;
+    std::int64_t max_sandboxes = 1000;  // of a mount at a time
 
     // As .mount/config.toml shows it: everything in effect, secrets as <set>.
     std::string Text() const;

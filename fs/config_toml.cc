@@ -31,7 +31,8 @@
 namespace sbxfs {
 namespace {
 
-const std::vector<std::string_view> kTopKeys = {"default_template", "templates", "providers"};
+const std::vector<std::string_view> kTopKeys = {"default_template", "max_sandboxes", "templates",
+                                                "providers"};
 const std::vector<std::string_view> kTemplateKeys = {
     "provider",     "workdir",   "fs_root", "image",        "cpu",   "memory",      "max_lifetime",
     "idle_timeout", "exclusive", "list_fs", "max_parallel", "shell", "login_shell", "env"};
@@ -59,6 +60,9 @@ class Reader {
         config.file = file_;
         if (const toml::node* node = root.get("default_template")) {
             config.default_template = TRY(String(*node, "default_template"));
+        }
+        if (const toml::node* node = root.get("max_sandboxes")) {
+            config.max_sandboxes = TRY(Number(*node, "max_sandboxes", 0, 1'000'000));
         }
         if (const toml::node* node = root.get("providers")) (void)TRY(ReadProviders(*node));
         if (const toml::node* node = root.get("templates")) (void)TRY(ReadTemplates(*node, config));
@@ -425,6 +429,7 @@ std::string TemplateText(const Template& what) {
 
 std::string Config::Text() const {
     std::string text = "default_template = " + Quoted(default_template) + "\n";
+    text += "max_sandboxes = " + std::to_string(max_sandboxes) + "\n";
     for (const auto& [name, what] : templates)
         text += "\n" + TemplateText(what);
     return text;

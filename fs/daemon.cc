@@ -68,12 +68,6 @@ MountSettings SettingsFor(const DaemonOptions& options, Logger& logger) {
     settings.mountpoint = options.mountpoint;
     std::error_code ignored;
     settings.program = std::filesystem::read_symlink("/proc/self/exe", ignored).string();
-    settings.default_template = options.config.default_template;
-    settings.templates = options.config.templates;
-    for (const auto& [name, what] : options.config.templates) {
-        settings.template_texts[name] = TemplateText(what);
-    }
-    settings.config_text = options.config.Text();
     settings.recent_log = [&logger] { return logger.Recent(); };
     settings.op_timeout = options.op_timeout;
     settings.longest_wait = LongestWait();
@@ -145,10 +139,12 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
             return Error(Errno{EOPNOTSUPP}, "there is no backend '" + what.backend + "'");
         },
         [&loops]() -> Loop& { return loops->Next(); });
+    sandboxes.SetLimit(static_cast<std::size_t>(options.config.max_sandboxes));
     (void)TRY(sandboxes.Load());
     store->StartThread();
     outputs->StartThread();
-    FileSystem fs(sandboxes, loops->first(), RealClock(), SettingsFor(options, *logger));
+    FileSystem fs(sandboxes, loops->first(), RealClock(), SettingsFor(options, *logger),
+                  options.config);
 
     FuseServer::Options fuse_options{options.mountpoint, options.mount_options};
     std::unique_ptr<FuseServer> server = TRY(FuseServer::Mount(fuse_options, fs));

@@ -38,8 +38,9 @@ bool IsOrdinary(Errno code) {
 
 }  // namespace
 
-FileSystem::FileSystem(Sandboxes& sandboxes, Loop& timer_loop, Clock& clock, MountSettings settings)
-    : context_(sandboxes, timer_loop, clock, std::move(settings)) {
+FileSystem::FileSystem(Sandboxes& sandboxes, Loop& timer_loop, Clock& clock, MountSettings settings,
+                       Config config)
+    : context_(sandboxes, timer_loop, clock, std::move(settings), std::move(config)) {
     context_.inodes.SetRoot(std::make_shared<RootDir>(context_));
 }
 

@@ -28,7 +28,8 @@ struct RequestFacts {
 
 class FileSystem {
  public:
-    FileSystem(Sandboxes& sandboxes, Loop& timer_loop, Clock& clock, MountSettings settings);
+    FileSystem(Sandboxes& sandboxes, Loop& timer_loop, Clock& clock, MountSettings settings,
+               Config config);
     ~FileSystem();
     FileSystem(const FileSystem&) = delete;
     FileSystem& operator=(const FileSystem&) = delete;

@@ -5,7 +5,6 @@
 #include <sys/types.h>
 
 #include <functional>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "base/sync.h"
 #include "fs/handle_table.h"
 #include "fs/inode_table.h"
+#include "fs/live_config.h"
 #include "fs/parking_lot.h"
 #include "fs/refusals.h"
 #include "fs/removal_guard.h"
@@ -21,17 +21,13 @@
 
 namespace sbxfs {
 
-// What the file system needs to know of the configuration.
+// What the file system needs to know of its mount: fixed as long as it is there.
 struct MountSettings {
     uid_t uid = 0;  // files show as owned by
     gid_t gid = 0;
     std::string mountpoint;
-    std::string program;  // of sbxfs, for ssh(1) to start; empty: found in PATH
-    std::string default_template = "default";
-    std::map<std::string, Template> templates;
-    std::map<std::string, std::string> template_texts;  // as .mount/templates/NAME.toml shows them
-    std::string config_text;                            // as .mount/config.toml shows it
-    std::function<std::string()> recent_log;            // for .mount/log; may be empty
+    std::string program;                      // of sbxfs, for ssh(1) to start; empty: found in PATH
+    std::function<std::string()> recent_log;  // for .mount/log; may be empty
     Duration op_timeout = std::chrono::seconds(30);
     // The administrator's fs.fuse.max_request_timeout: a request older than it ends the whole mount,
     // so no wait may be longer. Zero: none.
@@ -39,12 +35,13 @@ struct MountSettings {
 };
 
 struct MountContext {
-    MountContext(Sandboxes& boxes, Loop& timers, Clock& time, MountSettings s)
+    MountContext(Sandboxes& boxes, Loop& timers, Clock& time, MountSettings s, Config c)
         : sandboxes(boxes),
           timer_loop(timers),
           clock(time),
           settings(std::move(s)),
           mounted(time.System()),
+          config(std::move(c), mounted),
           refusals(time),
           removals(time),
           lot(time) {}
@@ -54,6 +51,7 @@ struct MountContext {
     Clock& clock;
     const MountSettings settings;
     const SystemTime mounted;
+    LiveConfig config;
 
     Mutex tree_mu{LockRank::kTree};
     InodeTable inodes;

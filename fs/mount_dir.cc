@@ -36,7 +36,8 @@ std::optional<Child> MountDir::FindChild(std::string_view name) const {
     const auto since_mount = [time = m.mounted] { return time; };
     if (name == "config.toml") {
         return TextChild(
-            m, "config.toml", [&m] { return m.settings.config_text; }, since_mount);
+            m, "config.toml", [&m] { return m.config.Now()->Text(); },
+            [&m] { return m.config.since(); });
     }
     if (name == "history") return MakeChild<HistoryDir>(m, "history", "history");
     if (name == "last_error") {
@@ -58,12 +59,12 @@ std::optional<Child> MountDir::FindChild(std::string_view name) const {
 }
 
 Attr TemplatesDir::Stat() const {
-    return MountDirAttr(mount().mounted);
+    return MountDirAttr(mount().config.since());
 }
 
 std::vector<ControlDir::Name> TemplatesDir::List() const {
     std::vector<Name> names;
-    for (const auto& [name, text] : mount().settings.template_texts) {
+    for (const auto& [name, what] : mount().config.Now()->templates) {
         names.push_back({name + ".toml", S_IFREG});
     }
     return names;
@@ -72,11 +73,16 @@ std::vector<ControlDir::Name> TemplatesDir::List() const {
 std::optional<Child> TemplatesDir::FindChild(std::string_view name) const {
     if (!name.ends_with(".toml")) return std::nullopt;
     const std::string key(name.substr(0, name.size() - 5));
-    const auto it = mount().settings.template_texts.find(key);
-    if (it == mount().settings.template_texts.end()) return std::nullopt;
+    MountContext& m = mount();
+    if (!m.config.Now()->templates.contains(key)) return std::nullopt;
     return TextChild(
-        mount(), std::string(name), [&text = it->second] { return text; },
-        [time = mount().mounted] { return time; });
+        m, std::string(name),
+        [&m, key] {
+            const auto config = m.config.Now();
+            const auto it = config->templates.find(key);
+            return it == config->templates.end() ? "" : TemplateText(it->second);
+        },
+        [&m] { return m.config.since(); });
 }
 
 Attr HistoryDir::Stat() const {

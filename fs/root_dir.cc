@@ -10,13 +10,13 @@
 
 namespace sbxfs {
 
-Result<Template> ChooseTemplate(const MountSettings& settings, const SandboxName& name) {
+Result<Template> ChooseTemplate(const Config& config, const SandboxName& name) {
     const std::string& wanted =
-        name.template_name.empty() ? settings.default_template : name.template_name;
-    const auto it = settings.templates.find(wanted);
-    if (it != settings.templates.end()) return it->second;
+        name.template_name.empty() ? config.default_template : name.template_name;
+    const auto it = config.templates.find(wanted);
+    if (it != config.templates.end()) return it->second;
     std::vector<std::string> known;
-    for (const auto& [key, value] : settings.templates)
+    for (const auto& [key, value] : config.templates)
         known.push_back(key);
     return Error(Errno{ENOENT}, "no template '" + Printable(wanted) +
                                     "' in the configuration; there are: " + Join(known, ", "));
@@ -69,7 +69,7 @@ void RootDir::MakeDir(std::string_view name, std::uint32_t, EntryReply reply) {
     if (!parsed) return std::move(reply).Fail(parsed.error());
     if (name == "README.md")
         return std::move(reply).Fail(Error(Errno{EEXIST}, "that name is the mount's own"));
-    const Result<Template> what = ChooseTemplate(mount().settings, *parsed);
+    const Result<Template> what = ChooseTemplate(*mount().config.Now(), *parsed);
     if (!what) return std::move(reply).Fail(what.error());
     auto self = std::static_pointer_cast<RootDir>(shared_from_this());
     mount().sandboxes.Create(

@@ -22,6 +22,6 @@ class RootDir final : public ControlDir {
 
 // The template a name asks for: that behind its '@', else the mount's default. ENOENT, naming those
 // there are.
-Result<Template> ChooseTemplate(const MountSettings& settings, const SandboxName& name);
+Result<Template> ChooseTemplate(const Config& config, const SandboxName& name);
 
 }  // namespace sbxfs

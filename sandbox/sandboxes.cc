@@ -21,6 +21,7 @@ Sandboxes::Sandboxes(SandboxServices services, Config config, FindProvider find_
                      NextLoop next_loop)
     : services_(services),
       config_(config),
+      limit_(config.limit),
       find_provider_(std::move(find_provider)),
       next_loop_(std::move(next_loop)),
       next_epoch_(services.store->first_epoch()),
@@ -115,9 +116,10 @@ void Sandboxes::Create(const SandboxName& name, const Template& what,
         const MutexLock lock(mu_);
         if (by_name_.contains(name.full) || creating_.contains(name.full)) {
             refused = Error(Errno{EEXIST}, "a sandbox named '" + name.full + "' is there already");
-        } else if (by_name_.size() + creating_.size() >= config_.limit) {
-            refused = Error(Errno{EDQUOT}, "this mount may have " + std::to_string(config_.limit) +
-                                               " sandboxes at a time: remove one with rmdir");
+        } else if (by_name_.size() + creating_.size() >= limit_.load()) {
+            refused = Error(Errno{EDQUOT}, "this mount may have " + std::to_string(limit_.load()) +
+                                               " sandboxes at a time: remove one with rmdir, or "
+                                               "raise max_sandboxes in the configuration");
         } else {
             creating_.insert(name.full);
             record.generation = Generation{next_generation_++};

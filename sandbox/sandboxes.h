@@ -26,8 +26,9 @@ using SandboxPtr = std::shared_ptr<Sandbox>;
 
 class Sandboxes {
  public:
+    static constexpr std::size_t kDefaultLimit = 1000;
     struct Config {
-        std::size_t limit = 1000;  // sandboxes that are not gone
+        std::size_t limit = kDefaultLimit;  // sandboxes that are not gone
         Duration history = std::chrono::hours(7 * 24);
     };
     // Finds the provider for a template, or says why there is none. Providers outlive the registry.
@@ -47,6 +48,9 @@ class Sandboxes {
     void Start();
     // Every machine stops where it is; nothing is destroyed. The loops must still run.
     void Stop();
+
+    // For sandboxes made from now on: those that are there stay.
+    void SetLimit(std::size_t limit) { limit_.store(limit); }
 
     // mkdir: checks, makes keys, journals the intent, then `done`; the launch goes on behind.
     // EEXIST, EDQUOT, ENOSPC, and what the provider's Check says.
@@ -68,6 +72,7 @@ class Sandboxes {
 
     SandboxServices services_;
     const Config config_;
+    std::atomic<std::size_t> limit_;
     const FindProvider find_provider_;
     const NextLoop next_loop_;
     std::atomic<std::uint64_t> next_epoch_;

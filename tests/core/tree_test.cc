@@ -271,8 +271,36 @@ TEST_F(Tree, MountShowsTemplatesConfigurationAndVersion) {
     EXPECT_EQ(me().List("/.mount"),
               (Names{"config.toml", "history", "last_error", "log", "templates", "version"}));
     EXPECT_EQ(me().List("/.mount/templates"), Names{"default.toml"});
-    EXPECT_EQ(me().Cat("/.mount/templates/default.toml"), "[templates.default]\n");
-    EXPECT_EQ(me().Cat("/.mount/config.toml"), "default_template = \"default\"\n");
+    const std::string text = me().Cat("/.mount/templates/default.toml");
+    EXPECT_TRUE(text.starts_with("[templates.default]\nprovider = \"local\"\n")) << text;
+    EXPECT_TRUE(me().Cat("/.mount/config.toml").starts_with("default_template = \"default\"\n"));
+    EXPECT_TRUE(me().Cat("/.mount/config.toml").ends_with("\n" + text));
+}
+
+TEST_F(Tree, AReloadedConfigurationHoldsForWhatIsMadeNext) {
+    EXPECT_EQ(me().Mkdir("/b@late"), ENOENT);
+    Config next;
+    next.default_template = "late";
+    next.templates["late"] = TestTemplate("late");
+    mount().context().config.Replace(next, mount().context().clock.System());
+    EXPECT_EQ(me().List("/.mount/templates"), Names{"late.toml"});
+    EXPECT_EQ(me().Look("/.mount/templates/default.toml"), ENOENT);
+    EXPECT_EQ(me().Mkdir("/b@late"), 0);
+    EXPECT_EQ(me().Mkdir("/c@default"), ENOENT);
+    EXPECT_EQ(me().Mkdir("/c"), 0);
+    EXPECT_EQ(mount().Box("c")->what().name, "late");
+}
+
+TEST_F(Tree, ALoweredLimitIsForNewSandboxesOnly) {
+    mount().sandboxes().SetLimit(1);
+    EXPECT_EQ(me().Mkdir("/first"), 0);
+    EXPECT_EQ(me().Mkdir("/second"), EDQUOT);
+    EXPECT_NE(LastError().find("max_sandboxes"), std::string::npos);
+    mount().sandboxes().SetLimit(2);
+    EXPECT_EQ(me().Mkdir("/second"), 0);
+    mount().sandboxes().SetLimit(0);
+    EXPECT_EQ(me().Mkdir("/third"), EDQUOT);
+    EXPECT_EQ(me().List("/").size(), 4U);
 }
 
 TEST_F(Tree, LastErrorIsNewestFirstAndSaysWhoWhatAndWhy) {

@@ -48,12 +48,11 @@ TestMount::TestMount(World& world, MountSetup setup) : world_(world), setup_(std
     settings.uid = setup_.uid;
     settings.gid = setup_.gid;
     settings.mountpoint = "/mnt";
-    settings.templates = setup_.templates;
-    for (const auto& [name, what] : setup_.templates)
-        settings.template_texts[name] = "[templates." + name + "]\n";
-    settings.config_text = "default_template = \"default\"\n";
     settings.longest_wait = setup_.longest_wait;
-    fs_ = std::make_unique<FileSystem>(*sandboxes_, world_.loop, world_.loop.clock(), settings);
+    Config config;
+    config.templates = setup_.templates;
+    fs_ = std::make_unique<FileSystem>(*sandboxes_, world_.loop, world_.loop.clock(), settings,
+                                       config);
     sandboxes_->Start();
 }
 
