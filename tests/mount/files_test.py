@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """fs/ is an ordinary tree: the calls of a file system one by one, with the errno Linux gives, seen from
-both sides; then the programs that use them. Contract 5."""
+both sides. The programs that use them: programs_test.py. Contract 5."""
 
 import errno
 import fcntl
@@ -14,32 +14,12 @@ import stat
 import subprocess
 import sys
 import time
-import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from live.box import Box  # noqa: E402
-from live.case import Live, MountCase, main  # noqa: E402
-
-
-class FilesCase(MountCase):
-    """Each case in a fresh directory, `here`, which the sandbox knows as `there`."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        name = self.id().rsplit(".", 1)[1][:60]
-        self.there = f"/workspace/{name}"
-        self.here = self.box.path / "fs" / "workspace" / name
-        self.here.mkdir()
-
-    def sh(self, script: str) -> str:
-        return self.box.sh(f"cd {self.there}\n{script}")
-
-    def run_here(self, *argv: str, code: int = 0) -> str:
-        done = subprocess.run(list(argv), cwd=self.here, capture_output=True, text=True,
-                              check=False, timeout=30)
-        self.assertEqual((done.returncode, done.stderr if code == 0 else ""), (code, ""), argv)
-        return done.stdout + done.stderr
+from live.case import Live, main  # noqa: E402
+from live.files import FilesCase  # noqa: E402
 
 
 class Content(FilesCase):
@@ -434,115 +414,6 @@ class Attributes(FilesCase):
     def test_a_sandbox_is_another_machine_not_ours(self) -> None:
         (Live.place.path / "host-file").write_text("host")
         self.assertEqual(self.sh(f"test -e {Live.place.path} || echo not there"), "not there\n")
-
-
-class Programs(FilesCase):
-    @unittest.skipUnless(shutil.which("git"), "no git")
-    def test_git_init_commit_fsck(self) -> None:
-        git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", "-c",
-               "safe.directory=*"]
-        self.run_here(*git, "init", "-q", ".")
-        for i in range(20):
-            (self.here / f"file{i}").write_text(f"{i}\n" * 100)
-        self.run_here(*git, "add", ".")
-        self.run_here(*git, "commit", "-q", "-m", "first")
-        (self.here / "file0").write_text("changed\n")
-        self.run_here(*git, "commit", "-q", "-a", "-m", "second")
-        self.assertEqual(self.run_here(*git, "status", "--porcelain"), "")
-        self.assertEqual(len(self.run_here(*git, "log", "--oneline").splitlines()), 2)
-        self.run_here(*git, "fsck", "--full", "--strict", "--no-progress")
-        self.run_here(*git, "gc", "-q")
-        self.run_here(*git, "clone", "-q", ".", "clone")
-        self.assertEqual((self.here / "clone" / "file0").read_text(), "changed\n")
-
-    def make_tree(self, at: Path) -> None:
-        (at / "d" / "e").mkdir(parents=True)
-        (at / "d" / "big").write_bytes(os.urandom(300000))
-        (at / "d" / "e" / "small").write_text("small")
-        (at / "script").write_text("#!/bin/sh\n")
-        (at / "script").chmod(0o755)
-        os.symlink("d/big", at / "link")
-        os.utime(at / "script", (1_000_000_000, 1_000_000_000))
-
-    def same(self, one: Path, other: Path) -> None:
-        for directory, dirs, files in os.walk(one):
-            for name in dirs + files:
-                a = Path(directory) / name
-                b = other / a.relative_to(one)
-                self.assertEqual(os.lstat(a).st_mode, os.lstat(b).st_mode, b)
-                if a.is_symlink():
-                    self.assertEqual(os.readlink(a), os.readlink(b))
-                elif a.is_file():
-                    self.assertEqual(a.read_bytes(), b.read_bytes(), b)
-                    self.assertEqual(int(a.stat().st_mtime), int(b.stat().st_mtime), b)
-
-    def local(self) -> Path:
-        path = Live.place.path / self.id().rsplit(".", 1)[1]
-        path.mkdir()
-        return path
-
-    @unittest.skipUnless(shutil.which("rsync"), "no rsync")
-    def test_rsync_there_and_back(self) -> None:
-        local = self.local()
-        self.make_tree(local)
-        self.run_here("rsync", "-a", f"{local}/", "copy/")
-        self.same(local, self.here / "copy")
-        self.assertEqual(self.run_here("rsync", "-ai", f"{local}/", "copy/"), "", "nothing to do")
-        (local / "d" / "e" / "small").write_text("another")
-        self.run_here("rsync", "-a", "--delete", f"{local}/", "copy/")
-        self.run_here("rsync", "-a", "copy/", f"{local}-back")
-        self.same(local, Path(f"{local}-back"))
-
-    def test_tar_there_and_back(self) -> None:
-        local = self.local()
-        self.make_tree(local)
-        self.run_here("sh", "-c", f"tar -C {local} -cf - . | tar -xf -")
-        self.same(local, self.here)
-        (Live.place.path / "untarred").mkdir()
-        self.run_here("sh", "-c", f"tar -cf - . | tar -C {Live.place.path}/untarred -xf -")
-        self.same(local, Live.place.path / "untarred")
-
-    def test_cp_a_there_and_back(self) -> None:
-        local = self.local()
-        self.make_tree(local)
-        self.run_here("cp", "-a", str(local), "copy")
-        self.same(local, self.here / "copy")
-        self.run_here("cp", "-a", "copy", f"{local}-back")
-        self.same(local, Path(f"{local}-back"))
-
-    def test_sed_i_sort_o_and_friends(self) -> None:
-        (self.here / "text").write_text("b\na\n")
-        self.run_here("sed", "-i", "s/a/c/", "text")
-        self.assertEqual((self.here / "text").read_text(), "b\nc\n")
-        self.run_here("sort", "-r", "-o", "text", "text")
-        self.assertEqual((self.here / "text").read_text(), "c\nb\n")
-        self.run_here("sh", "-c", "install -m 755 text script && ln -s text l && touch new && "
-                                  "dd if=/dev/zero of=zeroes bs=64k count=3 2>/dev/null && "
-                                  "truncate -s 5 zeroes && mv new newer && rmdir $(mktemp -d -p .)")
-        self.assertEqual((self.here / "zeroes").stat().st_size, 5)
-
-    @unittest.skipUnless(shutil.which("vim"), "no vim")
-    def test_vim_saves(self) -> None:
-        (self.here / "text").write_text("one\n")
-        for option in ("backupcopy=yes", "backupcopy=no"):
-            self.run_here("vim", "-es", "-N", "-u", "NONE", "-i", "NONE", "-c", f"set {option}",
-                          "-c", "normal Gotwo", "-c", "wq", "text")
-        self.assertEqual((self.here / "text").read_text(), "one\ntwo\ntwo\n")
-
-    def test_find_and_rm_rf_below_fs_are_ordinary(self) -> None:
-        self.make_tree(self.here)
-        self.assertEqual(len(self.run_here("find", ".", "-type", "f").split()), 3)
-        self.run_here("rm", "-rf", "d")
-        self.run_here("find", ".", "-mindepth", "1", "-delete")
-        self.assertEqual(os.listdir(self.here), [])
-
-    def test_python_of_this_machine_works_there(self) -> None:
-        script = ("import sqlite3, tempfile, shelve\n"
-                  "db = sqlite3.connect('x.db'); db.execute('create table t(a)')\n"
-                  "db.execute('insert into t values(7)'); db.commit(); db.close()\n"
-                  "db = sqlite3.connect('x.db'); print(db.execute('select a from t').fetchone()[0])\n"
-                  "with tempfile.TemporaryDirectory(dir='.') as d: open(d + '/f', 'w').write('x')\n")
-        self.assertEqual(self.run_here(sys.executable, "-c", script), "7\n")
 
 
 if __name__ == "__main__":
