@@ -38,8 +38,9 @@ def interpreter() -> str:
 def inside(place: Path, words: list[str]) -> None:
     """In the namespace: furnishes `place`, and becomes the user."""
     run("mount", "-t", "tmpfs", "-o", "mode=755", "none", place)
-    (place / "tests").mkdir()
-    run("mount", "--bind", SOURCE / "tests", place / "tests")
+    for part in ("tests", "docs"):
+        (place / part).mkdir()
+        run("mount", "--bind", SOURCE / part, place / part)
     shutil.copy(SOURCE / "README.md", place)
     shutil.copy(sbxfs(), place / "sbxfs")
     (place / "sbxfs").chmod(0o755)
