@@ -13,44 +13,64 @@
 #include "fs/cli_list.h"
 #include "fs/cli_mount.h"
 #include "fs/cli_ssh.h"
+#include "fs/cli_umount.h"
 #include "fs/help_text.h"
 #include "sandbox/providers/local/helper.h"
 
 namespace sbxfs {
 namespace {
 
-constexpr int kUsage = 1;  // mount(8): incorrect invocation
-
-// fstab and mount(8) call helpers as `mount.sbxfs SOURCE MOUNTPOINT [-sfnv] [-o OPTIONS]`.
-bool IsMountHelper(std::string_view program) {
-    const std::string_view name = program.substr(program.rfind('/') + 1);
-    return name == "mount.sbxfs" || name == "mount.fuse.sbxfs";
-}
-bool IsUmountHelper(std::string_view program) {
-    return program.substr(program.rfind('/') + 1) == "umount.fuse.sbxfs";
+// "mount.sbxfs" of "/sbin/mount.sbxfs".
+std::string_view ProgramName(std::string_view path) {
+    return path.substr(path.rfind('/') + 1);
 }
 
+int Exit(const CLI::App& app, const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kBadUse;  // CLI11's exceptions end here
+}
+
+// mount(8): `mount.sbxfs SOURCE MOUNTPOINT [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]`.
 int MountHelper(int argc, char** argv) {
     MountRequest request;
-    std::vector<std::string> words;
-    for (int i = 1; i < argc; ++i) {
-        const std::string word = argv[i];
-        if (word == "-o" && i + 1 < argc) {
-            request.options.emplace_back(argv[++i]);
-        } else if (word == "-s") {
-            request.sloppy = true;
-        } else if (word.starts_with("-")) {
-            continue;  // -f, -n, -v: nothing to do for them here
-        } else {
-            words.push_back(word);
-        }
+    std::string unused;
+    bool taken = false;
+    CLI::App app("mount(8)'s helper for sbxfs: use it through mount(8) or fstab", "mount.sbxfs");
+    app.set_version_flag("-V,--version", "sbxfs " SBXFS_VERSION);
+    app.add_option("source", request.source, "what the mount table shows")->required();
+    app.add_option("mountpoint", request.mountpoint, "an existing directory")->required();
+    app.add_option("-o", request.options, "as for sbxfs mount")
+        ->type_name("OPT[,OPT]")
+        ->allow_extra_args(false);
+    app.add_flag("-s", request.sloppy, "ignore unknown options");
+    app.add_flag("-f", request.fake, "check everything, mount nothing");
+    app.add_flag("-n,-v,-r,-w", taken, "taken and not needed");
+    app.add_option("-t,-N", unused, "taken and not needed");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return Exit(app, error);
     }
-    if (words.empty()) {
-        (void)std::fprintf(stderr, "usage: mount.sbxfs SOURCE MOUNTPOINT [-o OPTIONS]\n");
-        return kUsage;
-    }
-    request.mountpoint = words.back();
     return MountCommand(request);
+}
+
+// umount(8): `umount.fuse.sbxfs MOUNTPOINT [-flnrv] [-N NAMESPACE] [-t TYPE]`.
+int UmountHelper(int argc, char** argv) {
+    UmountRequest request;
+    std::string unused;
+    bool taken = false;
+    CLI::App app("umount(8)'s helper for sbxfs: use it through umount(8)", "umount.sbxfs");
+    app.set_version_flag("-V,--version", "sbxfs " SBXFS_VERSION);
+    app.add_option("mountpoint", request.mountpoint)->required();
+    app.add_flag("-f", request.discard, "give up what has not reached a sandbox yet");
+    app.add_flag("-l", request.lazy, "out of the tree now, the rest when nobody uses it any more");
+    app.add_flag("-n,-v,-r", taken, "taken and not needed");
+    app.add_option("-t,-N", unused, "taken and not needed");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return Exit(app, error);
+    }
+    return UmountCommand(request);
 }
 
 }  // namespace
@@ -60,8 +80,10 @@ int Main(int argc, char** argv) {
         return LocalHelperMain(argc, argv);
     if (argc == 3 && std::string_view(argv[1]) == "connect-socket")
         return ConnectSocketCommand(argv[2]);
-    if (IsMountHelper(argv[0])) return MountHelper(argc, argv);
-    if (IsUmountHelper(argv[0])) return argc < 2 ? kUsage : UmountCommand(argv[1], false);
+    const std::string_view program = ProgramName(argv[0]);
+    if (program == "mount.sbxfs" || program == "mount.fuse.sbxfs") return MountHelper(argc, argv);
+    if (program == "umount.sbxfs" || program == "umount.fuse.sbxfs")
+        return UmountHelper(argc, argv);
 
     CLI::App app(
         "sandboxes as directories: mkdir launches one, writing to cmd runs a command, rmdir "
@@ -83,11 +105,10 @@ int Main(int argc, char** argv) {
     mount_app->add_option("mountpoint", mount.mountpoint, "an existing directory")
         ->type_name("MOUNTPOINT");
 
-    std::string umount_point;
-    bool discard = false;
+    UmountRequest umount;
     CLI::App* umount_app = app.add_subcommand("umount", "Unmount; the sandboxes go on");
-    umount_app->add_flag("--discard", discard, "give up what has not reached a sandbox yet");
-    umount_app->add_option("mountpoint", umount_point)->type_name("MOUNTPOINT")->required();
+    umount_app->add_flag("--discard", umount.discard, "give up what has not reached a sandbox yet");
+    umount_app->add_option("mountpoint", umount.mountpoint)->type_name("MOUNTPOINT")->required();
 
     ListRequest list;
     CLI::App* list_app = app.add_subcommand("list", "List the sandboxes of all mounts, or of one");
@@ -132,12 +153,11 @@ int Main(int argc, char** argv) {
 
     try {
         app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {  // CLI11's exceptions end here
-        const int code = app.exit(error);
-        return code == 0 ? 0 : kUsage;
+    } catch (const CLI::ParseError& error) {
+        return Exit(app, error);
     }
     if (app.got_subcommand("mount")) return MountCommand(mount);
-    if (app.got_subcommand("umount")) return UmountCommand(umount_point, discard);
+    if (app.got_subcommand("umount")) return UmountCommand(umount);
     if (app.got_subcommand("list")) return ListCommand(list);
     if (app.got_subcommand("exec")) {
         if (exec.command.size() > 1 && exec.command.front() == "--")

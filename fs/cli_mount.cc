@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,6 +9,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <filesystem>
+#include <system_error>
 
 #include "base/files.h"
 #include "base/strings.h"
@@ -21,11 +22,6 @@
 
 namespace sbxfs {
 namespace {
-
-// mount(8)
-constexpr int kBadUse = 1;
-constexpr int kSystemError = 2;
-constexpr int kMountFailed = 32;
 
 int Fail(const Error& error, int code) {
     (void)std::fprintf(stderr, "sbxfs: %s\n", error.what().c_str());
@@ -82,21 +78,19 @@ int StartBehind(const DaemonOptions& options) {
     return 0;
 }
 
-// The path of a mount as mountinfo has it, without asking the mount.
-Result<std::string> FindMount(const std::string& mountpoint) {
-    std::vector<std::string> mounts;
-    for (SbxfsMount& mount : AllSbxfsMounts())
-        mounts.push_back(std::move(mount.path));
-    std::array<char, 4096> resolved{};
-    // A living root resolves; a dead one does not, but its parent does.
-    const char* real = ::realpath(mountpoint.c_str(), resolved.data());
-    const Result<std::string> absolute = AbsoluteMountPoint(mountpoint);
-    for (const std::string& candidate :
-         {std::string(real != nullptr ? real : ""), absolute ? *absolute : ""}) {
-        if (std::find(mounts.begin(), mounts.end(), candidate) != mounts.end()) return candidate;
-    }
-    return Error(Errno{EINVAL}, "no sbxfs is mounted on " + Printable(mountpoint) +
-                                    (mounts.empty() ? "" : "; there are: " + Join(mounts, ", ")));
+// fusermount3 refuses it too, but says what to do in words of its own.
+Status MayShare(const MountOptions& options) {
+    if (!options.allow_other || ::geteuid() == 0) return Ok();
+    const Result<std::string> text = ReadWholeFile("/etc/fuse.conf", 1U << 20);
+    if (!text && text.error().code() != Errno{ENOENT}) return Ok();  // it may read what we may not
+    const std::vector<std::string> lines = Split(text ? *text : "", '\n');
+    const bool allowed = std::any_of(lines.begin(), lines.end(), [](const std::string& line) {
+        return Trim(line) == "user_allow_other";
+    });
+    if (allowed) return Ok();
+    return Error(Errno{EPERM},
+                 "allow_other is for root, unless the administrator lets everybody have it: with a "
+                 "line 'user_allow_other' in /etc/fuse.conf");
 }
 
 }  // namespace
@@ -104,7 +98,9 @@ Result<std::string> FindMount(const std::string& mountpoint) {
 int MountCommand(const MountRequest& request) {
     if (std::find(request.options.begin(), request.options.end(), "help") !=
         request.options.end()) {
-        (void)std::fputs(MountOptionsHelp().c_str(), stdout);
+        for (const OptionHelp& option : MountOptionsHelp())
+            (void)std::printf("%-22s  %s\n", std::string(option.form).c_str(),
+                              std::string(option.text).c_str());
         return 0;
     }
     if (request.mountpoint.empty()) {
@@ -112,53 +108,29 @@ int MountCommand(const MountRequest& request) {
     }
     const Result<MountOptions> parsed = ParseMountOptions(request.options, request.sloppy);
     if (!parsed) return Fail(parsed.error(), kBadUse);
-    Result<Config> config = LoadConfig(request.config.empty() ? parsed->config : request.config);
+    if (const Status may = MayShare(*parsed); !may) return Fail(may.error(), kBadUse);
+
+    DaemonOptions options;
+    options.mount = *parsed;
+    if (!request.config.empty()) {
+        // A reload reads it again, when "here" is another place.
+        std::error_code error;
+        options.mount.config = std::filesystem::absolute(request.config, error).string();
+    }
+    Result<Config> config = LoadConfig(options.mount.config);
     if (!config) return Fail(config.error(), kBadUse);
+    if (request.fake) return 0;
     const Result<std::string> mountpoint = PrepareMountPoint(request.mountpoint);
     if (!mountpoint) return Fail(mountpoint.error(), kMountFailed);
 
-    DaemonOptions options;
     options.config = std::move(*config);
+    options.source = request.source;
     options.mountpoint = *mountpoint;
-    options.state_dir = parsed->state_dir;
     options.debug = request.debug;
     options.foreground = request.foreground || request.debug;
-    options.mount_options = parsed->kernel;
-    options.op_timeout = parsed->op_timeout;
     if (!options.foreground) return StartBehind(options);
     const Status status = RunDaemon(options, {});
     return status ? 0 : Fail(status.error(), kMountFailed);
-}
-
-int UmountCommand(const std::string& mountpoint, bool) {
-    const Result<std::string> path = FindMount(mountpoint);
-    if (!path) return Fail(path.error(), kBadUse);
-    const Error in_use(Errno{EBUSY},
-                       *path +
-                           " is in use: a process has a file open there, or works in it "
-                           "(see: fuser -m " +
-                           *path + ")");
-    if (::geteuid() == 0) {
-        if (::umount2(path->c_str(), UMOUNT_NOFOLLOW) == 0) return 0;
-        if (errno == EBUSY) return Fail(in_use, kMountFailed);
-        return Fail(SystemError(errno, "unmounting " + *path), kMountFailed);
-    }
-    (void)std::fflush(nullptr);
-    const pid_t child = ::fork();
-    if (child == 0) {
-        ::execlp("fusermount3", "fusermount3", "-u", "--", path->c_str(), nullptr);
-        (void)std::fprintf(stderr, "sbxfs: fusermount3 is missing: apt install fuse3\n");
-        ::_exit(127);
-    }
-    int status = 0;
-    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
-    if (status == 0) return 0;
-    // It has said what it knows. Of one's own mount there is one common reason more to tell.
-    const std::vector<std::string> usable = UsableMounts();
-    const bool own = std::find(usable.begin(), usable.end(), *path) != usable.end();
-    const bool ran = WIFEXITED(status) && WEXITSTATUS(status) != 127;
-    return own && ran ? Fail(in_use, kMountFailed) : kMountFailed;
 }
 
 }  // namespace sbxfs

@@ -1,4 +1,4 @@
-// `sbxfs mount` and `sbxfs umount`, also as mount(8)'s helpers. Exit codes are those of mount(8).
+// `sbxfs mount`, also as mount(8)'s helper. Exit codes are those of mount(8).
 #pragma once
 
 #include <string>
@@ -6,16 +6,22 @@
 
 namespace sbxfs {
 
+// mount(8), "EXIT STATUS".
+constexpr int kBadUse = 1;
+constexpr int kSystemError = 2;
+constexpr int kMountFailed = 32;
+
 struct MountRequest {
+    std::string source = "sbxfs";  // what the mount table shows as its device
     std::string mountpoint;
     std::string config;
     std::vector<std::string> options;  // each OPT[,OPT]
     bool foreground = false;
     bool debug = false;
     bool sloppy = false;
+    bool fake = false;  // mount -f: everything but the mount
 };
 
 int MountCommand(const MountRequest& request);
-int UmountCommand(const std::string& mountpoint, bool discard);
 
 }  // namespace sbxfs

@@ -59,6 +59,12 @@ class ControlDirFile final : public OpenHandle {
     const std::vector<ControlDir::Name> names_;
 };
 
+// umask= lets others have what the owner has: the bits of group and others that it leaves.
+std::uint32_t OfOthers(std::uint32_t mode, mode_t umask) {
+    const std::uint32_t owner = (mode >> 6) & 07;
+    return (owner << 3 | owner) & ~static_cast<std::uint32_t>(umask);
+}
+
 }  // namespace
 
 Entry ControlNode::ToEntry() const {
@@ -66,6 +72,7 @@ Entry ControlNode::ToEntry() const {
     entry.attr.st_ino = StableIno();
     entry.attr.uid = mount().settings.uid;
     entry.attr.gid = mount().settings.gid;
+    if (!IsSecret()) entry.attr.mode |= OfOthers(entry.attr.mode, mount().settings.umask);
     return entry;
 }
 

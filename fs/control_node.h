@@ -21,6 +21,8 @@ class ControlNode : public Node {
     using Node::Node;
     // Mode with type, size and times of now; owner and st_ino are filled in by the caller.
     virtual Attr Stat() const = 0;
+    // Stays its owner's whatever umask= says.
+    virtual bool IsSecret() const { return false; }
 
     void GetAttr(const OpenHandlePtr& open, AttrReply reply) final;
     // Accepts what editors and shells do to a file: truncation, times, chmod and chown to what it is.
@@ -66,6 +68,7 @@ class TextNode final : public ControlNode {
           mtime_(std::move(mtime)),
           mode_(mode) {}
     Attr Stat() const override;
+    bool IsSecret() const override { return (mode_ & 077) == 0; }
     void Open(const OpenRequest& request, OpenReply reply) override;
 
  private:

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <latch>
 #include <memory>
 #include <system_error>
 #include <thread>
@@ -21,7 +22,9 @@
 #include "base/strings.h"
 #include "fs/file_system.h"
 #include "fs/fuse_server.h"
+#include "fs/hangup_watch.h"
 #include "fs/log_spdlog.h"
+#include "fs/service_manager.h"
 #include "sandbox/io_loop.h"
 #include "sandbox/outputs.h"
 #include "sandbox/providers/local/local_provider.h"
@@ -61,15 +64,20 @@ Duration LongestWait() {
     return std::chrono::seconds(shortest) * 3 / 4;
 }
 
-MountSettings SettingsFor(const DaemonOptions& options, Logger& logger) {
+MountSettings SettingsFor(const DaemonOptions& options, const StateDir& state, Logger& logger) {
     MountSettings settings;
-    settings.uid = ::geteuid();
-    settings.gid = ::getegid();
+    settings.uid = options.mount.uid.value_or(::geteuid());
+    settings.gid = options.mount.gid.value_or(::getegid());
+    settings.umask = options.mount.umask;
+    settings.idmap = options.mount.idmap;
+    settings.options = options.mount.Text();
+    settings.state_dir = state.path();
+    settings.log_file = options.foreground ? "" : state.log();
     settings.mountpoint = options.mountpoint;
     std::error_code ignored;
     settings.program = std::filesystem::read_symlink("/proc/self/exe", ignored).string();
     settings.recent_log = [&logger] { return logger.Recent(); };
-    settings.op_timeout = options.op_timeout;
+    settings.op_timeout = options.mount.op_timeout;
     settings.longest_wait = LongestWait();
     return settings;
 }
@@ -98,13 +106,56 @@ class Loops {
     std::atomic<std::size_t> next_{0};
 };
 
+// SIGHUP: templates, providers and limits as the file says now. A file with a mistake changes nothing.
+void Reload(const std::string& path, FileSystem& fs, Sandboxes& sandboxes) {
+    MountContext& mount = fs.context();
+    Result<Config> next = LoadConfig(path);
+    if (!next) {
+        const Error why =
+            std::move(next).error().While("reading the configuration again (it stays as it was)");
+        Log(LogLevel::kWarning, "not reloaded", {{"why", why}});
+        mount.refusals.Add(::getpid(), "/.mount/config.toml", why);
+        return;
+    }
+    sandboxes.SetLimit(static_cast<std::size_t>(next->max_sandboxes));
+    const std::size_t templates = next->templates.size();
+    const std::string file = next->file;
+    mount.config.Replace(*std::move(next), mount.clock.System());
+    Log(LogLevel::kInfo, "reloaded", {{"file", file}, {"templates", templates}});
+}
+
+// on_unmount=destroy: asks for the end of every sandbox and waits for it, a minute at most. What is not
+// confirmed by then is journaled and goes on when the mount is there again.
+void DestroyAll(Sandboxes& sandboxes) {
+    const std::vector<SandboxPtr> all = sandboxes.List();
+    std::latch asked(static_cast<std::ptrdiff_t>(all.size()));
+    for (const SandboxPtr& sandbox : all) {
+        sandboxes.Destroy(sandbox->name(), [&asked, name = sandbox->name()](const Status& kept) {
+            if (!kept) {
+                Log(LogLevel::kWarning, "not destroyed", {{"box", name}, {"why", kept.error()}});
+            }
+            asked.count_down();
+        });
+    }
+    asked.wait();
+    const SteadyTime deadline = RealClock().Steady() + std::chrono::minutes(1);
+    for (const SandboxPtr& sandbox : sandboxes.History()) {
+        while (!sandbox->IsGone() && RealClock().Steady() < deadline)
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        if (!sandbox->IsGone())
+            Log(LogLevel::kWarning, "still being destroyed", {{"box", sandbox->name()}});
+    }
+}
+
 }  // namespace
 
 Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     HardenProcess();
-    const std::string state_path = options.state_dir.empty()
+    BlockHangup();
+    const ServiceManager manager = ServiceManager::FromEnvironment();
+    const std::string state_path = options.mount.state_dir.empty()
                                        ? TRY(StateDir::DefaultFor(options.mountpoint))
-                                       : options.state_dir;
+                                       : options.mount.state_dir;
     const StateDir state =
         TRY(StateDir::Open(state_path, "process " + std::to_string(::getpid()) +
                                            " for the mount on " + options.mountpoint));
@@ -130,7 +181,7 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     services.outputs = outputs.get();
     services.budget = &budget;
     services.attacher = &attacher;
-    services.timeouts.operation = options.op_timeout;
+    services.timeouts.operation = options.mount.op_timeout;
     Sandboxes sandboxes(
         services, Sandboxes::Config{},
         [&local, &ssh](const Template& what) -> Result<Provider*> {
@@ -143,20 +194,31 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     (void)TRY(sandboxes.Load());
     store->StartThread();
     outputs->StartThread();
-    FileSystem fs(sandboxes, loops->first(), RealClock(), SettingsFor(options, *logger),
+    FileSystem fs(sandboxes, loops->first(), RealClock(), SettingsFor(options, state, *logger),
                   options.config);
 
-    FuseServer::Options fuse_options{options.mountpoint, options.mount_options};
+    const FuseServer::Options fuse_options{options.mountpoint, options.source,
+                                           options.mount.ForKernel()};
     std::unique_ptr<FuseServer> server = TRY(FuseServer::Mount(fuse_options, fs));
     sandboxes.Start();
     Log(LogLevel::kInfo, "mounted", {{"at", options.mountpoint}, {"state", state.path()}});
+    const std::string mounted = "STATUS=mounted on " + options.mountpoint;
+    auto hangups = std::make_unique<HangupWatch>([&] {
+        manager.TellReloading();
+        Reload(options.mount.config, fs, sandboxes);
+        manager.Tell("READY=1");
+    });
     if (ready) ready();
+    manager.Tell("READY=1\n" + mounted);
     const Status served = server->Run();
+    hangups.reset();
+    manager.Tell("STOPPING=1\nSTATUS=unmounting " + options.mountpoint);
 
     // Requests have stopped. Now those who wait, then the machines, then the threads, then the session,
     // which all answers need.
     Log(LogLevel::kInfo, "unmounting", {{"at", options.mountpoint}});
     fs.FailParked();
+    if (options.mount.on_unmount == OnUnmount::kDestroy) DestroyAll(sandboxes);
     sandboxes.Stop();
     store->Flush();
     outputs->Flush();

@@ -3,23 +3,21 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
-#include "base/clock.h"
 #include "base/result.h"
 #include "base/unique_function.h"
 #include "fs/config.h"
+#include "fs/mount_options.h"
 
 namespace sbxfs {
 
 struct DaemonOptions {
     Config config;
+    MountOptions mount;  // mount.config is where a reload reads; empty: in the usual places
+    std::string source = "sbxfs";
     std::string mountpoint;  // absolute, without links
-    std::string state_dir;   // empty: the default for the mount point
     bool foreground = false;
     bool debug = false;
-    std::vector<std::string> mount_options;  // for the kernel
-    Duration op_timeout = std::chrono::seconds(30);
 };
 
 // Runs until unmounted. `ready` is called once the mount answers; an error before that means nothing was

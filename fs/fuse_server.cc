@@ -65,7 +65,13 @@ FuseServer::~FuseServer() = default;
 Result<std::unique_ptr<FuseServer>> FuseServer::Mount(const Options& options, FileSystem& fs) {
     auto session = std::make_unique<Session>(fs);
     fuse_args args = FUSE_ARGS_INIT(0, nullptr);
-    std::string list = "default_permissions,nosuid,nodev,fsname=sbxfs,subtype=sbxfs";
+    // libfuse takes commas and backslashes in a value escaped.
+    std::string source;
+    for (const char c : options.source) {
+        if (c == ',' || c == '\\') source += '\\';
+        source += c;
+    }
+    std::string list = "default_permissions,nosuid,nodev,subtype=sbxfs,fsname=" + source;
     for (const std::string& option : options.options)
         list += "," + option;
     const bool added = fuse_opt_add_arg(&args, "sbxfs") == 0 &&

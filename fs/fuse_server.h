@@ -16,7 +16,8 @@ class FuseServer {
  public:
     struct Options {
         std::string mountpoint;            // absolute, without links
-        std::vector<std::string> options;  // for mount(8): "allow_other", "ro", "exec"
+        std::string source = "sbxfs";      // what the mount table shows as its device
+        std::vector<std::string> options;  // for mount(2): "allow_other", "ro", "noexec"
     };
     // Mounts. ENODEV without /dev/fuse, ENOENT without fusermount3 (for ordinary users), EBUSY; each
     // with a remedy. `fs` outlives the server.
@@ -26,7 +27,7 @@ class FuseServer {
     FuseServer(const FuseServer&) = delete;
     FuseServer& operator=(const FuseServer&) = delete;
 
-    // Serves until unmounted, or SIGINT, SIGTERM or SIGHUP.
+    // Serves until unmounted, or SIGINT or SIGTERM.
     Status Run();
 
  private:

@@ -14,6 +14,7 @@
 #include "fs/handle_table.h"
 #include "fs/inode_table.h"
 #include "fs/live_config.h"
+#include "fs/mount_options.h"
 #include "fs/parking_lot.h"
 #include "fs/refusals.h"
 #include "fs/removal_guard.h"
@@ -25,6 +26,11 @@ namespace sbxfs {
 struct MountSettings {
     uid_t uid = 0;  // files show as owned by
     gid_t gid = 0;
+    mode_t umask = 077;  // what others may of that which the owner may, in the control tree
+    IdMap idmap = IdMap::kMount;
+    std::string options;  // as -o takes them
+    std::string state_dir;
+    std::string log_file;  // empty: stderr
     std::string mountpoint;
     std::string program;                      // of sbxfs, for ssh(1) to start; empty: found in PATH
     std::function<std::string()> recent_log;  // for .mount/log; may be empty

@@ -4,6 +4,7 @@
 
 #include "base/strings.h"
 #include "fs/help_text.h"
+#include "fs/mount_info.h"
 #include "fs/sandbox_dir.h"
 
 namespace sbxfs {
@@ -27,8 +28,9 @@ Attr MountDir::Stat() const {
 }
 
 std::vector<ControlDir::Name> MountDir::List() const {
-    return {{"config.toml", S_IFREG}, {"history", S_IFDIR},   {"last_error", S_IFREG},
-            {"log", S_IFREG},         {"templates", S_IFDIR}, {"version", S_IFREG}};
+    return {{"config.toml", S_IFREG}, {"history", S_IFDIR}, {"info.json", S_IFREG},
+            {"last_error", S_IFREG},  {"log", S_IFREG},     {"templates", S_IFDIR},
+            {"version", S_IFREG}};
 }
 
 std::optional<Child> MountDir::FindChild(std::string_view name) const {
@@ -40,6 +42,10 @@ std::optional<Child> MountDir::FindChild(std::string_view name) const {
             [&m] { return m.config.since(); });
     }
     if (name == "history") return MakeChild<HistoryDir>(m, "history", "history");
+    if (name == "info.json") {
+        return TextChild(
+            m, "info.json", [&m] { return MountInfoJson(m); }, [&m] { return m.clock.System(); });
+    }
     if (name == "last_error") {
         return TextChild(
             m, "last_error", [&m] { return m.refusals.Text(); },

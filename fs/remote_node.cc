@@ -92,8 +92,10 @@ Entry RemoteNode::ToEntry(const Node& node, const RemoteStat& stat) const {
     Entry entry{node.ino(), {}};
     entry.attr.st_ino = node.StableIno();
     entry.attr.mode = ShownMode(stat.mode);
-    entry.attr.uid = mount().settings.uid;
-    entry.attr.gid = mount().settings.gid;
+    const MountSettings& settings = mount().settings;
+    const bool remote = settings.idmap == IdMap::kRemote;
+    entry.attr.uid = remote ? stat.uid : settings.uid;
+    entry.attr.gid = remote ? stat.gid : settings.gid;
     entry.attr.size = stat.size;
     entry.attr.atime = FromSeconds(stat.atime);
     entry.attr.mtime = entry.attr.ctime = FromSeconds(stat.mtime);
@@ -173,12 +175,12 @@ void RemoteNode::GetAttr(const OpenHandlePtr& open, AttrReply reply) {
 void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, const Caller&,
                          AttrReply reply) {
     const MountSettings& settings = mount().settings;
-    if ((change.uid && *change.uid != settings.uid) ||
-        (change.gid && *change.gid != settings.gid)) {
+    if (settings.idmap == IdMap::kMount && ((change.uid && *change.uid != settings.uid) ||
+                                            (change.gid && *change.gid != settings.gid))) {
         return std::move(reply).Fail(
             Error(Errno{EPERM},
                   "files show as owned by the user of the mount and stay so: change "
-                  "owners with a command in the sandbox"));
+                  "owners with a command in the sandbox, or mount with idmap=none"));
     }
     if (change.mode && (*change.mode & (S_ISUID | S_ISGID)) != 0) {
         return std::move(reply).Fail(
@@ -195,7 +197,12 @@ void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, co
     if (change.mtime_now) wanted.mtime = now;
     if (change.atime) wanted.atime = ToSeconds(*change.atime);
     if (change.mtime) wanted.mtime = ToSeconds(*change.mtime);
-    if (!wanted.size && !wanted.mode && !wanted.atime && !wanted.mtime) {
+    if (settings.idmap == IdMap::kRemote) {
+        wanted.uid = change.uid;
+        wanted.gid = change.gid;
+    }
+    if (!wanted.size && !wanted.mode && !wanted.atime && !wanted.mtime && !wanted.uid &&
+        !wanted.gid) {
         return GetAttr(open, std::move(reply));  // chown to the shown owner
     }
 
@@ -210,15 +217,22 @@ void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, co
             self->FilesFor(id).SetStat(self->RemotePath(), what, std::move(done));
         }
     };
-    if (wanted.atime.has_value() == wanted.mtime.has_value()) {
+    if (wanted.atime.has_value() == wanted.mtime.has_value() &&
+        wanted.uid.has_value() == wanted.gid.has_value()) {
         return apply(wanted, AnswerAttr(std::move(parked)));
     }
-    // SFTP v3 sets both times or none: the other one is asked for first.
+    // SFTP v3 sets both times or none, and user and group together: the other one is asked for first.
     StatDone complete = [self = Self(), wanted, apply,
                          parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
         if (!stat) return parked.Fail(stat.error());
-        if (!wanted.atime) wanted.atime = stat->atime;
-        if (!wanted.mtime) wanted.mtime = stat->mtime;
+        if (wanted.atime.has_value() != wanted.mtime.has_value()) {
+            wanted.atime = wanted.atime.value_or(stat->atime);
+            wanted.mtime = wanted.mtime.value_or(stat->mtime);
+        }
+        if (wanted.uid.has_value() != wanted.gid.has_value()) {
+            wanted.uid = wanted.uid.value_or(stat->uid);
+            wanted.gid = wanted.gid.value_or(stat->gid);
+        }
         apply(wanted, self->AnswerAttr(std::move(parked)));
     };
     if (handle != nullptr) return sandbox_->files().FileStat(handle, std::move(complete));

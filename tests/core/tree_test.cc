@@ -269,7 +269,8 @@ TEST_F(Tree, WaitTakesWholeSecondsOnly) {
 
 TEST_F(Tree, MountShowsTemplatesConfigurationAndVersion) {
     EXPECT_EQ(me().List("/.mount"),
-              (Names{"config.toml", "history", "last_error", "log", "templates", "version"}));
+              (Names{"config.toml", "history", "info.json", "last_error", "log", "templates",
+                     "version"}));
     EXPECT_EQ(me().List("/.mount/templates"), Names{"default.toml"});
     const std::string text = me().Cat("/.mount/templates/default.toml");
     EXPECT_TRUE(text.starts_with("[templates.default]\nprovider = \"local\"\n")) << text;

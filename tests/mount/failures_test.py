@@ -315,7 +315,7 @@ class Mounting(MountCase):
         self.assertEqual(done.returncode, 32)
         self.assertIn("not a directory", done.stderr)
         done = mount("-o", "state_dir=relative", str(Live.place.path))
-        self.assertEqual(done.returncode, 32)
+        self.assertEqual(done.returncode, 1)
         self.assertIn("absolute", done.stderr)
 
     def test_a_mount_in_the_background_is_live_when_it_returns(self) -> None:

@@ -19,17 +19,77 @@ TEST(MountOptions, AreOursGenericOrAnError) {
         {"ro,allow_other,config=/c.toml", "state_dir=/s,op_timeout=5m,exec,_netdev,nofail,x-y=z"},
         false);
     ASSERT_TRUE(options);
-    EXPECT_EQ(options->kernel, (Words{"ro", "allow_other"}));
+    EXPECT_EQ(options->ForKernel(), (Words{"ro", "allow_other"}));
     EXPECT_EQ(options->config, "/c.toml");
     EXPECT_EQ(options->state_dir, "/s");
     EXPECT_EQ(options->op_timeout, std::chrono::minutes(5));
 }
 
 TEST(MountOptions, NoexecUnlessAskedFor) {
-    EXPECT_EQ(ParseMountOptions({}, false)->kernel, Words{"noexec"});
-    EXPECT_EQ(ParseMountOptions({""}, false)->kernel, Words{"noexec"});
-    EXPECT_EQ(ParseMountOptions({"defaults,rw,,noatime"}, false)->kernel, Words{"noexec"});
-    EXPECT_EQ(ParseMountOptions({"exec"}, false)->kernel, Words{});
+    EXPECT_EQ(ParseMountOptions({}, false)->ForKernel(), Words{"noexec"});
+    EXPECT_EQ(ParseMountOptions({""}, false)->ForKernel(), Words{"noexec"});
+    EXPECT_EQ(ParseMountOptions({"defaults,rw,,noatime"}, false)->ForKernel(), Words{"noexec"});
+    EXPECT_EQ(ParseMountOptions({"exec"}, false)->ForKernel(), Words{});
+}
+
+TEST(MountOptions, TheLastOfTwoOppositesCounts) {
+    EXPECT_EQ(ParseMountOptions({"ro,rw,exec,noexec"}, false)->ForKernel(), Words{"noexec"});
+    EXPECT_EQ(ParseMountOptions({"rw,ro", "noexec,exec"}, false)->ForKernel(), Words{"ro"});
+}
+
+TEST(MountOptions, SayWhoseTheFilesAreAndWhatOthersMay) {
+    const auto options = ParseMountOptions({"uid=root,gid=7,umask=022,idmap=none"}, false);
+    ASSERT_TRUE(options) << options.error().what();
+    EXPECT_EQ(options->uid, 0U);
+    EXPECT_EQ(options->gid, 7U);
+    EXPECT_EQ(options->umask, 022U);
+    EXPECT_EQ(options->idmap, IdMap::kRemote);
+    EXPECT_EQ(options->Text(), "uid=0,gid=7,umask=022,idmap=none");
+    EXPECT_EQ(ParseMountOptions({}, false)->umask, 077U);
+    EXPECT_FALSE(ParseMountOptions({}, false)->uid);
+}
+
+TEST(MountOptions, ShowWhatIsNotAsByDefaultSoThatItCanBeGivenAgain) {
+    EXPECT_EQ(ParseMountOptions({"rw,writeback=on,op_timeout=30s,umask=077"}, false)->Text(), "");
+    const std::string all =
+        "ro,allow_other,exec,umask=0,writeback=off,op_timeout=5s,on_unmount=destroy,config=/c,"
+        "state_dir=/s";
+    const auto options = ParseMountOptions({all}, false);
+    ASSERT_TRUE(options);
+    EXPECT_EQ(ParseMountOptions({options->Text()}, false)->Text(), options->Text());
+    EXPECT_EQ(options->on_unmount, OnUnmount::kDestroy);
+    EXPECT_FALSE(options->writeback);
+}
+
+TEST(MountOptions, ABadValueSaysWhatItMustBe) {
+    const std::vector<std::pair<std::string, std::string>> wrong = {
+        {"umask=9", "octal"},
+        {"umask=01000", "octal"},
+        {"umask=", "octal"},
+        {"uid=no-such-user", "user"},
+        {"gid=-1", "group"},
+        {"writeback=maybe", "on or off"},
+        {"idmap=user", "mount or none"},
+        {"on_unmount=ask", "keep or destroy"},
+        {"op_timeout=0", "duration"},
+        {"config=c.toml", "absolute"},
+        {"state_dir=", "absolute"},
+        {"ro=1", "no value"},
+        {"uid", "a value"},
+        {"remount", "umount"}};
+    for (const auto& [option, wanted] : wrong) {
+        const auto parsed = ParseMountOptions({option}, true);
+        ASSERT_FALSE(parsed) << option;
+        EXPECT_EQ(parsed.error().code(), Errno{EINVAL});
+        EXPECT_NE(parsed.error().what().find(wanted), std::string::npos) << parsed.error().what();
+    }
+}
+
+TEST(MountOptions, WhatFstabAndMountSayForThemselvesPasses) {
+    for (const char* option : {"defaults", "_netdev", "nofail", "x-systemd.automount",
+                               "X-mount.mkdir", "noauto", "users", "user=alice", "comment=x",
+                               "strictatime", "sync", "nosuid", "nodev", "dev", "suid"})
+        EXPECT_TRUE(ParseMountOptions({option}, false)) << option;
 }
 
 TEST(MountOptions, AnUnknownOneNamesTheNearestAndIsTakenWhenSloppy) {
