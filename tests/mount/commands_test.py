@@ -111,6 +111,23 @@ class Outcomes(MountCase):
         self.assertEqual(event.stdout, b"now\n")
         wait_until(lambda: event.stdout == b"now\nlater\n", "what the child writes is appended")
 
+    def test_a_server_started_in_the_background_serves_and_logs_while_other_commands_run(self) -> None:
+        # It has a port of the sandbox, and says which.
+        event = self.box.run("server", "cd /tmp; echo served > page; python3 -u -m http.server --bind 127.0.0.1 0 &")
+        self.assertEqual(event.wait(10), "exited 0")
+        wait_until(lambda: b" port " in event.stdout, "the server has started")
+        port = event.stdout.split(b" port ")[1].split()[0].decode()
+        get = ("python3 -c 'import sys, urllib.request as u; "
+               "print(u.urlopen(sys.argv[1]).read().decode(), end=\"\")' http://127.0.0.1:")
+        for i in range(3):
+            self.assertEqual(self.box.sh(f"{get}{port}/page?{i}"), "served\n")
+            wait_until(lambda: f"GET /page?{i} ".encode() in event.stderr, "its log is appended")
+        self.assertEqual(event.wait(), "exited 0", "its outcome is what it was")
+        self.assertEqual((event.path / "stderr").stat().st_size, len(event.stderr))
+        self.assertNotIn("page?1", event.text("report"))
+        # What a command has left behind is no more its own: it is the sandbox's, and ends with it.
+        self.refuse(errno.ESRCH, (event.path / "ctl").write_text, "term\n")
+
     def test_stdin_is_at_its_end_and_there_is_no_terminal(self) -> None:
         self.assertEqual(self.box.sh("cat; test -t 0 || echo no terminal; tty"
                                      " >/dev/null 2>&1 || true"), "no terminal\n")

@@ -192,25 +192,27 @@ class Report(MountCase):
 
 class Limit(MountCase):
     def test_a_stream_keeps_its_first_mebibyte_and_the_newest_rest_with_true_offsets(self) -> None:
-        total = 100 << 20
-        # Each block of 16 bytes says where it is.
+        total, line = 300 << 20, 4096
+        # Each line says where it is.
         event = self.box.submit(
-            f"awk 'BEGIN {{ for (i = 0; i < {total // 16}; i++) printf \"%015d\\n\", i }}'")
+            f"awk 'BEGIN {{ for (i = 0; i < {total // line}; i++) printf \"%0{line - 1}d\\n\", i }}'")
         self.assertEqual(event.wait(120), "exited 0")
         result = event.result
         self.assertEqual(result["stdout_bytes"], total)
         dropped = result["dropped_bytes"]
-        self.assertGreater(dropped, 30 << 20)
+        self.assertAlmostEqual(total - dropped, 64 << 20, delta=1 << 20)
         path = event.path / "stdout"
         self.assertEqual(path.stat().st_size, total)
         nothing = 0
         with open(path, "rb") as out:
-            for at in range(0, total, 4096):
-                block = out.read(4096)
-                if block == bytes(4096):
-                    nothing += 4096
-                    continue
-                self.assertEqual(block[:16], f"{at // 16:015d}\n".encode(), at)
+            for at in range(0, total, line):
+                block = out.read(line)
+                if block.startswith(b"\0") or block.endswith(b"\0"):
+                    nothing += block.count(b"\0")
+                else:
+                    self.assertEqual(block, f"{at // line:0{line - 1}d}\n".encode(), at)
+                if not 1 << 20 <= at < total - (63 << 20):
+                    self.assertNotIn(b"\0", block, f"the first MiB and the newest are kept: {at}")
         self.assertEqual(nothing, dropped)
 
     def test_a_finished_command_of_less_is_whole(self) -> None:
