@@ -107,6 +107,46 @@ void AppendCommandLines(Str* to, const Dialect& dialect, const ShellCommand& com
     to->append(" </dev/null >/dev/null 2>&1\n");
 }
 
+void AppendSettingsLine(Str* to, const Dialect& dialect, const SettingsChange& change) {
+    const View word = Word(dialect);
+    Str line;
+    // Tried in a subshell first: what a script has made readonly stays as it is, and to touch it ends some shells
+    // (zsh; bash under `set -e`).
+    const auto say = [&](View what, View argument, View value, bool assigns) {
+        for (int tries = 0; tries < 2; ++tries) {
+            line.append(tries == 0 ? "; (" : " && ").append(word).append(what).append(argument);
+            if (assigns) line.append("=").Quoted(value);
+            if (tries == 0) line.append(")");
+        }
+        line.append(" || ").append(word).append(":");
+    };
+    for (const Str& entry : change.after.Entries()) {
+        const View name = entry.view().First(entry.view().Find('='));
+        const View value = entry.view().From(name.size + 1);
+        View had;
+        if (!IsShellName(name) || (change.before.Get(name, &had) && had == value)) continue;
+        say("export ", name, value, true);
+    }
+    for (const Str& entry : change.before.Entries()) {
+        const View name = entry.view().First(entry.view().Find('='));
+        View value;
+        if (!IsShellName(name) || change.after.Get(name, &value)) continue;
+        if (change.base.Get(name, &value)) {
+            say("export ", name, value, true);
+        } else {
+            say("unset ", name, View(), false);
+        }
+    }
+    if (!change.cwd.empty()) {
+        line.append("; ").append(word).append("cd ").Quoted(change.cwd);
+        line.append(" || ").append(word).append(":");
+    }
+    if (line.empty()) return;
+    to->append("\n{ ");
+    AppendReserve(to, dialect);
+    to->append(line.view()).append("; } </dev/null >/dev/null 2>&1\n");
+}
+
 void AppendIdleLine(Str* to) {
     to->append("\\exec >/dev/null 2>&1\n");
 }

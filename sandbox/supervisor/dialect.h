@@ -31,6 +31,7 @@
 #include <stdint.h>
 
 #include "sandbox/supervisor/bytes.h"
+#include "sandbox/supervisor/environment.h"
 
 namespace sbxfs::supervisor {
 
@@ -68,6 +69,18 @@ bool NeedsExec(const Dialect& dialect, View script, bool traced, bool errexit);
 // Said once: the report function, and an EXIT trap that tells the directory.
 void AppendInitLines(Str* to, const Dialect& dialect, View fifo);
 void AppendCommandLines(Str* to, const Dialect& dialect, const ShellCommand& command);
+// What of the settings changed since the shell was started or last told: variables to export, to give back the
+// value of `base` (what the shell was started with below them) or to unset, and a directory to enter when `cwd` is
+// not empty. Nothing when nothing did. Without effect on $?, options and traps; names that no shell variable can
+// have are left alone.
+struct SettingsChange {
+    const Environment& base;
+    const Environment& before;
+    const Environment& after;
+    View cwd;
+};
+void AppendSettingsLine(Str* to, const Dialect& dialect, const SettingsChange& change);
+
 // Said after the report of a command with an exec, unless `set -x` is on now: the shell lets go of its files.
 void AppendIdleLine(Str* to);
 

@@ -27,6 +27,17 @@ bool IsVariableName(View name) {
     return !name.empty() && !name.Has('=') && !name.Has('\0');
 }
 
+bool IsShellName(View name) {
+    const auto letter = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+    };
+    if (name.empty() || !letter(name[0])) return false;
+    for (size_t i = 1; i < name.size; ++i) {
+        if (!letter(name[i]) && !(name[i] >= '0' && name[i] <= '9')) return false;
+    }
+    return true;
+}
+
 size_t Environment::IndexOf(View name) const {
     for (size_t i = 0; i < entries_.size(); ++i) {
         if (NameOf(entries_[i].view()) == name) return i;

@@ -28,6 +28,9 @@ class Environment {
 // Whether a name may be set from outside: not empty, no '=', no NUL.
 bool IsVariableName(View name);
 
+// Whether a shell can have a variable of this name (XBD 3.235).
+bool IsShellName(View name);
+
 // PID 1's environment as `image`, without what is ours (SBXFS_*). False when it cannot be read.
 bool ReadImageEnvironment(Environment* image);
 

@@ -58,8 +58,8 @@ enum class Type : uint8_t {
     kStat = 7,       // u32 request, u32 count, count x text absolute path; links are not followed
     kProcesses = 8,  // u32 request
     // u32 request, u64 lifetime left in ms (0: none), u64 idle timeout in ms (0: none), u8
-    // TimerAction. The idle clock restarts at kUse, kStart, kTimer and a command's end, and stands
-    // still while one runs.
+    // TimerAction. The idle clock starts at the first kTimer with an idle timeout, restarts at kUse, kStart and a
+    // command's end, and stands still while one runs.
     kTimer = 9,
     kUse = 10,       // -: somebody used the sandbox; restarts the idle clock
     kPing = 11,      // u32 request

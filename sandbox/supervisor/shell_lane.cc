@@ -49,12 +49,71 @@ void ShellLane::Advance() {
             continue;
         }
         waiting_bytes_ -= next->order->script.size();
-        if (shell_.pid == 0 && !StartShell(*next)) continue;
+        if (shell_.pid != 0) {
+            if (const char* why = RestartReason(*next->order)) RestartShell(*next->order, why);
+        }
+        if (shell_.pid == 0 ? !StartShell(*next) : !TellSettings(*next)) continue;
         BeginCommand(*next);
     }
 }
 
+// Why what this command wants cannot be told to the shell there is; nullptr when it can.
+const char* ShellLane::RestartReason(const StartOrder& order) const {
+    if (!settings_.known) return nullptr;
+    if (!(order.user.view() == settings_.user.view())) return "config/user was changed";
+    if (!(order.shell.view() == settings_.shell.view())) return "config/shell was changed";
+    if (order.login != settings_.login) return "login_shell was changed";
+    // Whether that user may enter it only the system can tell, when it starts the shell there.
+    if (other_user_ && !(order.cwd.view() == settings_.cwd.view())) return "config/cwd was changed";
+    return nullptr;
+}
+
+void ShellLane::RestartShell(const StartOrder& order, const char* why) {
+    // Another user may not be let in where this one is.
+    directory_ = order.user.view() == settings_.user.view() ? CurrentDirectory() : Str();
+    told_.clear();
+    sys::Kill(shell_.pid, sys::kKill);  // nothing of it runs: it waits for its next line
+    ShellGone(why);
+}
+
+// Says what of the settings has changed. False: the command cannot run as they are, and was told so.
+bool ShellLane::TellSettings(Command& command) {
+    const StartOrder& order = *command.order;
+    const bool moved = !(order.cwd.view() == settings_.cwd.view()) && !order.cwd.empty();
+    if (moved) {
+        Str path(order.cwd.view());
+        const Fd there(sys::OpenAt(AT_FDCWD, path.c_str(), O_PATH | O_DIRECTORY));
+        if (!there) {
+            Str reason;
+            reason.append("config/cwd names ").append(order.cwd.view());
+            reason.append(", which is no directory there: make it, or write another to config/cwd");
+            commands_.Finish(command, NotStarted(ENOENT, reason.view()));
+            return false;
+        }
+    }
+    AppendSettingsLine(&feed_, dialect_,
+                       {.base = base_env_,
+                        .before = settings_.env,
+                        .after = order.env,
+                        .cwd = moved ? order.cwd.view() : View()});
+    Remember(order);
+    return true;
+}
+
+void ShellLane::Remember(const StartOrder& order) {
+    settings_.known = true;
+    settings_.login = order.login;
+    settings_.shell.Assign(order.shell.view());
+    settings_.user.Assign(order.user.view());
+    settings_.cwd.Assign(order.cwd.view());
+    settings_.env = order.env.Copy();
+}
+
 bool ShellLane::ChooseDirectory(const StartOrder& order, Str* cwd) {
+    if (settings_.known && !order.cwd.empty() && !(order.cwd.view() == settings_.cwd.view())) {
+        cwd->Assign(order.cwd.view());  // config/cwd was changed
+        return true;
+    }
     for (const View candidate : {told_.view(), directory_.view()}) {
         if (candidate.empty()) continue;
         Str path(candidate);
@@ -118,6 +177,7 @@ bool ShellLane::StartShell(Command& command) {
         spawn.account = &account;
         spawn.commands = runtime_.spool.commands();
     }
+    base_env_ = spawn.env.Copy();
     for (const Str& entry : order.env.Entries())
         spawn.env.SetPair(entry.view());
     spawn.env.Set("PWD", cwd.view());
@@ -150,6 +210,7 @@ bool ShellLane::StartShell(Command& command) {
     input_inode_ = stat.st_ino;
     directory_ = std::move(cwd);
     told_.clear();
+    Remember(order);
     status_ = 0;
     traced_ = false;
     errexit_ = false;

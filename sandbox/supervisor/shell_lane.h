@@ -3,6 +3,10 @@
 // its wait status is the outcome of the command it was running, and the next command gets a new
 // shell in the directory of the old one.
 //
+// Settings (config/: shell, user, cwd, environment) come with every Start. What a shell can be told it is told
+// before the next script, once for each change, so that what a script set itself stays as long as nobody
+// changes the setting; another shell or user needs a new shell.
+//
 // Nothing here waits. What the pipe does not take goes when there is room; reports, the shell's
 // death, and a watch on a shell that is back at its pipe without having reported come as events.
 #pragma once
@@ -43,6 +47,10 @@ class ShellLane {
 
  private:
     bool StartShell(Command& command);
+    const char* RestartReason(const StartOrder& order) const;
+    void RestartShell(const StartOrder& order, const char* why);
+    bool TellSettings(Command& command);
+    void Remember(const StartOrder& order);
     bool ChooseDirectory(const StartOrder& order, Str* cwd);
     void BeginCommand(Command& command);
     void OnReport(const Report& report);
@@ -73,6 +81,18 @@ class ShellLane {
     bool errexit_ = false;   // set -e is on
     bool has_exec_ = false;  // the running command was said with an exec
     Str reports_;            // an unfinished line
+
+    // What the newest shell was started with, or told since: a Start that says otherwise is a change of config/.
+    struct Settings {
+        bool known = false;
+        bool login = false;
+        Str shell;
+        Str user;
+        Str cwd;
+        Environment env;
+    };
+    Settings settings_;
+    Environment base_env_;  // what it was started with below settings_.env
 
     Str directory_;   // where the shell was last seen
     Str told_;        // where its EXIT trap says it was

@@ -14,8 +14,9 @@ int64_t Bounded(uint64_t ms) {
 
 void Timers::Set(int64_t now_ms, uint64_t lifetime_ms, uint64_t idle_ms, TimerAction action) {
     lifetime_end_ms_ = lifetime_ms == 0 ? kNever : now_ms + Bounded(lifetime_ms);
+    // A daemon that attaches again sets it again, which is nobody's use.
+    if (idle_ms_ == kNever) idle_since_ms_ = now_ms;
     idle_ms_ = idle_ms == 0 ? kNever : Bounded(idle_ms);
-    idle_since_ms_ = now_ms;
     action_ = action;
 }
 

@@ -291,6 +291,17 @@ TEST(TimersTest, TheIdleClockStandsStillWhileACommandRuns) {
     EXPECT_EQ(timers.Check(10, true), Timers::Due::kLifetime);
 }
 
+TEST(TimersTest, SettingItAgainIsNobodysUse) {
+    Timers timers;
+    timers.Set(0, 60000, 5000, TimerAction::kEndSandbox);
+    timers.Set(4000, 60000, 5000, TimerAction::kEndSandbox);
+    EXPECT_EQ(timers.IdleLeft(4000), 1000U);
+    timers.Set(4500, 60000, 9000, TimerAction::kEndSandbox);
+    EXPECT_EQ(timers.IdleLeft(4500), 4500U);
+    timers.Use(4500);
+    EXPECT_EQ(timers.IdleLeft(4500), 9000U);
+}
+
 // A table of processes for SelectTree, with the marks they would show.
 struct Table {
     Vec<Process> all;
