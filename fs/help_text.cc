@@ -42,6 +42,8 @@ Command, outcome and output in at most 16 KiB:    cat $BOX/events/5/report
 Every result, a line of JSON each (poll(2) waits): $BOX/events/log.jsonl
 End it (signals: int term kill hup usr1 usr2):    echo term > $BOX/events/5/ctl
 Everything about it, machine-readable:            cat $BOX/events/5/result.json
+A variable for every command from now on:         echo 'value' > $BOX/config/env/NAME   (rm unsets it)
+Where, how long, in which shell, as whom:         echo /srv > $BOX/config/cwd  (timeout, shell, user)
 Guard a sandbox against rmdir:                    echo protect > $BOX/ctl
 Go in with ssh, sftp, rsync -e:                   ssh -F $BOX/ssh/config box
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "fs/command_files.h"
+#include "fs/config_dir.h"
 #include "fs/describe.h"
 #include "fs/events_dir.h"
 #include "fs/help_text.h"
@@ -69,10 +70,10 @@ Attr SandboxDir::Stat() const {
 }
 
 std::vector<ControlDir::Name> SandboxDir::List() const {
-    std::vector<Name> names = {{"README.md", S_IFREG}, {"cmd", S_IFREG},   {"cmd.json", S_IFREG},
-                               {"ctl", S_IFREG},       {"error", S_IFREG}, {"events", S_IFDIR},
-                               {"info.json", S_IFREG}, {"run", S_IFDIR},   {"ssh", S_IFDIR},
-                               {"status", S_IFREG},    {"work", S_IFLNK}};
+    std::vector<Name> names = {
+        {"README.md", S_IFREG}, {"cmd", S_IFREG},   {"cmd.json", S_IFREG}, {"config", S_IFDIR},
+        {"ctl", S_IFREG},       {"error", S_IFREG}, {"events", S_IFDIR},   {"info.json", S_IFREG},
+        {"run", S_IFDIR},       {"ssh", S_IFDIR},   {"status", S_IFREG},   {"work", S_IFLNK}};
     if (sandbox_->what().list_fs) names.push_back({"fs", S_IFDIR});
     return names;
 }
@@ -91,6 +92,7 @@ std::optional<Child> SandboxDir::FindChild(std::string_view name) const {
         return MakeChild<CmdFile>(m, "cmd.json", "cmd.json", box, CmdFile::Format::kJson);
     }
     if (name == "run") return MakeChild<RunDir>(m, "run", "run", box);
+    if (name == "config") return MakeChild<ConfigDir>(m, "config", "config", box);
     if (name == "ctl") return MakeChild<SandboxCtl>(m, "ctl", "ctl", box);
     if (name == "events") return MakeChild<EventsDir>(m, "events", "events", box);
     if (name == "fs") return MakeChild<RemoteNode>(m, "fs", "fs", box);

@@ -12,7 +12,7 @@
 namespace sbxfs {
 
 Commands::Commands(Loop& loop, Store& store, Outputs& outputs, OutputBudget* budget,
-                   Generation generation, Limits limits, Defaults defaults)
+                   Generation generation, Limits limits, CommandDefaults defaults)
     : loop_(loop),
       store_(store),
       outputs_(outputs),

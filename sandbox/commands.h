@@ -30,6 +30,7 @@
 #include "sandbox/output_budget.h"
 #include "sandbox/outputs.h"
 #include "sandbox/records.h"
+#include "sandbox/sandbox_config.h"
 #include "sandbox/store.h"
 #include "sandbox/supervisor_port.h"
 
@@ -56,17 +57,9 @@ class Commands final : public SupervisorListener,
         std::size_t cached_script = 16384;  // larger ones wait in the journal, not in memory
         std::uint64_t output = 64U << 20;   // bytes kept of a stream (contract 4)
     };
-    // What every command of this sandbox starts with, unless its spec says otherwise.
-    struct Defaults {
-        std::string cwd;
-        std::string shell;
-        bool login_shell = false;
-        std::map<std::string, std::string> env;
-    };
-
     // `budget` may be null: no limit for all together.
     Commands(Loop& loop, Store& store, Outputs& outputs, OutputBudget* budget,
-             Generation generation, Limits limits, Defaults defaults);
+             Generation generation, Limits limits, CommandDefaults defaults);
     ~Commands() override;
 
     // At start, before anything else: what the journal remembers, in order of n. What waits may have
@@ -147,6 +140,8 @@ class Commands final : public SupervisorListener,
 
     // Once, when everything of the daemon runs: what an earlier one left to be written.
     void Start();
+    // For every command that is started from now on, also those that wait already.
+    void SetDefaults(CommandDefaults defaults);
 
     // The supervisor answered. Nothing is started before Allow(): the journal must know the spool
     // first.
@@ -230,7 +225,6 @@ class Commands final : public SupervisorListener,
     OutputBudget* const budget_;
     const Generation generation_;
     const Limits limits_;
-    const Defaults defaults_;
 
     mutable Mutex mu_{LockRank::kCommands};
     std::map<EventNumber, EventPtr> events_ GUARDED_BY(mu_);
@@ -250,6 +244,7 @@ class Commands final : public SupervisorListener,
     ChangeSignal changes_;
 
     // Loop thread's own.
+    CommandDefaults defaults_;
     SupervisorPort* port_ = nullptr;
     Spool spool_;
     bool reconciled_ = false;  // KnownEnd has come on this attach

@@ -28,6 +28,11 @@ void Commands::Start() {
         TellBudget(FindEvent(n));
 }
 
+void Commands::SetDefaults(CommandDefaults defaults) {
+    DCHECK(loop_.OnThread());
+    defaults_ = std::move(defaults);
+}
+
 void Commands::Attached(SupervisorPort& port, const Spool& spool) {
     DCHECK(loop_.OnThread());
     port_ = &port;
@@ -185,12 +190,14 @@ void Commands::Send(const EventPtr& event, std::string script) {
     request.n = event->record.n;
     request.parallel = spec.lane == CommandLane::kParallel;
     request.login_shell = spec.login_shell || defaults_.login_shell;
-    request.timeout_ms = spec.timeout_ms;
+    request.timeout_ms = spec.timeout_ms != 0 ? spec.timeout_ms : defaults_.timeout_ms;
     request.output_limit = limits_.output;
     request.shell = spec.shell.empty() ? defaults_.shell : spec.shell;
-    request.user = spec.user;
+    request.user = spec.user.empty() ? defaults_.user : spec.user;
     request.cwd = defaults_.cwd;
     request.env = defaults_.env;
+    for (const auto& [key, value] : defaults_.secrets)
+        request.env[key] = value.Reveal();
     if (request.parallel) {
         if (!spec.cwd.empty()) request.cwd = spec.cwd;
         for (const auto& [key, value] : spec.env)

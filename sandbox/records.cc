@@ -50,6 +50,13 @@ bool HasEnded(SandboxStatus status) {
     return true;
 }
 
+void SetFirstTimes(SandboxRecord& record) {
+    const Template& what = record.what;
+    record.lifetime_end_ms =
+        what.max_lifetime_s == 0 ? 0 : record.created_ms + what.max_lifetime_s * 1000;
+    record.idle_timeout_s = what.idle_timeout_s;
+}
+
 std::string_view ToString(EventStatus status) {
     switch (status) {
         case EventStatus::kQueued:

@@ -15,6 +15,7 @@
 #include "sandbox/names.h"
 #include "sandbox/output_holes.h"
 #include "sandbox/provider.h"
+#include "sandbox/sandbox_config.h"
 #include "sandbox/template.h"
 
 namespace sbxfs {
@@ -49,6 +50,7 @@ struct SandboxRecord {
     Generation generation{};
     std::string name;
     Template what;
+    SandboxConfig config;
     Stage stage = Stage::kLaunching;
     SshKeyPair client_key;
     SshKeyPair host_key;
@@ -63,7 +65,12 @@ struct SandboxRecord {
     bool is_protected = false;   // `protect` was written to ctl: rmdir is EBUSY
     std::int64_t created_ms = 0;
     std::int64_t ended_ms = 0;
+    // When it ends itself, as `ttl` has it by now: the template's to begin with. 0: never.
+    std::int64_t lifetime_end_ms = 0;
+    std::int64_t idle_timeout_s = 0;
 };
+// What a new sandbox begins with.
+void SetFirstTimes(SandboxRecord& record);
 
 enum class EventStatus : int {
     kQueued = 1,

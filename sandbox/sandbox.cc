@@ -35,18 +35,6 @@ Error HostDown(const std::string& name, std::string_view status, const std::stri
     return {Errno{EHOSTDOWN}, text + ". Remove it with rmdir and make a new one", Blame::kCaller};
 }
 
-// Nobody sits in front of a command: tools that would ask, page or paint are told so (contract 4).
-// What the template says has the last word.
-std::map<std::string, std::string> CommandEnvironment(const Template& what) {
-    std::map<std::string, std::string> environment = {
-        {"CI", "1"},          {"NO_COLOR", "1"}, {"PAGER", "cat"},
-        {"GIT_PAGER", "cat"}, {"TERM", "dumb"},  {"DEBIAN_FRONTEND", "noninteractive"},
-    };
-    for (const auto& [name, value] : what.env)
-        environment[name] = value;
-    return environment;
-}
-
 // What is known of a sandbox before its loop has run: after a restart it is not shown as anything it
 // is not.
 SandboxStatus StatusAtFirst(const SandboxRecord& record) {
@@ -97,13 +85,9 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
       template_(record.what),
       token_(std::move(token)),
       created_ms_(record.created_ms),
-      commands_(
-          std::make_shared<Commands>(loop, *services.store, *services.outputs, services.budget,
-                                     record.generation, LimitsFor(services.limits, record.what),
-                                     Commands::Defaults{.cwd = record.what.workdir,
-                                                        .shell = record.what.shell,
-                                                        .login_shell = record.what.login_shell,
-                                                        .env = CommandEnvironment(record.what)})),
+      commands_(std::make_shared<Commands>(
+          loop, *services.store, *services.outputs, services.budget, record.generation,
+          LimitsFor(services.limits, record.what), DefaultsFor(record.what, record.config))),
       files_(std::make_shared<LinkedFiles>(loop, services.timeouts)),
       record_(std::move(record)),
       status_(StatusAtFirst(record_)),
@@ -128,6 +112,11 @@ SandboxSnapshot Sandbox::Snapshot() const {
 SandboxStatus Sandbox::status() const {
     const MutexLock lock(mu_);
     return status_;
+}
+
+SandboxConfig Sandbox::Config() const {
+    const MutexLock lock(mu_);
+    return record_.config;
 }
 
 std::string Sandbox::SpoolDir() const {
@@ -203,6 +192,38 @@ void Sandbox::SetProtected(bool on, Done done) {
             done(std::move(kept));
         });
     });
+}
+
+void Sandbox::Configure(UniqueFunction<void(SandboxConfig&)> change, Done done) {
+    Post([change = std::move(change), done = std::move(done)](Sandbox& self) mutable {
+        SandboxConfig before;
+        const std::uint64_t mine = ++self.config_changes_;
+        {
+            const MutexLock lock(self.mu_);
+            before = self.record_.config;
+            change(self.record_.config);
+            self.record_.config.changed_ms = EpochMs(self.loop_.clock().System());
+        }
+        self.Save([sandbox = self.shared_from_this(), mine, before = std::move(before),
+                   done = std::move(done)](const Status& kept) mutable {
+            sandbox->Post([mine, kept, before = std::move(before),
+                           done = std::move(done)](Sandbox& loop) mutable {
+                loop.Configured(mine, kept, before);
+                done(kept);
+            });
+        });
+    });
+}
+
+void Sandbox::Configured(std::uint64_t change, const Status& kept, const SandboxConfig& before) {
+    SandboxConfig now;
+    {
+        const MutexLock lock(mu_);
+        // A later change was made on top of this one, and is on its way with it.
+        if (!kept && change == config_changes_) record_.config = before;
+        now = record_.config;
+    }
+    if (kept) commands_->SetDefaults(DefaultsFor(template_, now));
 }
 
 void Sandbox::Destroy(Done done) {

@@ -78,6 +78,7 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     std::int64_t created_ms() const { return created_ms_; }
     SandboxSnapshot Snapshot() const;
     SandboxStatus status() const;
+    SandboxConfig Config() const;
     bool IsGone() const { return stage() == Stage::kGone; }  // nothing of it will change
     // Absolute, hidden from fs/; empty until the supervisor was first reached.
     std::string SpoolDir() const;
@@ -99,6 +100,9 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     void Start();
     // While protected, Destroy is EBUSY. Journaled before `done`, which runs on any thread.
     void SetProtected(bool on, Done done);
+    // A write to config/: `change` is applied and journaled; commands that start after `done` see it. `done` runs
+    // on the loop.
+    void Configure(UniqueFunction<void(SandboxConfig&)> change, Done done);
     // rmdir: journals, then `done` (on the loop), then everything else behind. Idempotent.
     void Destroy(Done done);
     void RunOnLoop(UniqueFunction<void(Sandbox&)> job) { Post(std::move(job)); }
@@ -123,6 +127,7 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     void Later(Duration delay, UniqueFunction<void(Sandbox&)> job);
     void Save(Done done);
     void SaveAndIgnore();
+    void Configured(std::uint64_t change, const Status& kept, const SandboxConfig& before);
     void Launch();
     void Launched(Result<sbxfs::Launched> result);
     void Attach();
@@ -187,7 +192,8 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     bool ever_ready_;                                     // also in an earlier life of the daemon
     std::pair<std::uint64_t, std::uint64_t> kept_spool_;  // spool and boot id the journal has
     std::vector<Done> destroy_waiters_;                   // rmdirs whose commit is on its way
-    int failures_ = 0;                                    // attachments that failed in a row
+    std::uint64_t config_changes_ = 0;
+    int failures_ = 0;             // attachments that failed in a row
     SteadyTime attach_started_{};  // of the first attach; then of the destroying
 };
 

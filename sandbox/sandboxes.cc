@@ -111,6 +111,7 @@ void Sandboxes::Create(const SandboxName& name, const Template& what,
     record.client_key = std::move(*client_key);
     record.host_key = std::move(*host_key);
     record.created_ms = EpochMs(services_.clock->System());
+    SetFirstTimes(record);
     std::optional<Error> refused;
     {
         const MutexLock lock(mu_);

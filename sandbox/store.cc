@@ -68,6 +68,11 @@ Result<std::vector<CommandRecord>> Store::LoadCommands(Generation generation) {
     return database_->Commands(generation);
 }
 
+Result<std::map<std::string, std::optional<std::string>>> Store::LoadTemplates() {
+    DCHECK(thread_ == nullptr);
+    return database_->Templates();
+}
+
 void Store::StartThread() {
     thread_ = std::make_unique<BatchThread<Job>>(
         "store", LockRank::kStore, [this](std::vector<Job>& batch) { CommitBatch(batch); });
@@ -105,6 +110,12 @@ void Store::ForgetCommand(Generation generation, EventNumber n, Done done) {
 
 void Store::Remove(Generation generation, Done done) {
     Enqueue([generation](StoreDatabase& db) { return db.RemoveSandbox(generation); },
+            std::move(done));
+}
+
+void Store::PutTemplate(std::string name, std::optional<std::string> text, Done done) {
+    Enqueue([name = std::move(name),
+             text = std::move(text)](StoreDatabase& db) { return db.PutTemplate(name, text); },
             std::move(done));
 }
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "base/check.h"
@@ -13,7 +14,8 @@
 namespace sbxfs {
 namespace {
 
-constexpr int kSchemaVersion = 1;
+// A journal of an older version is brought up to date one step after the other; a new one takes the same way.
+constexpr int kSchemaVersion = 2;
 
 constexpr const char* kSchema = R"sql(
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -34,6 +36,14 @@ CREATE TABLE commands(
 CREATE TABLE scripts(
     generation INTEGER NOT NULL, n INTEGER NOT NULL, script BLOB NOT NULL, PRIMARY KEY(generation, n)) STRICT;
 )sql";
+
+// kUpgrades[i] makes version i + 2 of version i + 1.
+constexpr std::array<const char*, kSchemaVersion - 1> kUpgrades = {R"sql(
+ALTER TABLE sandboxes ADD COLUMN config TEXT NOT NULL DEFAULT '';
+ALTER TABLE sandboxes ADD COLUMN lifetime_end_ms INTEGER;
+ALTER TABLE sandboxes ADD COLUMN idle_timeout_s INTEGER;
+CREATE TABLE templates(name TEXT PRIMARY KEY, text TEXT) STRICT;
+)sql"};
 
 Json SpecToJson(const CommandSpec& spec) {
     Json json = Json::Object();
@@ -210,9 +220,12 @@ Status StoreDatabase::Migrate() {
                                         std::to_string(version) +
                                         "): use that version, or another state_dir");
     }
-    if (version == 0) {
+    if (version < kSchemaVersion) {
         (void)TRY(Begin());
-        (void)TRY(Execute(kSchema));
+        if (version == 0) (void)TRY(Execute(kSchema));
+        for (std::size_t i = static_cast<std::size_t>(std::max(version, 1)) - 1;
+             i < kUpgrades.size(); ++i)
+            (void)TRY(Execute(kUpgrades.at(i)));
         (void)TRY(Execute(("PRAGMA user_version=" + std::to_string(kSchemaVersion)).c_str()));
         (void)TRY(Commit());
     }
@@ -269,7 +282,7 @@ Result<std::vector<SandboxRecord>> StoreDatabase::Sandboxes() {
         "SELECT generation, name, template, stage, client_public, client_private, host_public, "
         "host_private,"
         " provider_id, connect, facts, ended_as, error, phases, spool_id, boot_id, protected,"
-        " created_ms, ended_ms"
+        " created_ms, ended_ms, config, lifetime_end_ms, idle_timeout_s"
         " FROM sandboxes ORDER BY generation"));
     std::vector<SandboxRecord> records;
     int code = 0;
@@ -302,6 +315,12 @@ Result<std::vector<SandboxRecord>> StoreDatabase::Sandboxes() {
         record.is_protected = row.Number() != 0;
         record.created_ms = row.Number();
         record.ended_ms = row.Number();
+        record.config = SandboxConfig::FromText(row.Text());
+        SetFirstTimes(record);
+        if (!row.IsNull()) {
+            record.lifetime_end_ms = row.Number();
+            record.idle_timeout_s = row.Number();
+        }
         records.push_back(std::move(record));
     }
     if (code != SQLITE_DONE) return Failure("reading sandboxes");
@@ -373,8 +392,8 @@ Status StoreDatabase::PutSandbox(const SandboxRecord& record) {
     const StatementPtr statement = TRY(Prepare(
         "INSERT OR REPLACE INTO sandboxes(generation, name, template, stage, client_public,"
         " client_private, host_public, host_private, provider_id, connect, facts, ended_as, error,"
-        " phases, spool_id, boot_id, protected, created_ms, ended_ms)"
-        " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
+        " phases, spool_id, boot_id, protected, created_ms, ended_ms, config, lifetime_end_ms,"
+        " idle_timeout_s) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
     sqlite3_stmt* raw = statement.get();
     const std::string what = record.what.ToJson().Dump();
     const std::string connect = record.connect ? record.connect->ToJson().Dump() : "";
@@ -399,6 +418,10 @@ Status StoreDatabase::PutSandbox(const SandboxRecord& record) {
     Bind(raw, 17, std::int64_t{record.is_protected ? 1 : 0});
     Bind(raw, 18, record.created_ms);
     Bind(raw, 19, record.ended_ms);
+    const std::string config = record.config.ToText();
+    Bind(raw, 20, config);
+    Bind(raw, 21, record.lifetime_end_ms);
+    Bind(raw, 22, record.idle_timeout_s);
     return Step(raw, "writing a sandbox");
 }
 
@@ -450,6 +473,27 @@ Status StoreDatabase::ForgetCommand(Generation generation, EventNumber n) {
         (void)TRY(Step(statement.get(), "forgetting a command"));
     }
     return Ok();
+}
+
+Result<std::map<std::string, std::optional<std::string>>> StoreDatabase::Templates() {
+    const StatementPtr statement = TRY(Prepare("SELECT name, text FROM templates"));
+    std::map<std::string, std::optional<std::string>> templates;
+    int code = 0;
+    while ((code = sqlite3_step(statement.get())) == SQLITE_ROW) {
+        Row row(statement.get());
+        const std::string name = row.Text();
+        templates[name] = row.IsNull() ? std::nullopt : std::optional(row.Text());
+    }
+    if (code != SQLITE_DONE) return Failure("reading templates");
+    return templates;
+}
+
+Status StoreDatabase::PutTemplate(std::string_view name, const std::optional<std::string>& text) {
+    const StatementPtr statement =
+        TRY(Prepare("INSERT OR REPLACE INTO templates(name, text) VALUES(?,?)"));
+    Bind(statement.get(), 1, name);
+    if (text) Bind(statement.get(), 2, *text);
+    return Step(statement.get(), "writing a template");
 }
 
 Status StoreDatabase::RemoveSandbox(Generation generation) {

@@ -41,6 +41,10 @@ class StoreDatabase {
     Status ForgetCommand(Generation generation, EventNumber n);
     Status RemoveSandbox(Generation generation);
 
+    // What was written in the mount; without a text: one of the configuration that was removed there.
+    Result<std::map<std::string, std::optional<std::string>>> Templates();
+    Status PutTemplate(std::string_view name, const std::optional<std::string>& text);
+
  private:
     class Row;
     struct CloseDatabase {
