@@ -1,6 +1,7 @@
 #include "fs/remote_paths.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "base/strings.h"
@@ -28,25 +29,22 @@ std::vector<std::string> Normalise(std::vector<std::string> base, std::string_vi
     return base;
 }
 
-// "../"* then names, or names only, with no empty or "." parts between: such a target cannot climb
-// behind a name. Whether it climbs too high is another question.
-bool IsPlain(std::string_view target) {
+// How many ".." stand before the first name; nothing when one stands behind a name, and the target could climb out of
+// what that name leads to. "." and empty parts lead nowhere.
+std::optional<std::size_t> Climb(std::string_view target) {
+    std::size_t climb = 0;
     bool named = false;
-    for (const std::string& name : Split(target, '/')) {
-        if (name.empty() || name == ".") return false;
-        if (name == ".." && named) return false;
-        if (name != "..") named = true;
+    for (const std::string& part : Split(target, '/')) {
+        if (part.empty() || part == ".") continue;
+        if (part != "..") {
+            named = true;
+        } else if (named) {
+            return std::nullopt;
+        } else {
+            ++climb;
+        }
     }
-    return true;
-}
-
-std::size_t LeadingDotDots(std::string_view target) {
-    std::size_t count = 0;
-    for (const std::string& name : Split(target, '/')) {
-        if (name != "..") break;
-        ++count;
-    }
-    return count;
+    return climb;
 }
 
 }  // namespace
@@ -86,8 +84,10 @@ std::string ContainLink(std::string_view target, const std::string& link_dir,
     target = target.substr(0, target.find('\0'));
     const std::vector<std::string> here = Normalise({}, link_dir);
     const bool absolute = target.starts_with('/');
-    if (!absolute && IsPlain(target) && LeadingDotDots(target) <= here.size()) {
-        return std::string(target);
+    if (!absolute && !target.empty()) {
+        // Also "./x": git takes a link that is not as it was made for a changed one.
+        const std::optional<std::size_t> climb = Climb(target);
+        if (climb && *climb <= here.size()) return std::string(target);
     }
     std::vector<std::string> goal;
     if (absolute) {

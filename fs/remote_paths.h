@@ -24,7 +24,8 @@ bool IsHidden(const Template& what, const std::string& spool_dir, std::string_vi
 
 // What readlink shows of a link in directory `link_dir` (both below fs/, "/" or "/a/b") whose target on
 // the server is `target`. `..` is collapsed by name and clipped at the root of fs/, and what comes out is
-// "../"* then names, never ".." behind a name: so no chain of links leads out of the sandbox's tree.
+// "../"* then names, never ".." behind a name: so no chain of links leads out of the sandbox's tree ("." and "//"
+// between them lead nowhere, and stay).
 // Targets that need no change are returned as they are. `root` is fs_root: absolute targets below it
 // are shown relative to it; those beside it cannot be reached and are clipped to it.
 std::string ContainLink(std::string_view target, const std::string& link_dir,
