@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What takes too long for every change: the crash and link harnesses at every position. Prints one line of figures per
+# What takes too long for every change: the crash and link harnesses at every position, and the model test for long. Prints one line of figures per
 # session, in the form docs/RELIABILITY.md uses. SBXFS_BINARY: the program under test; JOBS: sessions at a time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,5 +26,8 @@ for way in in out; do
     every link launch_$way
     # Megabytes: what fits into ten minutes, a new sample every night.
     python3 tests/harness/link.py big_$way --sample 100000 --minutes 10 --jobs "$jobs" || broken=1
+done
+for session in turns apart cuts; do
+    python3 tests/harness/model.py $session --seconds 600 || broken=1
 done
 exit $broken
