@@ -190,5 +190,59 @@ class VsCode(EditorCase):
                 self.assertEqual(self.sh("cat text; ls"), text + "text\n")
 
 
+class ConfigFiles(FilesCase):
+    """A value of config/ in an editor: no file can be made beside it, so locks, backups and new versions cannot."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.config = self.box.path / "config"
+        self.value = self.config / "cwd"
+        self.value.write_text("/tmp\n")
+        self.addCleanup(self.value.write_text, "")
+
+    def saved(self, text: str) -> None:
+        self.assertEqual(self.value.read_text(), text)
+        self.assertEqual(self.box.run(self.here.name[-50:], "pwd").wait(), "exited 0")
+        self.assertEqual(self.box.event(self.here.name[-50:]).stdout.decode(), text)
+
+    @unittest.skipUnless(shutil.which("vim"), "no vim")
+    def test_vim_on_a_terminal_sets_a_value(self) -> None:
+        with Terminal(["vim", "-N", "-u", "NONE", "-i", "NONE", "-n", "cwd"], self.config) as vim:
+            vim.expect("/tmp")
+            vim.type("cc/usr\x1b:w\r")
+            vim.expect("written")
+            vim.type(":q\r")
+            self.assertEqual(vim.end(), 0)
+        self.saved("/usr\n")
+
+    @unittest.skipUnless(shutil.which("nano"), "no nano")
+    def test_nano_on_a_terminal_sets_a_value(self) -> None:
+        with Terminal(["nano", "--ignorercfiles", "cwd"], self.config) as nano:
+            nano.expect("/tmp")
+            nano.type("\x0b/usr\x0f")  # ^K cuts the line
+            nano.expect("File Name to Write")
+            nano.type("\r")
+            nano.expect("Wrote 1 line")
+            nano.type("\x18")
+            self.assertEqual(nano.end(), 0)
+        self.saved("/usr\n")
+
+    @unittest.skipUnless(shutil.which("emacs"), "no emacs")
+    def test_emacs_sets_a_value(self) -> None:
+        home = self.local()
+        (home / ".emacs.d").mkdir()  # where it keeps backups that cannot be made beside the file
+        done = subprocess.run(
+            ["emacs", "-Q", "--batch", "cwd", "--eval", "(progn (erase-buffer) (insert \"/usr\n\") (save-buffer))"],
+            cwd=self.config, capture_output=True, text=True, check=False, timeout=30,
+            env={**os.environ, "HOME": str(home)})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.saved("/usr\n")
+
+    @unittest.skipUnless(shutil.which("node"), "no node")
+    def test_vs_code_sets_a_value(self) -> None:
+        self.run_here("node", "-e", VSCODE_SAVE, "in place", str(self.value), "/usr\n")
+        self.saved("/usr\n")
+
+
 if __name__ == "__main__":
     main()
