@@ -39,6 +39,8 @@ enum class LockRank : int {
     kCommands = 70,
     kWatchers = 75,
     kOutputBudget = 77,
+    kFileCache = 78,
+    kKernelCache = 79,
     kStore = 80,
     kOutputs = 85,
     kProvider = 88,

@@ -197,6 +197,8 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     FileSystem fs(sandboxes, loops->first(), RealClock(), SettingsFor(options, state, *logger),
                   options.config);
 
+    sandboxes.SetMount(fs.context().kernel_cache);
+
     const FuseServer::Options fuse_options{options.mountpoint, options.source,
                                            options.mount.ForKernel()};
     std::unique_ptr<FuseServer> server = TRY(FuseServer::Mount(fuse_options, fs));

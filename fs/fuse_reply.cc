@@ -10,9 +10,9 @@
 namespace sbxfs {
 namespace {
 
-// The kernel caches nothing of what it is told: every look comes back here and costs 10-15 us. Caching
-// belongs to the daemon, which knows when a command ran.
-constexpr double kTimeout = 0;
+double Seconds(Duration lease) {
+    return std::chrono::duration<double>(lease).count();
+}
 
 timespec ToTimespec(SystemTime time) {
     const auto since = time.time_since_epoch();
@@ -45,8 +45,8 @@ fuse_entry_param ToParam(const Entry& entry) {
     param.ino = Raw(entry.ino);
     param.generation = 0;  // numbers are never reused
     param.attr = ToStat(entry.attr);
-    param.attr_timeout = kTimeout;
-    param.entry_timeout = kTimeout;
+    param.attr_timeout = Seconds(entry.lease.attributes);
+    param.entry_timeout = Seconds(entry.lease.name);
     return param;
 }
 
@@ -134,7 +134,7 @@ Delivery FuseSink::SendOpened(const Opened& opened) {
 
 void FuseSink::SendAttr(const Entry& entry) {
     const struct stat st = ToStat(entry.attr);
-    (void)fuse_reply_attr(req_, &st, kTimeout);
+    (void)fuse_reply_attr(req_, &st, Seconds(entry.lease.attributes));
 }
 
 void FuseSink::SendBytes(std::span<const char> bytes) {

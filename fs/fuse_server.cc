@@ -4,10 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <memory>
 #include <utility>
 
 #include "fs/file_system.h"
@@ -38,6 +41,28 @@ Error MountFailure(const FuseServer::Options& options) {
     return {Errno{EIO}, "mounting on " + options.mountpoint + " failed; the line above says why"};
 }
 
+// libfuse 3.14 knows neither the code nor its number: one header, whose `error` is the code.
+constexpr std::int32_t kIncEpoch = 8;  // FUSE_NOTIFY_INC_EPOCH, Linux 6.16
+
+class FuseNotifier final : public KernelNotifier {
+ public:
+    explicit FuseNotifier(fuse_session* session) : session_(session) {}
+
+    bool ForgetNames() override {
+        const fuse_out_header header{.len = sizeof header, .error = kIncEpoch, .unique = 0};
+        return ::write(fuse_session_fd(session_), &header, sizeof header) == sizeof header;
+    }
+    void ForgetAttributes(Ino ino) override {
+        (void)fuse_lowlevel_notify_inval_inode(session_, Raw(ino), -1, 0);
+    }
+    void ForgetPages(Ino ino) override {
+        (void)fuse_lowlevel_notify_inval_inode(session_, Raw(ino), 0, 0);
+    }
+
+ private:
+    fuse_session* const session_;
+};
+
 }  // namespace
 
 struct FuseServer::Session {
@@ -51,6 +76,7 @@ struct FuseServer::Session {
     Session& operator=(const Session&) = delete;
     ~Session() {
         fs.context().kernel.Stop();
+        fs.context().kernel_cache.Stop();
         if (fuse == nullptr) return;
         if (handlers) fuse_remove_signal_handlers(fuse);
         if (mounted) fuse_session_unmount(fuse);
@@ -89,6 +115,7 @@ Result<std::unique_ptr<FuseServer>> FuseServer::Mount(const Options& options, Fi
     if (fuse_session_custom_io(session->fuse, &io, fuse_session_fd(session->fuse)) != 0) {
         return Error(Errno{EIO}, "libfuse refuses its own descriptor", Blame::kBug);
     }
+    fs.context().kernel_cache.Connect(std::make_unique<FuseNotifier>(session->fuse));
     return std::unique_ptr<FuseServer>(new FuseServer(std::move(session), fs, options.mountpoint));
 }
 

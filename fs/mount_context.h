@@ -13,6 +13,7 @@
 #include "base/sync.h"
 #include "fs/handle_table.h"
 #include "fs/inode_table.h"
+#include "fs/kernel_cache.h"
 #include "fs/live_config.h"
 #include "fs/mount_options.h"
 #include "fs/parking_lot.h"
@@ -50,7 +51,8 @@ struct MountContext {
           config(std::move(c), mounted),
           refusals(time),
           removals(time),
-          lot(time) {}
+          lot(time),
+          kernel_cache(time) {}
 
     Sandboxes& sandboxes;
     Loop& timer_loop;  // for waits with a limit
@@ -71,6 +73,7 @@ struct MountContext {
                                 for (const Job& job : jobs)
                                     job();
                             }};
+    KernelCache kernel_cache;
 };
 
 }  // namespace sbxfs

@@ -16,34 +16,25 @@
 namespace sbxfs {
 namespace {
 
-// Whatever a file is, it shows as one of these.
-constexpr std::array<std::uint32_t, 4> kShownTypes = {S_IFREG, S_IFDIR, S_IFLNK, S_IFSOCK};
-
 SystemTime FromSeconds(std::int64_t seconds) {
     return SystemTime(std::chrono::seconds(seconds));
+}
+
+// An answer about the node is about to leave: how long it may be kept. What has other names changes behind
+// the kernel's back.
+Lease Lend(const Node& node, Sandbox& sandbox) {
+    const auto* remote = dynamic_cast<const RemoteNode*>(&node);
+    if (remote != nullptr && sandbox.cached().cache().HasOtherNames(remote->RemotePath()))
+        return {};
+    return node.mount().kernel_cache.Grant(sandbox.generation(), node.ino());
 }
 
 std::int64_t ToSeconds(SystemTime time) {
     return std::chrono::floor<std::chrono::seconds>(time.time_since_epoch()).count();
 }
 
-OpenHow HowToOpen(int flags) {
-    OpenHow how;
-    const int access = flags & O_ACCMODE;
-    how.write = access != O_RDONLY;
-    how.read = access != O_WRONLY;
-    how.append = (flags & O_APPEND) != 0;
-    how.truncate = (flags & O_TRUNC) != 0;
-    return how;
-}
-
 Error TooLong() {
     return {Errno{ENAMETOOLONG}, "a name may have 255 bytes"};
-}
-
-Error NotOffered(std::string_view what) {
-    return {Errno{EOPNOTSUPP}, "SFTP has no way to make " + std::string(what) +
-                                   ": make it with a command in the sandbox"};
 }
 
 }  // namespace
@@ -74,8 +65,8 @@ std::string RemoteNode::RemotePath() const {
     return root == "/" ? rest : root + rest;
 }
 
-LinkedFiles::ForAsker RemoteNode::FilesFor(std::uint64_t parked) const {
-    return sandbox_->files().For([&lot = mount().lot, parked] { return lot.Holds(parked); });
+CachedFiles::Asker RemoteNode::FilesFor(std::uint64_t parked) const {
+    return files().For([&lot = mount().lot, parked] { return lot.Holds(parked); });
 }
 
 Result<std::string> RemoteNode::ChildPath(std::string_view name) const {
@@ -102,45 +93,96 @@ Entry RemoteNode::ToEntry(const Node& node, const RemoteStat& stat) const {
     return entry;
 }
 
+// For the node's own attributes, with a lease. A file that became something of another type is
+// another node: ESTALE has the kernel look the name up again.
+Result<Entry> RemoteNode::ToAttr(const RemoteStat& stat) const {
+    if ((ShownMode(stat.mode) & S_IFMT) != type_)
+        return Error(Errno{ESTALE}, "it was replaced by something of another type");
+    Entry entry = ToEntry(*this, stat);
+    entry.lease = Lend(*this, *sandbox_);
+    return entry;
+}
+
 Child RemoteNode::ChildNode(std::string_view name, std::uint32_t type) const {
-    // Another type is another node: the kernel must not see a number change its type.
     return MakeChild<RemoteNode>(mount(), std::string(name),
-                                 std::string(name) + "/" + std::to_string(type & S_IFMT), sandbox_);
+                                 std::string(name) + "/" + std::to_string(type & S_IFMT), sandbox_,
+                                 type & S_IFMT);
 }
 
 void RemoteNode::AnswerChild(const std::string& name, const RemoteStat& stat, EntryReply reply) {
     const NodePtr node =
         mount().inodes.Enter(shared_from_this(), ChildNode(name, ShownMode(stat.mode)));
-    if (std::move(reply).Found(ToEntry(*node, stat)) == Delivery::kUndelivered) {
+    Entry entry = ToEntry(*node, stat);
+    entry.lease = Lend(*node, *sandbox_);
+    if (std::move(reply).Found(entry) == Delivery::kUndelivered) {
         mount().inodes.Forget(node->ino(), 1);
     }
 }
 
-// A name below this directory is gone, or means another file now.
-void RemoteNode::Vanished(const std::string& name) {
-    for (const std::uint32_t type : kShownTypes) {
-        const Child child = ChildNode(name, type);
-        if (const NodePtr node = mount().inodes.Peek(shared_from_this(), child.identity)) {
-            const MutexLock lock(static_cast<RemoteNode&>(*node).open_mu_);
-            static_cast<RemoteNode&>(*node).unlinked_ = true;
-        }
-        mount().inodes.Unkey(shared_from_this(), child.identity);
-    }
-}
+// --- Open files
 
-void RemoteNode::Opened(const std::shared_ptr<RemoteOpenFile>& file) {
+bool RemoteNode::HasLostItsName() const {
     const MutexLock lock(open_mu_);
-    std::erase_if(open_, [](const auto& weak) { return weak.expired(); });
-    open_.push_back(file);
+    return unlinked_;
 }
 
-RemoteFilePtr RemoteNode::AnyOpenFile() const {
+std::shared_ptr<RemoteOpenFile> RemoteNode::AnyOpenFile() const {
     const MutexLock lock(open_mu_);
     if (!unlinked_) return nullptr;
     for (const auto& weak : open_) {
-        if (const auto file = weak.lock()) return file->file();
+        if (auto file = weak.lock()) return file;
     }
     return nullptr;
+}
+
+void RemoteNode::Changed() {
+    ++changes_;
+    if (!HasLostItsName()) files().cache().Changed(RemotePath());
+}
+
+void RemoteNode::WroteAll(FileCache::Era era, const RemoteStat& stat) {
+    if (files().cache().HasOtherNames(RemotePath())) return;
+    const MutexLock lock(open_mu_);
+    if (pages_ && pages_->era == era) pages_->stat = stat;
+}
+
+std::shared_ptr<RemoteOpenFile> RemoteNode::MakeOpen(const CachedFiles::Opened& opened) {
+    auto file = std::make_shared<RemoteOpenFile>(Self(), opened);
+    const MutexLock lock(open_mu_);
+    std::erase_if(open_, [](const auto& weak) { return weak.expired(); });
+    open_.push_back(file);
+    return file;
+}
+
+CachedFiles::Asker::Verify RemoteNode::MustVerify() const {
+    const FileCache& cache = files().cache();
+    const FileCache::Era era = cache.era();
+    const bool quiet = cache.IsQuiet();
+    const MutexLock lock(open_mu_);
+    const bool verified = quiet && (!pages_ || pages_->era == era);
+    return verified ? CachedFiles::Asker::Verify::kNo : CachedFiles::Asker::Verify::kYes;
+}
+
+bool RemoteNode::MayKeepPages(const CachedFiles::Opened& opened) {
+    const FileCache& cache = files().cache();
+    const std::string path = RemotePath();
+    // The file is in kernel_cache's books by now: who begins another era later than this drops its pages.
+    const bool present = cache.era() == opened.era;
+    Pages now{opened.era, opened.stat, opened.recent,
+              opened.recent ? std::nullopt : opened.identity};
+    const MutexLock lock(open_mu_);
+    const std::optional<Pages> before = std::exchange(pages_, std::move(now));
+    if (!before || !present) return false;
+    const bool alike = before->stat.size == opened.stat.size &&
+                       before->stat.mtime == opened.stat.mtime &&
+                       before->stat.mode == opened.stat.mode;
+    if (before->era == opened.era && opened.quiet) return alike;
+    if (opened.identity) {
+        const auto known = before->identity ? before->identity : cache.Baseline(path, before->era);
+        return known && SameAndUnchanged(*known, *opened.identity);
+    }
+    // Nobody can look closer. A command, which would have begun another era, may have done anything.
+    return before->era == opened.era && alike && !before->recent;
 }
 
 std::optional<Entry> RemoteNode::EntryNow() const {
@@ -156,20 +198,27 @@ std::optional<Entry> RemoteNode::EntryNow() const {
 StatDone RemoteNode::AnswerAttr(Parked<AttrReply> parked) {
     return [self = Self(), parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
         if (!stat) return parked.Fail(stat.error());
-        if (auto reply = parked.Take()) std::move(*reply).Is(self->ToEntry(*self, *stat));
+        const Result<Entry> entry = self->ToAttr(*stat);
+        if (!entry) return parked.Fail(entry.error());
+        if (auto reply = parked.Take()) std::move(*reply).Is(*entry);
     };
 }
 
 void RemoteNode::GetAttr(const OpenHandlePtr& open, AttrReply reply) {
     if (const auto entry = EntryNow()) return std::move(reply).Is(*entry);
-    auto parked = mount().lot.Park(std::move(reply));
-    LinkedFiles::ForAsker asker = FilesFor(parked.id());
-    StatDone done = AnswerAttr(std::move(parked));
-    const auto file = std::dynamic_pointer_cast<RemoteOpenFile>(open);
+    auto file = std::dynamic_pointer_cast<RemoteOpenFile>(open);
     // fstat(2) of a file whose name is gone comes without a handle: any open one of this node will do.
-    const RemoteFilePtr handle = file != nullptr ? file->file() : AnyOpenFile();
-    if (handle != nullptr) return asker.FileStat(handle, std::move(done));
-    asker.Lstat(RemotePath(), std::move(done));
+    if (file == nullptr) file = AnyOpenFile();
+    const auto known = file != nullptr ? file->KnownStat() : files().KnownStat(RemotePath());
+    if (known) {
+        const Result<Entry> entry = *known ? ToAttr(**known) : Result<Entry>(known->error());
+        if (!entry) return std::move(reply).Fail(entry.error());
+        return std::move(reply).Is(*entry);
+    }
+    auto parked = mount().lot.Park(std::move(reply));
+    CachedFiles::Asker asker = FilesFor(parked.id());
+    if (file != nullptr) return file->Stat(asker, AnswerAttr(std::move(parked)));
+    asker.Lstat(RemotePath(), AnswerAttr(std::move(parked)));
 }
 
 void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, const Caller&,
@@ -206,11 +255,17 @@ void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, co
         return GetAttr(open, std::move(reply));  // chown to the shown owner
     }
 
-    const auto file = std::dynamic_pointer_cast<RemoteOpenFile>(open);
-    const RemoteFilePtr handle = file != nullptr ? file->file() : AnyOpenFile();
+    auto file = std::dynamic_pointer_cast<RemoteOpenFile>(open);
+    if (file == nullptr) file = AnyOpenFile();
+    const RemoteFilePtr handle = file != nullptr ? file->file() : nullptr;
     auto parked = mount().lot.Park(std::move(reply));
     const auto apply = [self = Self(), handle, id = parked.id()](const StatChange& what,
-                                                                 StatDone done) {
+                                                                 StatDone answer) {
+        self->Changed();
+        StatDone done = [self, answer = std::move(answer)](Result<RemoteStat> stat) {
+            self->Changed();
+            answer(std::move(stat));
+        };
         if (handle != nullptr) {
             self->FilesFor(id).SetFileStat(handle, what, std::move(done));
         } else {
@@ -222,6 +277,7 @@ void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, co
         return apply(wanted, AnswerAttr(std::move(parked)));
     }
     // SFTP v3 sets both times or none, and user and group together: the other one is asked for first.
+    const std::uint64_t id = parked.id();
     StatDone complete = [self = Self(), wanted, apply,
                          parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
         if (!stat) return parked.Fail(stat.error());
@@ -235,8 +291,8 @@ void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, co
         }
         apply(wanted, self->AnswerAttr(std::move(parked)));
     };
-    if (handle != nullptr) return sandbox_->files().FileStat(handle, std::move(complete));
-    sandbox_->files().Lstat(RemotePath(), std::move(complete));
+    if (handle != nullptr) return FilesFor(id).FileStat(handle, std::move(complete));
+    FilesFor(id).Lstat(RemotePath(), std::move(complete));
 }
 
 void RemoteNode::Lookup(std::string_view name, EntryReply reply) {
@@ -247,6 +303,10 @@ void RemoteNode::Lookup(std::string_view name, EntryReply reply) {
             path.error().code() == Errno{EPERM} ? Errno{ENOENT} : path.error().code();
         return std::move(reply).Fail(Error(code, path.error().what()));
     }
+    if (const auto known = files().KnownStat(*path)) {
+        if (!*known) return std::move(reply).Fail(known->error());
+        return AnswerChild(std::string(name), **known, std::move(reply));
+    }
     auto parked = mount().lot.Park(std::move(reply));
     FilesFor(parked.id())
         .Lstat(*path, [self = Self(), name = std::string(name),
@@ -256,222 +316,74 @@ void RemoteNode::Lookup(std::string_view name, EntryReply reply) {
         });
 }
 
+std::string RemoteNode::Contained(const std::string& target, const std::string& path) const {
+    const std::string& root = sandbox_->what().fs_root;
+    std::string dir = path.substr(0, path.rfind('/'));
+    if (root != "/") dir = dir.substr(std::min(root.size(), dir.size()));
+    return ContainLink(target, dir, root);
+}
+
 void RemoteNode::ReadLink(TextReply reply) {
+    const std::string path = RemotePath();
+    if (const auto known = files().KnownTarget(path))
+        return std::move(reply).Text(Contained(*known, path));
     auto parked = mount().lot.Park(std::move(reply));
     FilesFor(parked.id())
-        .ReadLink(RemotePath(), [self = Self(), parked = std::move(parked)](
-                                    const Result<std::string>& target) mutable {
+        .ReadLink(path, [self = Self(), path,
+                         parked = std::move(parked)](const Result<std::string>& target) mutable {
             if (!target) return parked.Fail(target.error());
-            const std::string& root = self->sandbox_->what().fs_root;
-            const std::string path = self->RemotePath();
-            std::string dir = path.substr(0, path.rfind('/'));
-            if (root != "/") dir = dir.substr(std::min(root.size(), dir.size()));
-            if (auto taken = parked.Take()) std::move(*taken).Text(ContainLink(*target, dir, root));
+            if (auto taken = parked.Take()) std::move(*taken).Text(self->Contained(*target, path));
         });
 }
 
 void RemoteNode::Open(const OpenRequest& request, OpenReply reply) {
+    const std::string path = RemotePath();
+    const auto known = files().KnownStat(path);
     auto parked = mount().lot.Park(std::move(reply));
+    const bool truncates = (request.flags & O_TRUNC) != 0;
+    if (truncates) Changed();
     FilesFor(parked.id())
-        .Open(RemotePath(), HowToOpen(request.flags),
-              [self = Self(), parked = std::move(parked)](Result<OpenedFile> opened) mutable {
-                  if (!opened) return parked.Fail(opened.error());
-                  auto taken = parked.Take();
-                  if (!taken) return;
-                  auto file = std::make_shared<RemoteOpenFile>(self, std::move(opened->file));
-                  self->Opened(file);
-                  AnswerOpen(self->mount(), std::move(file), sbxfs::Opened{}, std::move(*taken));
-              });
+        .OpenVerified(
+            path, HowToOpen(request.flags), MustVerify(),
+            [self = Self(), truncates, known,
+             parked = std::move(parked)](Result<CachedFiles::Opened> opened) mutable {
+                if (truncates) self->Changed();
+                if (!opened) return parked.Fail(opened.error());
+                Job answer = [self, opened = *opened, parked = std::move(parked)]() mutable {
+                    if (auto taken = parked.Take()) self->AnswerOpened(opened, std::move(*taken));
+                };
+                const bool as_known = known && *known && (*known)->size == opened->stat.size &&
+                                      (*known)->mtime == opened->stat.mtime;
+                if (as_known) return answer();
+                // The kernel reads no further than the size it knows, which may be an old one.
+                self->mount().kernel_cache.Recall(self->sandbox_->generation(), self->ino(),
+                                                  std::move(answer));
+            });
+}
+
+void RemoteNode::AnswerOpened(const CachedFiles::Opened& opened, OpenReply reply) {
+    auto file = MakeOpen(opened);
+    sbxfs::Opened how;
+    how.keep_cache = MayKeepPages(opened);
+    AnswerOpen(mount(), std::move(file), how, std::move(reply));
 }
 
 void RemoteNode::OpenDir(OpenReply reply) {
+    const std::string path = RemotePath();
+    if (auto known = files().KnownList(path)) {
+        auto dir = std::make_shared<RemoteOpenDir>(Self(), std::move(*known));
+        return AnswerOpen(mount(), std::move(dir), sbxfs::Opened{}, std::move(reply));
+    }
     auto parked = mount().lot.Park(std::move(reply));
     FilesFor(parked.id())
-        .List(RemotePath(), [self = Self(), parked = std::move(parked)](
-                                Result<std::vector<RemoteEntry>> entries) mutable {
+        .List(path, [self = Self(), parked = std::move(parked)](
+                        const Result<std::vector<RemoteEntry>>& entries) mutable {
             if (!entries) return parked.Fail(entries.error());
             if (auto taken = parked.Take()) {
-                auto dir = std::make_shared<RemoteOpenDir>(self, std::move(*entries));
+                auto dir = std::make_shared<RemoteOpenDir>(self, NamesOf(*entries));
                 AnswerOpen(self->mount(), std::move(dir), sbxfs::Opened{}, std::move(*taken));
             }
         });
-}
-
-void RemoteNode::Create(std::string_view name, std::uint32_t mode, const OpenRequest& request,
-                        CreateReply reply) {
-    const Result<std::string> path = ChildPath(name);
-    if (!path) return std::move(reply).Fail(path.error());
-    OpenHow how = HowToOpen(request.flags);
-    how.create = true;
-    how.exclusive = (request.flags & O_EXCL) != 0;
-    how.mode = mode & 0777;
-    auto parked = mount().lot.Park(std::move(reply));
-    FilesFor(parked.id())
-        .Open(*path, how,
-              [self = Self(), name = std::string(name),
-               parked = std::move(parked)](Result<OpenedFile> opened) mutable {
-                  if (!opened) return parked.Fail(opened.error());
-                  auto taken = parked.Take();
-                  if (!taken) return;
-                  MountContext& m = self->mount();
-                  const NodePtr node =
-                      m.inodes.Enter(self, self->ChildNode(name, ShownMode(opened->stat.mode)));
-                  const auto remote = std::static_pointer_cast<RemoteNode>(node);
-                  auto file = std::make_shared<RemoteOpenFile>(remote, std::move(opened->file));
-                  remote->Opened(file);
-                  sbxfs::Opened handle{.handle = m.handles.Add(std::move(file))};
-                  const Entry entry = self->ToEntry(*node, opened->stat);
-                  if (std::move(*taken).Created(entry, handle) == Delivery::kDelivered) return;
-                  m.inodes.Forget(node->ino(), 1);
-                  (void)m.handles.Remove(handle.handle);
-              });
-}
-
-void RemoteNode::MakeNode(std::string_view name, std::uint32_t mode, EntryReply reply) {
-    switch (mode & S_IFMT) {
-        case S_IFREG:
-            return MakeFile(name, mode, std::move(reply));
-        case S_IFIFO:
-            return std::move(reply).Fail(NotOffered("a FIFO"));
-        case S_IFSOCK:
-            return std::move(reply).Fail(NotOffered("a socket"));
-        default:
-            return std::move(reply).Fail(NotOffered("a device"));
-    }
-}
-
-void RemoteNode::MakeFile(std::string_view name, std::uint32_t mode, EntryReply reply) {
-    const Result<std::string> path = ChildPath(name);
-    if (!path) return std::move(reply).Fail(path.error());
-    OpenHow how;
-    how.write = how.create = how.exclusive = true;
-    how.mode = mode & 0777;
-    auto parked = mount().lot.Park(std::move(reply));
-    FilesFor(parked.id())
-        .Open(*path, how,
-              [self = Self(), name = std::string(name),
-               parked = std::move(parked)](const Result<OpenedFile>& opened) mutable {
-                  if (!opened) return parked.Fail(opened.error());
-                  if (auto taken = parked.Take()) {
-                      self->AnswerChild(name, opened->stat, std::move(*taken));
-                  }
-              });
-}
-
-void RemoteNode::MakeDir(std::string_view name, std::uint32_t mode, EntryReply reply) {
-    const Result<std::string> path = ChildPath(name);
-    if (!path) return std::move(reply).Fail(path.error());
-    auto parked = mount().lot.Park(std::move(reply));
-    FilesFor(parked.id())
-        .MakeDir(*path, mode & 0777,
-                 [self = Self(), name = std::string(name),
-                  parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
-                     if (!stat) return parked.Fail(stat.error());
-                     if (auto taken = parked.Take()) {
-                         self->AnswerChild(name, *stat, std::move(*taken));
-                     }
-                 });
-}
-
-void RemoteNode::Symlink(std::string_view name, std::string_view target, EntryReply reply) {
-    const Result<std::string> path = ChildPath(name);
-    if (!path) return std::move(reply).Fail(path.error());
-    auto parked = mount().lot.Park(std::move(reply));
-    FilesFor(parked.id())
-        .Symlink(std::string(target), *path,
-                 [self = Self(), name = std::string(name),
-                  parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
-                     if (!stat) return parked.Fail(stat.error());
-                     if (auto taken = parked.Take()) {
-                         self->AnswerChild(name, *stat, std::move(*taken));
-                     }
-                 });
-}
-
-void RemoteNode::Link(std::string_view name, const NodePtr& existing, EntryReply reply) {
-    const auto from = std::dynamic_pointer_cast<RemoteNode>(existing);
-    if (from == nullptr || from->sandbox_ != sandbox_) {
-        return std::move(reply).Fail(Error(Errno{EXDEV}, "a hard link cannot leave its sandbox"));
-    }
-    const Result<std::string> path = ChildPath(name);
-    if (!path) return std::move(reply).Fail(path.error());
-    auto parked = mount().lot.Park(std::move(reply));
-    FilesFor(parked.id())
-        .Link(from->RemotePath(), *path,
-              [self = Self(), from, name = std::string(name),
-               parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
-                  if (!stat) return parked.Fail(stat.error());
-                  auto taken = parked.Take();
-                  if (!taken) return;
-                  const Child child = self->ChildNode(name, ShownMode(stat->mode));
-                  const NodePtr node = self->mount().inodes.Enter(self, child);
-                  node->ShareInoWith(*from);
-                  if (std::move(*taken).Found(self->ToEntry(*node, *stat)) ==
-                      Delivery::kUndelivered) {
-                      self->mount().inodes.Forget(node->ino(), 1);
-                  }
-              });
-}
-
-void RemoteNode::Unlink(std::string_view name, EmptyReply reply) {
-    const Result<std::string> path = ChildPath(name);
-    if (!path) return std::move(reply).Fail(path.error());
-    auto parked = mount().lot.Park(std::move(reply));
-    FilesFor(parked.id())
-        .Unlink(*path, [self = Self(), name = std::string(name),
-                        parked = std::move(parked)](const Status& status) mutable {
-            if (status) self->Vanished(name);
-            if (auto taken = parked.Take()) std::move(*taken).Done(status);
-        });
-}
-
-void RemoteNode::RemoveDir(std::string_view name, EmptyReply reply) {
-    const Result<std::string> path = ChildPath(name);
-    if (!path) return std::move(reply).Fail(path.error());
-    auto parked = mount().lot.Park(std::move(reply));
-    FilesFor(parked.id())
-        .RemoveDir(*path, [self = Self(), name = std::string(name),
-                           parked = std::move(parked)](const Status& status) mutable {
-            if (status) self->Vanished(name);
-            if (auto taken = parked.Take()) std::move(*taken).Done(status);
-        });
-}
-
-void RemoteNode::Rename(std::string_view name, const NodePtr& to_parent, std::string_view to_name,
-                        RenameMode mode, EmptyReply reply) {
-    const auto to = std::dynamic_pointer_cast<RemoteNode>(to_parent);
-    if (to == nullptr) {
-        return std::move(reply).Fail(
-            Error(Errno{EXDEV},
-                  "a file of the sandbox cannot become a control entry; its files stay in fs/"));
-    }
-    if (to->sandbox_ != sandbox_) {
-        return std::move(reply).Fail(Error(Errno{EXDEV}, "from one sandbox to another: copy it"));
-    }
-    const Result<std::string> from_path = ChildPath(name);
-    if (!from_path) return std::move(reply).Fail(from_path.error());
-    const Result<std::string> to_path = to->ChildPath(to_name);
-    if (!to_path) return std::move(reply).Fail(to_path.error());
-    const auto replace =
-        mode == RenameMode::kReplace ? RemoteFiles::Replace::kYes : RemoteFiles::Replace::kNo;
-    auto parked = mount().lot.Park(std::move(reply));
-    FilesFor(parked.id())
-        .Rename(*from_path, *to_path, replace,
-                [self = Self(), to, name = std::string(name), to_name = std::string(to_name),
-                 parked = std::move(parked)](const Status& status) mutable {
-                    if (status) {
-                        to->Vanished(to_name);
-                        InodeTable& inodes = self->mount().inodes;
-                        for (const std::uint32_t type : kShownTypes) {
-                            const NodePtr moved =
-                                inodes.Peek(self, self->ChildNode(name, type).identity);
-                            if (moved == nullptr) continue;
-                            moved->MoveTo(to, to_name);
-                            inodes.Rekey(moved, to, to->ChildNode(to_name, type).identity);
-                        }
-                    }
-                    if (auto taken = parked.Take()) std::move(*taken).Done(status);
-                });
 }
 
 void RemoteNode::Statfs(StatfsReply reply) {

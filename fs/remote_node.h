@@ -1,17 +1,22 @@
-// A file or directory of the sandbox itself, below fs/. Every operation becomes one on the sandbox's
-// files (RemoteFiles), its reply parked until the answer comes. Nothing is cached here: what the kernel
-// may keep is decided by the timeouts that fuse_reply.cc gives, which are zero.
+// A file or directory of the sandbox itself, below fs/. What is known of it is answered at once; all else
+// becomes an operation on the sandbox's files (CachedFiles), its reply parked until the answer comes.
+// remote_node.cc looks and opens, remote_names.cc makes, moves and removes. What may be cached where,
+// and for how long, is told in docs/CACHES.md.
 //
 // The path is made of the names on the way from fs/ at the moment of the request; RENAME moves nodes.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "fs/mount_context.h"
 #include "fs/node.h"
+#include "sandbox/cached_files.h"
 #include "sandbox/remote_files.h"
 
 namespace sbxfs {
@@ -21,11 +26,18 @@ class RemoteOpenFile;
 // st_mode as shown. FIFOs, devices and sockets are shown as sockets: the kernel then refuses open with
 // ENXIO, and nobody blocks in the sandbox on a FIFO without a partner.
 std::uint32_t ShownMode(std::uint32_t mode);
+// From open(2)'s flags.
+OpenHow HowToOpen(int flags);
 
 class RemoteNode final : public Node {
  public:
-    RemoteNode(MountContext& mount, Ino ino, NodePtr parent, std::string name, SandboxPtr sandbox)
-        : Node(mount, ino, std::move(parent), std::move(name)), sandbox_(std::move(sandbox)) {}
+    // `type`: S_IFMT bits as shown. Another type is another node: the kernel must not see a number
+    // change its type.
+    RemoteNode(MountContext& mount, Ino ino, NodePtr parent, std::string name, SandboxPtr sandbox,
+               std::uint32_t type)
+        : Node(mount, ino, std::move(parent), std::move(name)),
+          sandbox_(std::move(sandbox)),
+          type_(type) {}
 
     const SandboxPtr& sandbox() const { return sandbox_; }
     // The path in the sandbox's own namespace.
@@ -54,10 +66,17 @@ class RemoteNode final : public Node {
     // For listings and answers: a child with what the server said of it.
     Child ChildNode(std::string_view name, std::uint32_t type) const;
     Entry ToEntry(const Node& node, const RemoteStat& stat) const;
+    CachedFiles& files() const { return sandbox_->cached(); }
     // The sandbox's files for the asker of a parked request: what an interrupt ended is not sent any more.
-    LinkedFiles::ForAsker FilesFor(std::uint64_t parked) const;
-    // An open file of this node keeps it reachable after its name is gone.
-    void Opened(const std::shared_ptr<RemoteOpenFile>& file);
+    CachedFiles::Asker FilesFor(std::uint64_t parked) const;
+
+    // For open files: content or attributes are about to be changed through this node, or have been.
+    void Changed();
+    std::uint64_t changes() const { return changes_; }
+    // The file's own attributes after this mount's last write to it: the pages of that time are known
+    // to be theirs.
+    void WroteAll(FileCache::Era era, const RemoteStat& stat);
+    bool HasLostItsName() const;
 
  private:
     std::shared_ptr<RemoteNode> Self();
@@ -66,14 +85,36 @@ class RemoteNode final : public Node {
     Result<std::string> ChildPath(std::string_view name) const;
     void MakeFile(std::string_view name, std::uint32_t mode, EntryReply reply);
     void AnswerChild(const std::string& name, const RemoteStat& stat, EntryReply reply);
+    void AnswerLinked(const std::string& name, const RemoteNode& twin, const RemoteStat& stat,
+                      EntryReply reply);
+    void AnswerOpened(const CachedFiles::Opened& opened, OpenReply reply);
+    Result<Entry> ToAttr(const RemoteStat& stat) const;
     void Vanished(const std::string& name);
-    RemoteFilePtr AnyOpenFile() const;
+    std::shared_ptr<RemoteOpenFile> AnyOpenFile() const;
     StatDone AnswerAttr(Parked<AttrReply> parked);
+    // A link's target as it is shown; `path`: the link's.
+    std::string Contained(const std::string& target, const std::string& path) const;
+    // An open file of this node keeps it reachable after its name is gone.
+    std::shared_ptr<RemoteOpenFile> MakeOpen(const CachedFiles::Opened& opened);
+    CachedFiles::Asker::Verify MustVerify() const;
+    // Whether what the kernel has cached of an earlier open is true of this one. From now on it counts
+    // as cached at this one.
+    bool MayKeepPages(const CachedFiles::Opened& opened);
 
     const SandboxPtr sandbox_;
+    const std::uint32_t type_;
+    std::atomic<std::uint64_t> changes_{0};
     mutable Mutex open_mu_{LockRank::kHandle};
     std::vector<std::weak_ptr<RemoteOpenFile>> open_ GUARDED_BY(open_mu_);
     bool unlinked_ GUARDED_BY(open_mu_) = false;
+    // What the file was like before the kernel could read the pages it has.
+    struct Pages {
+        FileCache::Era era = 0;
+        RemoteStat stat;
+        bool recent = true;
+        std::optional<IdentityStat> identity;  // where it says something
+    };
+    std::optional<Pages> pages_ GUARDED_BY(open_mu_);
 };
 
 }  // namespace sbxfs

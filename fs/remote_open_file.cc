@@ -9,6 +9,43 @@
 
 namespace sbxfs {
 
+RemoteOpenFile::RemoteOpenFile(const std::shared_ptr<RemoteNode>& node,
+                               const CachedFiles::Opened& opened)
+    : OpenHandle(node), remote_(node), file_(opened.file) {
+    node->mount().kernel_cache.Opened(node->sandbox()->generation(), node->ino());
+    Keep(opened.stat, opened.era, node->changes());
+}
+
+RemoteOpenFile::~RemoteOpenFile() {
+    remote_->mount().kernel_cache.Released(remote_->sandbox()->generation(), remote_->ino());
+}
+
+void RemoteOpenFile::Keep(const RemoteStat& stat, FileCache::Era era, std::uint64_t changes) {
+    const MutexLock lock(mu_);
+    seen_ = Seen{stat, era, changes, remote_->mount().clock.Steady()};
+}
+
+std::optional<Result<RemoteStat>> RemoteOpenFile::KnownStat() const {
+    const FileCache& cache = remote_->files().cache();
+    if (!remote_->HasLostItsName() && cache.HasOtherNames(remote_->RemotePath()))
+        return std::nullopt;
+    const FileCache::Era era = cache.era();
+    const Duration life = cache.IsQuiet() ? FileCache::kQuietLife : FileCache::kSharedLife;
+    const MutexLock lock(mu_);
+    if (!seen_ || seen_->era != era || seen_->changes != remote_->changes()) return std::nullopt;
+    if (remote_->mount().clock.Steady() - seen_->when >= life) return std::nullopt;
+    return seen_->stat;
+}
+
+void RemoteOpenFile::Stat(CachedFiles::Asker& asker, StatDone done) {
+    const FileCache::Era era = remote_->files().cache().era();
+    asker.FileStat(file_, [self = shared_from_this(), era, changes = remote_->changes(),
+                           done = std::move(done)](Result<RemoteStat> stat) {
+        if (stat) self->Keep(*stat, era, changes);
+        done(std::move(stat));
+    });
+}
+
 void RemoteOpenFile::Read(std::uint64_t offset, std::size_t size, DataReply reply) {
     auto parked = node()->mount().lot.Park(std::move(reply));
     remote_->FilesFor(parked.id())
@@ -22,10 +59,14 @@ void RemoteOpenFile::Read(std::uint64_t offset, std::size_t size, DataReply repl
 void RemoteOpenFile::Write(std::uint64_t offset, std::span<const char> bytes, bool,
                            WrittenReply reply) {
     auto parked = node()->mount().lot.Park(std::move(reply));
+    wrote_ = true;
+    remote_->Changed();
     // libfuse's buffer ends with this call: the one copy on this side.
     remote_->FilesFor(parked.id())
         .Write(file_, offset, std::string(bytes.data(), bytes.size()),
-               [parked = std::move(parked), size = bytes.size()](const Status& status) mutable {
+               [remote = remote_, parked = std::move(parked),
+                size = bytes.size()](const Status& status) mutable {
+                   remote->Changed();
                    if (!status) return parked.Fail(status.error());
                    if (auto taken = parked.Take()) std::move(*taken).Wrote(size);
                });
@@ -41,7 +82,29 @@ void RemoteOpenFile::Fsync(EmptyReply reply) {
 
 void RemoteOpenFile::Release() {
     // Everything was acknowledged when it was written; what CLOSE says cannot be heard any more.
-    remote_->sandbox()->files().Close(file_, [](const Status&) {});
+    CachedFiles::Asker files = remote_->files().For({});
+    if (wrote_ && !remote_->HasLostItsName()) {
+        // In the same flight: what a reader will ask next.
+        FileCache& cache = remote_->files().cache();
+        const FileCache::Question question = cache.Ask(remote_->RemotePath());
+        files.FileStat(file_,
+                       [remote = remote_, question, era = cache.era(), quiet = cache.IsQuiet(),
+                        changes = remote_->changes()](const Result<RemoteStat>& stat) {
+                           FileCache& known = remote->files().cache();
+                           known.PutStat(question, stat);
+                           if (stat && quiet && known.era() == era && remote->changes() == changes)
+                               remote->WroteAll(era, *stat);
+                       });
+    }
+    files.Close(file_, [](const Status&) {});
+}
+
+std::vector<FileCache::Name> NamesOf(const std::vector<RemoteEntry>& entries) {
+    std::vector<FileCache::Name> names;
+    names.reserve(entries.size());
+    for (const RemoteEntry& entry : entries)
+        names.push_back({entry.name, entry.stat.mode & S_IFMT});
+    return names;
 }
 
 void RemoteOpenDir::ReadDir(std::uint64_t offset, bool plus, PagePtr page, DataReply reply) {
@@ -51,30 +114,36 @@ void RemoteOpenDir::ReadDir(std::uint64_t offset, bool plus, PagePtr page, DataR
         again = offset == 0 && read_;
         read_ = true;
     }
-    if (!again) {
+    std::optional<std::vector<FileCache::Name>> known;
+    if (again) known = remote_->files().KnownList(remote_->RemotePath());
+    if (known) {
+        const MutexLock lock(mu_);
+        entries_.swap(*known);
+    }
+    if (!again || known) {
         Fill(offset, plus, *page);
         return std::move(reply).Bytes(page->bytes());
     }
     // rewinddir(3): what is there now.
     auto parked = node()->mount().lot.Park(std::move(reply));
-    remote_->sandbox()->files().List(
-        remote_->RemotePath(),
-        [self = shared_from_this(), plus, page = std::move(page),
-         parked = std::move(parked)](Result<std::vector<RemoteEntry>> entries) mutable {
-            if (!entries) return parked.Fail(entries.error());
-            auto taken = parked.Take();
-            if (!taken) return;
-            {
-                const MutexLock lock(self->mu_);
-                self->entries_ = std::move(*entries);
-            }
-            self->Fill(0, plus, *page);
-            std::move(*taken).Bytes(page->bytes());
-        });
+    remote_->FilesFor(parked.id())
+        .List(remote_->RemotePath(),
+              [self = shared_from_this(), plus, page = std::move(page), parked = std::move(parked)](
+                  const Result<std::vector<RemoteEntry>>& entries) mutable {
+                  if (!entries) return parked.Fail(entries.error());
+                  auto taken = parked.Take();
+                  if (!taken) return;
+                  {
+                      const MutexLock lock(self->mu_);
+                      self->entries_ = NamesOf(*entries);
+                  }
+                  self->Fill(0, plus, *page);
+                  std::move(*taken).Bytes(page->bytes());
+              });
 }
 
 void RemoteOpenDir::Fill(std::uint64_t offset, bool plus, DirectoryPage& page) {
-    std::vector<RemoteEntry> entries;
+    std::vector<FileCache::Name> entries;
     {
         const MutexLock lock(mu_);
         // At most what a page can hold: 1 MiB of the shortest entries.
@@ -96,16 +165,28 @@ void RemoteOpenDir::Fill(std::uint64_t offset, bool plus, DirectoryPage& page) {
     const Template& what = remote_->sandbox()->what();
     const std::string spool = remote_->sandbox()->SpoolDir();
     const std::string here = remote_->RemotePath();
-    for (const RemoteEntry& found : entries) {
+    for (const FileCache::Name& found : entries) {
         ++at;
-        if (IsHidden(what, spool, JoinPath(here, found.name))) continue;
+        const std::string path = JoinPath(here, found.name);
+        if (IsHidden(what, spool, path)) continue;
         // The same number as a look-up would show, and its own node, counted before it is told.
-        const Child child = remote_->ChildNode(found.name, ShownMode(found.stat.mode));
-        const NodePtr node = inodes.Enter(remote_, child);
-        const Entry entry = remote_->ToEntry(*node, found.stat);
-        const Listed listed{found.name, entry.attr.mode & S_IFMT, entry.attr.st_ino};
-        const bool fits = plus ? page.AddPlus(listed, entry, at) : page.Add(listed, at);
-        if (!plus || !fits) inodes.Forget(node->ino(), 1);
+        const std::uint32_t type = ShownMode(found.type) & S_IFMT;
+        const NodePtr node = inodes.Enter(remote_, remote_->ChildNode(found.name, type));
+        const Listed listed{found.name, type, node->StableIno()};
+        // Attributes are told as they are now, not as they were when the directory was opened.
+        std::optional<Result<RemoteStat>> stat;
+        if (plus) stat = remote_->files().KnownStat(path);
+        const bool tell = stat && *stat && (ShownMode((*stat)->mode) & S_IFMT) == type;
+        bool fits = false;
+        if (tell) {
+            Entry entry = remote_->ToEntry(*node, **stat);
+            entry.lease =
+                remote_->mount().kernel_cache.Grant(remote_->sandbox()->generation(), node->ino());
+            fits = page.AddPlus(listed, entry, at);
+        } else {
+            fits = plus ? page.AddPlus(listed, Entry{}, at) : page.Add(listed, at);
+        }
+        if (!tell || !fits) inodes.Forget(node->ino(), 1);
         if (!fits) return;
     }
 }

@@ -3,7 +3,9 @@
 // pipelined by SftpFiles.
 #pragma once
 
+#include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,12 +14,18 @@
 
 namespace sbxfs {
 
-class RemoteOpenFile final : public OpenHandle {
+class RemoteOpenFile final : public OpenHandle,
+                             public std::enable_shared_from_this<RemoteOpenFile> {
  public:
-    RemoteOpenFile(const std::shared_ptr<RemoteNode>& node, RemoteFilePtr file)
-        : OpenHandle(node), remote_(node), file_(std::move(file)) {}
+    RemoteOpenFile(const std::shared_ptr<RemoteNode>& node, const CachedFiles::Opened& opened);
+    ~RemoteOpenFile() override;
 
     const RemoteFilePtr& file() const { return file_; }
+
+    // The attributes of this very file, whatever its name leads to by now; nothing when the sandbox
+    // must be asked.
+    std::optional<Result<RemoteStat>> KnownStat() const;
+    void Stat(CachedFiles::Asker& asker, StatDone done);
 
     void Read(std::uint64_t offset, std::size_t size, DataReply reply) override;
     void Write(std::uint64_t offset, std::span<const char> bytes, bool from_cache,
@@ -26,14 +34,28 @@ class RemoteOpenFile final : public OpenHandle {
     void Release() override;
 
  private:
+    // What was seen, and what must still be so for it to be true.
+    struct Seen {
+        RemoteStat stat;
+        FileCache::Era era = 0;
+        std::uint64_t changes = 0;
+        SteadyTime when{};
+    };
+    void Keep(const RemoteStat& stat, FileCache::Era era, std::uint64_t changes);
+
     const std::shared_ptr<RemoteNode> remote_;
     const RemoteFilePtr file_;
+    std::atomic<bool> wrote_{false};
+    mutable Mutex mu_{LockRank::kHandle};
+    std::optional<Seen> seen_ GUARDED_BY(mu_);
 };
+
+std::vector<FileCache::Name> NamesOf(const std::vector<RemoteEntry>& entries);
 
 // A directory listed once at opendir, and again at rewinddir.
 class RemoteOpenDir final : public OpenHandle, public std::enable_shared_from_this<RemoteOpenDir> {
  public:
-    RemoteOpenDir(const std::shared_ptr<RemoteNode>& node, std::vector<RemoteEntry> entries)
+    RemoteOpenDir(const std::shared_ptr<RemoteNode>& node, std::vector<FileCache::Name> entries)
         : OpenHandle(node), remote_(node), entries_(std::move(entries)) {}
 
     void ReadDir(std::uint64_t offset, bool plus, PagePtr page, DataReply reply) override;
@@ -45,7 +67,7 @@ class RemoteOpenDir final : public OpenHandle, public std::enable_shared_from_th
 
     const std::shared_ptr<RemoteNode> remote_;
     Mutex mu_{LockRank::kHandle};
-    std::vector<RemoteEntry> entries_ GUARDED_BY(mu_);
+    std::vector<FileCache::Name> entries_ GUARDED_BY(mu_);
     bool read_ GUARDED_BY(mu_) = false;
 };
 

@@ -95,7 +95,7 @@ std::optional<Child> SandboxDir::FindChild(std::string_view name) const {
     if (name == "config") return MakeChild<ConfigDir>(m, "config", "config", box);
     if (name == "ctl") return MakeChild<SandboxCtl>(m, "ctl", "ctl", box);
     if (name == "events") return MakeChild<EventsDir>(m, "events", "events", box);
-    if (name == "fs") return MakeChild<RemoteNode>(m, "fs", "fs", box);
+    if (name == "fs") return MakeChild<RemoteNode>(m, "fs", "fs", box, std::uint32_t{S_IFDIR});
     if (name == "ssh") return MakeChild<SshDir>(m, "ssh", "ssh", box);
     if (name == "ready") return MakeChild<ReadyFile>(m, "ready", "ready", box);
     if (name == "work") {

@@ -46,9 +46,16 @@ struct Attr {
     SystemTime ctime{};
 };
 
+// How long the kernel may serve an answer without asking again. Zero: not at all.
+struct Lease {
+    Duration name{0};
+    Duration attributes{0};
+};
+
 struct Entry {
     Ino ino{};
     Attr attr;
+    Lease lease{};
 };
 
 // How an open file is served.

@@ -79,6 +79,7 @@ void VerbFile::Open(const OpenRequest&, OpenReply reply) {
 }
 
 void SandboxCtl::Do(const std::string& verb, Done done) {
+    if (verb == "drop_caches") return sandbox_->cached().DropCaches(std::move(done));
     sandbox_->SetProtected(verb == "protect", std::move(done));
 }
 

@@ -26,6 +26,7 @@ struct Commands::Event {
     bool finishing = false;     // its outcome is on the way to the journal
     bool rereading = false;     // a Read was sent because something is missing
     bool retrying = false;      // a Read will be sent once the disk may have room again
+    bool observed = false;      // ended; the observer has not let it be seen yet
     bool repairing = false;     // finished in an earlier life of the link; the spool still has it
     bool releasing = false;     // its copy is being synced so that the spool can forget it
     std::optional<CommandEnd> end;

@@ -46,6 +46,23 @@ struct EventView {
 
 using SubmitDone = UniqueFunction<void(Result<EventNumber>)>;
 
+// Told around every command, on the loop: what is cached of the sandbox's files is true of one side of it
+// only (contract 5). `go` runs on the loop, within the call or later; nothing else waits meanwhile.
+class CommandObserver {
+ public:
+    CommandObserver() = default;
+    CommandObserver(const CommandObserver&) = delete;
+    CommandObserver& operator=(const CommandObserver&) = delete;
+    virtual ~CommandObserver() = default;
+
+    // `go` starts it.
+    virtual void BeforeStart(Job go) = 0;
+    // It has ended there; `go` lets its outcome be seen. `active` others run, or are about to.
+    virtual void AfterEnd(std::uint32_t others, std::size_t active, Job go) = 0;
+    // What runs there is known, after an attach; or one that was to run did not.
+    virtual void Settled(std::size_t active) = 0;
+};
+
 class Commands final : public SupervisorListener,
                        public OutputOwner,
                        public std::enable_shared_from_this<Commands> {
@@ -159,9 +176,6 @@ class Commands final : public SupervisorListener,
     void End(const std::string& why);
     // Output of a command that has ended is still on its way.
     bool OutputPending() const;
-    // The number of living processes there beyond ours at the last command's end.
-    std::uint32_t others() const { return others_; }
-
     void OnKnown(EventNumber n, bool done, OutputSizes sizes) override;
     void OnKnownEnd() override;
     void OnStarted(EventNumber n, std::int64_t started_ms) override;
@@ -172,10 +186,8 @@ class Commands final : public SupervisorListener,
     void OnDone(EventNumber n, const CommandEnd& end) override;
     void OnCommandError(EventNumber n, const Error& error) override;
 
-    // Called on the loop whenever a command has ended there, before its outcome is visible here:
-    // what is cached of the sandbox's files may be stale from now on (contract 5, "files see
-    // command").
-    std::function<void()> before_visible;
+    // May stay null. Outlives this, or is set to null.
+    void SetObserver(CommandObserver* observer) { observer_ = observer; }
 
  private:
     struct Event;
@@ -190,7 +202,9 @@ class Commands final : public SupervisorListener,
     void CommitHeard(EventNumber n);
     void Dispatch();
     void Begin(const EventPtr& event);
+    void Prepare(const EventPtr& event, std::string script);
     void Send(const EventPtr& event, std::string script);
+    std::size_t Active() const { return active_serial_.size() + active_parallel_.size(); }
     struct Piece {
         OutputStream stream;
         std::uint64_t offset;
@@ -254,7 +268,7 @@ class Commands final : public SupervisorListener,
     std::set<EventNumber> waiting_parallel_;
     std::set<EventNumber> active_serial_;  // loading its script, started, or not known: at most one
     std::set<EventNumber> active_parallel_;
-    std::uint32_t others_ = 0;
+    CommandObserver* observer_ = nullptr;
     std::uint64_t next_finish_ = 1;
     std::string log_waiting_;  // lines that are not in the file yet
     bool log_writing_ = false;

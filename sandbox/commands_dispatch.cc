@@ -96,6 +96,7 @@ void Commands::OnKnownEnd() {
         ReleaseSpool(n);
     }
     reconciled_ = true;
+    if (observer_ != nullptr) observer_->Settled(Active());
     Dispatch();
 }
 
@@ -165,11 +166,11 @@ void Commands::Begin(const EventPtr& event) {
     const EventNumber n = event->record.n;
     const bool serial = event->record.spec.lane == CommandLane::kSerial;
     (serial ? active_serial_ : active_parallel_).insert(n);
-    if (event->script) return Send(event, *event->script);
+    if (event->script) return Prepare(event, *event->script);
     store_.LoadScript(
         generation_, n, [self = shared_from_this(), event](Result<std::string> script) {
             self->Post([event, script = std::move(script)](Commands& commands) mutable {
-                if (script) return commands.Send(event, std::move(*script));
+                if (script) return commands.Prepare(event, std::move(*script));
                 if (event->finishing) return;
                 commands.FinishAs(event, EventStatus::kRefused,
                                   "its script could not be read back: " + script.error().what());
@@ -177,13 +178,20 @@ void Commands::Begin(const EventPtr& event) {
         });
 }
 
+void Commands::Prepare(const EventPtr& event, std::string script) {
+    if (observer_ == nullptr) return Send(event, std::move(script));
+    observer_->BeforeStart([weak = weak_from_this(), event, script = std::move(script)]() mutable {
+        if (const auto self = weak.lock()) self->Send(event, std::move(script));
+    });
+}
+
 void Commands::Send(const EventPtr& event, std::string script) {
     const CommandSpec& spec = event->record.spec;
     const bool serial = spec.lane == CommandLane::kSerial;
     const bool its_turn = (serial ? active_serial_ : active_parallel_).contains(event->record.n);
     if (port_ == nullptr || !reconciled_ || !its_turn || event->sent || event->finishing) {
-        // While the script was read the link went away, and the next attach puts it back in the queue, or
-        // has done so; or somebody cancelled it.
+        // While the script was read, or the observer made ready, the link went away, and the next attach
+        // puts it back in the queue, or has done so; or somebody cancelled it.
         return;
     }
     StartRequest request;
@@ -230,14 +238,21 @@ void Commands::OnStarted(EventNumber n, std::int64_t started_ms) {
 }
 
 void Commands::OnDone(EventNumber n, const CommandEnd& end) {
-    others_ = end.others;
     const EventPtr event = FindEvent(n);
     if (event == nullptr || !event->sent || event->finishing || IsFinished(StatusOf(event))) return;
     if (!event->end) {
         event->end = end;
-        if (before_visible) before_visible();
         active_serial_.erase(n);
         active_parallel_.erase(n);
+        if (observer_ != nullptr) {
+            event->observed = true;
+            observer_->AfterEnd(end.others, Active(), [weak = weak_from_this(), event] {
+                const auto self = weak.lock();
+                if (self == nullptr) return;
+                event->observed = false;
+                self->FinishIfComplete(event);
+            });
+        }
         Dispatch();  // the next one need not wait for this one's output to arrive
     }
     FinishIfComplete(event);
@@ -257,7 +272,7 @@ void Commands::OnCommandError(EventNumber n, const Error& error) {
 }
 
 void Commands::FinishIfComplete(const EventPtr& event) {
-    if (!event->end || event->finishing) return;
+    if (!event->end || event->finishing || event->observed) return;
     const CommandEnd& end = *event->end;
     EventState state;
     {
@@ -322,8 +337,8 @@ void Commands::Finish(const EventPtr& event, EventState state) {
     const EventNumber n = event->record.n;
     waiting_serial_.erase(n);
     waiting_parallel_.erase(n);
-    active_serial_.erase(n);
-    active_parallel_.erase(n);
+    const bool was_active = active_serial_.erase(n) + active_parallel_.erase(n) > 0;
+    if (was_active && observer_ != nullptr && reconciled_) observer_->Settled(Active());
     store_.UpdateCommand(
         generation_, n, state, [self = shared_from_this(), event, state](const Status& status) {
             if (status) return self->Publish(event, state);

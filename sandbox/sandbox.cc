@@ -89,6 +89,8 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
           loop, *services.store, *services.outputs, services.budget, record.generation,
           LimitsFor(services.limits, record.what), DefaultsFor(record.what, record.config))),
       files_(std::make_shared<LinkedFiles>(loop, services.timeouts)),
+      cached_(std::make_shared<CachedFiles>(
+          loop, files_, CachedFiles::Setup{generation_, template_.exclusive})),
       record_(std::move(record)),
       status_(StatusAtFirst(record_)),
       error_(ErrorAtFirst(record_)),
@@ -100,7 +102,9 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
         commands_->Close(HostDown(name_, ToString(status_), error_));
 }
 
-Sandbox::~Sandbox() = default;
+Sandbox::~Sandbox() {
+    commands_->SetObserver(nullptr);
+}
 
 // --- any thread ---
 
@@ -158,7 +162,9 @@ void Sandbox::CancelWait(std::uint64_t id) {
 }
 
 void Sandbox::Start() {
+    cached_->SetMount(services_.mount);
     Post([](Sandbox& self) {
+        self.commands_->SetObserver(self.cached_.get());
         self.commands_->Start();
         switch (self.stage()) {
             case Stage::kLaunching:
@@ -392,6 +398,7 @@ void Sandbox::OnSupervisor(SupervisorPort& port, const SupervisorHello& hello,
         clock_skew_ms_ = hello.clock_ms - EpochMs(loop_.clock().System());
         spool_dir_ = spool_dir;
     }
+    cached_->SupervisorUp(port, hello);
     commands_->Attached(port, spool);
     KeepSpool();
     if (template_.max_lifetime_s > 0 || template_.idle_timeout_s > 0) {
@@ -443,6 +450,7 @@ void Sandbox::Ready() {
 void Sandbox::OnSupervisorLost(const Error& why) {
     supervisor_up_ = false;
     commands_->Detached();
+    cached_->SupervisorLost();
     if (destroy_running_) return;
     if (ever_ready_) {
         SetStatus(SandboxStatus::kUnreachable, why.what() + ". Files can be used; commands wait");
@@ -454,6 +462,7 @@ void Sandbox::OnSupervisorLost(const Error& why) {
 void Sandbox::OnDetached(const Error& why) {
     supervisor_up_ = files_up_ = false;
     commands_->Detached();
+    cached_->SupervisorLost();
     files_->Cut();
     ++failures_;
     // The first new link after a good one is tried at once, and requests wait for it. After that
@@ -520,6 +529,8 @@ void Sandbox::EndAs(SandboxStatus status, const std::string& error) {
     commands_->Close(down);
     commands_->End(error);
     files_->End(down);
+    cached_->SupervisorLost();
+    cached_->cache().ForgetAll();
     attachment_.reset();  // last: what fails with it finds its answer decided
     SetStatus(status, error);
 }
@@ -574,6 +585,8 @@ void Sandbox::FetchThenDestroy() {
     }
     commands_->End("it was destroyed");
     files_->End(Error(Errno{EHOSTDOWN}, "sandbox '" + name_ + "' was destroyed"));
+    cached_->SupervisorLost();
+    cached_->cache().ForgetAll();
     attachment_.reset();
     failures_ = 0;
     TryDestroy();
@@ -623,6 +636,7 @@ void Sandbox::Stop() {
     DCHECK(loop_.OnThread());
     stopped_ = true;
     commands_->Detached();
+    cached_->SupervisorLost();
     files_->Down(Error(Errno{EHOSTUNREACH}, "sbxfs is being unmounted"));
     attachment_.reset();
     departure_.reset();

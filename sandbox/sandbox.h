@@ -28,6 +28,7 @@
 #include "base/result.h"
 #include "base/sync.h"
 #include "sandbox/attachment.h"
+#include "sandbox/cached_files.h"
 #include "sandbox/commands.h"
 #include "sandbox/departure.h"
 #include "sandbox/linked_files.h"
@@ -50,6 +51,7 @@ struct SandboxServices {
     std::atomic<std::uint64_t>* next_epoch = nullptr;
     Duration launch_limit = std::chrono::minutes(10);  // from launched to first attached
     Clock* clock = &RealClock();                       // what loops use
+    MountCaches* mount = nullptr;  // may stay null
 };
 
 // A copy of what is known, true at the moment it was made.
@@ -85,6 +87,8 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     std::int64_t ClockSkewMs() const;
     Commands& commands() { return *commands_; }
     LinkedFiles& files() { return *files_; }
+    // The same with what is known of them, for the mount.
+    CachedFiles& cached() { return *cached_; }
     Provider& provider() { return provider_; }
 
     // Fires with kStatusChanged when status or error may have changed.
@@ -165,6 +169,7 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     const std::int64_t created_ms_;
     const std::shared_ptr<Commands> commands_;
     const std::shared_ptr<LinkedFiles> files_;
+    const std::shared_ptr<CachedFiles> cached_;
 
     mutable Mutex mu_{LockRank::kSandbox};
     SandboxRecord record_ GUARDED_BY(mu_);

@@ -45,6 +45,8 @@ class Sandboxes {
     // Reads the journal back and goes on with everything half done. Before other threads ask, after
     // Store is open and before its thread starts; then Start().
     Status Load();
+    // Whose kernel caches what; before Start(). It outlives the last command that runs.
+    void SetMount(MountCaches& mount) { services_.mount = &mount; }
     void Start();
     // Every machine stops where it is; nothing is destroyed. The loops must still run.
     void Stop();

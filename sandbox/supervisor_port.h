@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "base/unique_function.h"
+#include "sandbox/file_identity.h"
 #include "sandbox/names.h"
 #include "sandbox/outputs.h"
 
@@ -82,20 +83,6 @@ struct RemoteProcess {
     std::uint32_t pid = 0;
     std::uint32_t parent = 0;
     std::string name;
-};
-
-// lstat(2) as the kernel there sees it: what SFTP v3 cannot say.
-struct IdentityStat {
-    int error = 0;  // errno; all else is 0 then
-    std::uint64_t dev = 0;
-    std::uint64_t ino = 0;
-    std::uint32_t mode = 0;
-    std::uint32_t nlink = 0;
-    std::uint32_t uid = 0;
-    std::uint32_t gid = 0;
-    std::uint64_t size = 0;
-    std::int64_t mtime_ns = 0;
-    std::int64_t ctime_ns = 0;
 };
 
 struct TimerState {

@@ -167,6 +167,7 @@ TEST_F(Hostile, AFileThatBecomesAnotherKindOfFileIsAnotherNode) {
     const Ino before = me().InoOf("/box/fs/work/a");
     files().Remove("/work/a");
     files().PutDir("/work/a");
+    DropCaches();
     EXPECT_NE(me().InoOf("/box/fs/work/a"), before);
 }
 

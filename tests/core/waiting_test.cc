@@ -30,6 +30,7 @@ class Waiting : public MountTest {
         a_ = me().InoOf("/box/fs/work/a");
         l_ = me().InoOf("/box/fs/work/l");
         open_ = me().Open("/box/fs/work/a", O_RDWR);
+        DropCaches();
         MakeKinds();
     }
     void TearDown() override {

@@ -268,6 +268,11 @@ std::optional<RemoteStat> FakeFiles::Stat(const std::string& path) {
     return *stat;
 }
 
+IdentityStat FakeFiles::Identity(const std::string& path) {
+    const MutexLock lock(mu_);
+    return tree_.Identity(path);
+}
+
 std::string FakeFiles::Content(const std::string& path) {
     const MutexLock lock(mu_);
     const Result<FakeTree::NodePtr> node = tree_.Find(path, FakeTree::Follow::kYes);

@@ -68,6 +68,7 @@ class FakeFiles final : public RemoteFiles {
     void Remove(const std::string& path);  // whatever is below it, too
     void SetTimes(const std::string& path, std::int64_t mtime);
     std::optional<RemoteStat> Stat(const std::string& path);
+    IdentityStat Identity(const std::string& path);
     std::string Content(const std::string& path);
     bool Exists(const std::string& path) { return Stat(path).has_value(); }
     void SetCapacity(std::uint64_t bytes);

@@ -28,7 +28,9 @@ class FakeMachine::Link final : public Attachment {
     void ConnectSupervisor() {
         SupervisorPort& port = machine_.supervisor_.Connect(supervisor_listener_);
         listener_.OnAttachPhase("supervisor");
-        listener_.OnSupervisor(port, machine_.supervisor_.hello, "/home/user/.sbxfs");
+        SupervisorHello hello = machine_.supervisor_.hello;
+        if (hello.clock_ms == 0) hello.clock_ms = EpochMs(machine_.loop_.clock().System());
+        listener_.OnSupervisor(port, hello, "/home/user/.sbxfs");
         machine_.supervisor_.Speak();
     }
     void Cut(const Error& why) {

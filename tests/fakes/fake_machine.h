@@ -20,7 +20,9 @@ namespace sbxfs::testing {
 
 class FakeMachine {
  public:
-    explicit FakeMachine(Loop& loop) : files_(loop), supervisor_(loop), loop_(loop) {}
+    explicit FakeMachine(Loop& loop) : files_(loop), supervisor_(loop), loop_(loop) {
+        supervisor_.look = [this](const std::string& path) { return files_.Identity(path); };
+    }
     FakeMachine(const FakeMachine&) = delete;
     FakeMachine& operator=(const FakeMachine&) = delete;
 

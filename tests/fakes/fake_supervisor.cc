@@ -51,12 +51,23 @@ class FakeSupervisor::Port final : public SupervisorPort,
         });
     }
     void Use() override {}
-    void StatBatch(const std::vector<std::string>&,
+    void StatBatch(const std::vector<std::string>& paths,
                    UniqueFunction<void(Result<std::vector<IdentityStat>>)> done) override {
-        Send([done = std::move(done)](FakeSupervisor&) { done(NotOffered()); });
+        Ask<std::vector<IdentityStat>>(
+            [paths](FakeSupervisor& to) -> Result<std::vector<IdentityStat>> {
+                to.looks_.push_back(paths);
+                if (!to.look) return NotOffered();
+                std::vector<IdentityStat> stats;
+                for (const std::string& path : paths)
+                    stats.push_back(to.look(path));
+                return stats;
+            },
+            std::move(done));
     }
     void Processes(UniqueFunction<void(Result<std::vector<RemoteProcess>>)> done) override {
-        Send([done = std::move(done)](FakeSupervisor&) { done(NotOffered()); });
+        Ask<std::vector<RemoteProcess>>(
+            [](FakeSupervisor& to) -> Result<std::vector<RemoteProcess>> { return to.others; },
+            std::move(done));
     }
     void Environment(UniqueFunction<void(Result<std::vector<std::string>>)> done) override {
         Send([done = std::move(done)](FakeSupervisor&) { done(NotOffered()); });
@@ -78,7 +89,24 @@ class FakeSupervisor::Port final : public SupervisorPort,
         });
     }
 
+    // The link ends: whoever waits for an answer hears of it.
+    void FailAll() {
+        for (const Job& fail : std::exchange(waiting_, {}))
+            fail();
+    }
+
  private:
+    // A question that is answered, or fails with the link.
+    template <class T>
+    void Ask(UniqueFunction<Result<T>(FakeSupervisor&)> answer,
+             UniqueFunction<void(Result<T>)> done) {
+        const auto shared = std::make_shared<UniqueFunction<void(Result<T>)>>(std::move(done));
+        const auto end = [shared](Result<T> result) {
+            if (*shared) std::exchange(*shared, {})(std::move(result));
+        };
+        waiting_.push_back([end] { end(Error(Errno{EHOSTUNREACH}, "link lost", Blame::kRemote)); });
+        Send([answer = std::move(answer), end](FakeSupervisor& to) { end(answer(to)); });
+    }
     void Send(UniqueFunction<void(FakeSupervisor&)> frame) {
         CHECK(supervisor_.port_.get() == this);  // used after the link it belonged to was gone
         supervisor_.loop_.Post([weak = weak_from_this(), frame = std::move(frame)] {
@@ -87,6 +115,7 @@ class FakeSupervisor::Port final : public SupervisorPort,
         });
     }
     FakeSupervisor& supervisor_;
+    std::vector<Job> waiting_;
 };
 
 SupervisorPort& FakeSupervisor::Connect(SupervisorListener& listener) {
@@ -108,8 +137,8 @@ void FakeSupervisor::Speak() {
 }
 
 void FakeSupervisor::Disconnect() {
-    port_.reset();
     listener_ = nullptr;
+    if (const auto port = std::exchange(port_, nullptr)) port->FailAll();
 }
 
 SupervisorListener& FakeSupervisor::listener() {
@@ -177,6 +206,7 @@ void FakeSupervisor::Print(int n, std::string_view bytes, OutputStream stream) {
 void FakeSupervisor::End(int n, CommandEnd end) {
     Command& command = Find(n);
     end.sizes = {command.out.size(), command.err.size()};
+    end.others = static_cast<std::uint32_t>(others.size());
     command.end = std::move(end);
     if (listener_ != nullptr) Tell(Number(n), command);
 }
@@ -210,6 +240,7 @@ void FakeSupervisor::Reboot() {
         end.outcome = CommandOutcome::kLost;
         end.reason = "the machine was restarted";
         end.sizes = {command.out.size(), command.err.size()};
+        end.others = static_cast<std::uint32_t>(others.size());
         command.end = end;
     }
 }

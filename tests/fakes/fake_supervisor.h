@@ -60,6 +60,11 @@ class FakeSupervisor {
     SupervisorListener& listener();
 
     SupervisorHello hello;
+    // What lives there beyond us, and what it sees of a path.
+    std::vector<RemoteProcess> others;
+    std::function<IdentityStat(const std::string&)> look;
+    // The paths of each batch it was asked to look at.
+    const std::vector<std::vector<std::string>>& looks() const { return looks_; }
 
     // --- for FakeMachine ---
     // A new link: the port is usable until Disconnect(). Speak() says what the spool knows.
@@ -99,6 +104,7 @@ class FakeSupervisor {
     std::uint64_t credit_ = 0;
     std::optional<std::pair<std::int64_t, std::int64_t>> timer_;
     int shutdowns_ = 0;
+    std::vector<std::vector<std::string>> looks_;
 };
 
 }  // namespace sbxfs::testing

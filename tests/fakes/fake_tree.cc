@@ -45,6 +45,30 @@ FakeTree::FakeTree(Clock& clock) : clock_(clock), root_(std::make_shared<Node>()
     root_->stat.mode = S_IFDIR | 0755;
     root_->stat.size = 4096;
     root_->stat.atime = root_->stat.mtime = Now();
+    root_->ino = last_ino_;
+    Touch(*root_);
+}
+
+void FakeTree::Touch(Node& node) {
+    node.ctime_ns = Now() * 1'000'000'000 + ++changes_;
+}
+
+IdentityStat FakeTree::Identity(const std::string& path) {
+    IdentityStat identity;
+    const Result<NodePtr> found = Find(path, Follow::kNo);
+    if (!found) {
+        identity.error = static_cast<int>(found.error().code());
+        return identity;
+    }
+    const Node& node = **found;
+    identity.dev = 1;
+    identity.ino = node.ino;
+    identity.mode = node.stat.mode;
+    identity.nlink = node.nlink;
+    identity.size = node.stat.size;
+    identity.mtime_ns = node.stat.mtime * 1'000'000'000;
+    identity.ctime_ns = node.ctime_ns;
+    return identity;
 }
 
 std::int64_t FakeTree::Now() const {
@@ -117,15 +141,21 @@ FakeTree::NodePtr FakeTree::Make(const Place& place, std::uint32_t mode, std::st
     node->stat.mode = mode;
     node->stat.size = S_ISDIR(mode) ? 4096 : content.size();
     node->stat.atime = node->stat.mtime = Now();
+    node->ino = ++last_ino_;
+    Touch(*node);
     node->content = std::move(content);
     place.directory->children[place.name] = node;
     place.directory->stat.mtime = Now();
+    Touch(*place.directory);
     return node;
 }
 
 void FakeTree::Remove(const Place& place) {
     place.directory->children.erase(place.name);
     place.directory->stat.mtime = Now();
+    Touch(*place.directory);
+    --place.node->nlink;
+    Touch(*place.node);
 }
 
 Result<RemoteStat> FakeTree::Lstat(const std::string& path) {
@@ -170,6 +200,7 @@ Result<RemoteStat> FakeTree::Change(Node& node, const StatChange& change) {
         node.stat.atime = std::clamp<std::int64_t>(*change.atime, 0, UINT32_MAX);
         node.stat.mtime = std::clamp<std::int64_t>(*change.mtime, 0, UINT32_MAX);
     }
+    Touch(node);
     return node.stat;
 }
 
@@ -208,7 +239,10 @@ Result<RemoteStat> FakeTree::Link(const std::string& from, const std::string& to
     const Place place = TRY(EmptyPlace(to));
     if (IsDir(*node)) return Fail(EPERM, from);
     place.directory->children[place.name] = node;
+    ++node->nlink;
+    Touch(*node);
     place.directory->stat.mtime = Now();
+    Touch(*place.directory);
     return node->stat;
 }
 
@@ -230,6 +264,9 @@ Status FakeTree::Rename(const std::string& from, const std::string& to,
     Remove(source);
     target.directory->children[target.name] = source.node;
     target.directory->stat.mtime = Now();
+    Touch(*target.directory);
+    Touch(*source.node);
+    ++source.node->nlink;  // Remove() took one
     return Ok();
 }
 
@@ -269,6 +306,7 @@ Status FakeTree::Write(Node& node, std::uint64_t offset, std::string_view bytes)
     if (offset + bytes.size() > node.content.size()) (void)TRY(Resize(node, offset + bytes.size()));
     node.content.replace(offset, bytes.size(), bytes);
     node.stat.mtime = Now();
+    Touch(node);
     return Ok();
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "sandbox/file_identity.h"
 #include "sandbox/remote_files.h"
 
 namespace sbxfs::testing {
@@ -42,6 +43,9 @@ class FakeTree {
         RemoteStat stat;      // size of directories: 4096
         std::string content;  // of a file, or a link's target
         std::map<std::string, NodePtr> children;
+        std::uint64_t ino = 0;
+        std::uint32_t nlink = 1;
+        std::int64_t ctime_ns = 0;
     };
     enum class Follow { kYes, kNo };
 
@@ -49,6 +53,8 @@ class FakeTree {
 
     Result<NodePtr> Find(const std::string& path, Follow last);
     Result<RemoteStat> Lstat(const std::string& path);
+    // What a supervisor there sees of it.
+    IdentityStat Identity(const std::string& path);
     Result<std::vector<RemoteEntry>> List(const std::string& path);
     Result<std::string> ReadLink(const std::string& path);
     Result<RemoteStat> SetStat(const std::string& path, const StatChange& change);
@@ -84,12 +90,16 @@ class FakeTree {
     Status Writable() const;
     void Remove(const Place& place);
     std::int64_t Now() const;
+    // Its content, attributes or names changed: no two changes leave the same ctime.
+    void Touch(Node& node);
 
     Clock& clock_;
     NodePtr root_;
     std::uint64_t capacity_ = 1ULL << 30;
     std::uint64_t used_ = 0;
     bool read_only_ = false;
+    std::uint64_t last_ino_ = 1;
+    std::int64_t changes_ = 0;
 };
 
 }  // namespace sbxfs::testing

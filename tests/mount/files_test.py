@@ -174,6 +174,60 @@ class Content(FilesCase):
         os.close(fd)
 
 
+class Caches(FilesCase):
+    """What a command does to files that are cached here (docs/CACHES.md)."""
+
+    REWRITE = 'm=$(stat -c %y f); printf %s "$1" > f; touch -d "$m" f'
+
+    def rewrite(self, text: str) -> None:
+        self.sh(f'set -- {text}; {self.REWRITE}')
+
+    def test_a_rewrite_of_equal_size_and_mtime_is_seen_at_the_commands_end(self) -> None:
+        path = self.here / "f"
+        path.write_text("aaaa")
+        self.sh("touch -d '1 hour ago' f")
+        for text in ("bbbb", "cccc", "dddd"):
+            path.read_text()
+            before = path.stat()
+            self.rewrite(text)
+            self.assertEqual((path.stat().st_size, path.stat().st_mtime), (4, before.st_mtime))
+            self.assertEqual(path.read_text(), text)
+
+    def test_an_open_file_and_a_mapping_show_what_a_command_wrote(self) -> None:
+        path = self.here / "f"
+        path.write_text("aaaa")
+        self.sh("touch -d '1 hour ago' f")
+        with open(path, "rb", buffering=0) as file, \
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            self.assertEqual((os.pread(file.fileno(), 4, 0), view[0:4]), (b"aaaa", b"aaaa"))
+            self.rewrite("bbbb")
+            self.assertEqual((os.pread(file.fileno(), 4, 0), view[0:4]), (b"bbbb", b"bbbb"))
+            self.sh("echo and more >> f")
+            self.assertEqual(os.fstat(file.fileno()).st_size, 13)
+
+    def test_names_are_seen_at_the_commands_end(self) -> None:
+        for i in range(10):
+            self.assertFalse((self.here / f"n{i}").exists())
+            os.listdir(self.here)
+            self.sh(f"touch n{i}; rm -f n{i - 1}")
+            self.assertTrue((self.here / f"n{i}").exists())
+            self.assertEqual(os.listdir(self.here), [f"n{i}"])
+
+    def test_a_process_left_behind_makes_what_is_seen_a_second_old_at_most(self) -> None:
+        self.sh("(while [ ! -e stop ]; do date +%N > clock; sleep 0.05; done) >/dev/null 2>&1 & sleep 0.2")
+        seen = set()
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline and len(seen) < 10:
+            seen.add((self.here / "clock").read_text())
+            time.sleep(0.05)
+        (self.here / "stop").touch()
+        self.assertGreaterEqual(len(seen), 10)
+
+    def test_drop_caches(self) -> None:
+        (self.box.path / "ctl").write_text("drop_caches\n")
+        self.assertIn("drop_caches", (self.box.path / "ctl").read_text())
+
+
 class NamesAndPlaces(FilesCase):
     def test_an_open_file_survives_its_unlink_and_a_rename_over_it(self) -> None:
         path = self.here / "f"

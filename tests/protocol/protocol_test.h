@@ -23,6 +23,7 @@ class ProtocolTest : public ::testing::Test {
     ProtocolTest() {
         world_.machines.furnish = [this](FakeMachine& machine) {
             machine.files().PutDir("/work");
+            machine.supervisor().hello.clock_ms = 1'000'000;  // far from ours
             machine_ = &machine;
         };
     }

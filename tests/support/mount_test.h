@@ -71,6 +71,11 @@ class MountTest : public ::testing::Test {
         return machine(name).supervisor();
     }
     FakeFiles& files(const std::string& name = "box") { return machine(name).files(); }
+    // What is asked next is asked of the sandbox.
+    void DropCaches(const std::string& name = "box") {
+        EXPECT_EQ(me().Echo("drop_caches\n", "/" + name + "/ctl"), 0);
+        Settle();
+    }
     std::string LastError() { return me().Cat("/.mount/last_error"); }
 
     World world_;

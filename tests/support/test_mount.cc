@@ -53,6 +53,7 @@ TestMount::TestMount(World& world, MountSetup setup) : world_(world), setup_(std
     config.templates = setup_.templates;
     fs_ = std::make_unique<FileSystem>(*sandboxes_, world_.loop, world_.loop.clock(), settings,
                                        config);
+    sandboxes_->SetMount(fs_->context().kernel_cache);
     sandboxes_->Start();
 }
 

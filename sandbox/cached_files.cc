@@ -1,0 +1,473 @@
+#include "sandbox/cached_files.h"
+
+#include <errno.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace sbxfs {
+namespace {
+
+// How often what lives in a sandbox in use is looked at.
+constexpr Duration kLookQuiet = std::chrono::seconds(1);
+constexpr Duration kLookShared = std::chrono::milliseconds(250);
+// How long the supervisor's view of a path is waited for. Then the server's must do.
+constexpr Duration kLookLimit = std::chrono::seconds(1);
+// Paths the supervisor looks at before a command may start: each costs it 1 to 2 us.
+constexpr std::size_t kMostBaselines = 1024;
+constexpr std::size_t kMostMarked = 1024;
+
+std::string ParentOf(const std::string& path) {
+    const std::size_t slash = path.rfind('/');
+    return slash == 0 || slash == std::string::npos ? "/" : path.substr(0, slash);
+}
+
+}  // namespace
+
+CachedFiles::CachedFiles(Loop& loop, std::shared_ptr<LinkedFiles> files, Setup setup)
+    : loop_(loop), files_(std::move(files)), setup_(setup), cache_(loop.clock()) {}
+
+CachedFiles::~CachedFiles() = default;
+
+template <class F>
+void CachedFiles::OnLoop(F job) {
+    loop_.Post([weak = weak_from_this(), job = std::move(job)]() mutable {
+        if (const auto self = weak.lock()) job(*self);
+    });
+}
+
+std::optional<Result<RemoteStat>> CachedFiles::KnownStat(const std::string& path) {
+    Use();
+    return cache_.Stat(path);
+}
+
+std::optional<std::vector<FileCache::Name>> CachedFiles::KnownList(const std::string& path) {
+    Use();
+    return cache_.List(path);
+}
+
+std::optional<std::string> CachedFiles::KnownTarget(const std::string& path) {
+    Use();
+    return cache_.Target(path);
+}
+
+CachedFiles::Asker CachedFiles::For(std::function<bool()> wanted) {
+    Use();
+    return {shared_from_this(), std::move(wanted)};
+}
+
+void CachedFiles::DropCaches(Done done) {
+    cache_.ForgetAll();
+    OnLoop([done = std::move(done)](CachedFiles& self) mutable {
+        const bool quiet = self.cache_.IsQuiet();
+        self.Begin(FileCache::Quiet::kNo);
+        MountCaches* mount = self.mount_;
+        Job finish = [weak = self.weak_from_this(), quiet, done = std::move(done)] {
+            if (const auto alive = weak.lock(); alive != nullptr && quiet) {
+                alive->OnLoop([](CachedFiles& later) { later.Decide(); });
+            }
+            done(Ok());
+        };
+        if (mount == nullptr) return finish();
+        mount->DropPages(self.setup_.box, std::move(finish));
+    });
+}
+
+// --- Quiet
+
+void CachedFiles::Use() {
+    if (!setup_.exclusive) return;
+    const SteadyTime::rep now = loop_.clock().Steady().time_since_epoch().count();
+    SteadyTime::rep last = looked_at_;
+    const Duration every = cache_.IsQuiet() ? kLookQuiet : kLookShared;
+    if (now - last < every.count() || !looked_at_.compare_exchange_strong(last, now)) return;
+    OnLoop([](CachedFiles& self) { self.LookAtProcesses(); });
+}
+
+void CachedFiles::LookAtProcesses() {
+    DCHECK(loop_.OnThread());
+    if (!setup_.exclusive || port_ == nullptr || !settled_ || active_ > 0 || looking_) return;
+    looking_ = true;
+    port_->Processes([weak = weak_from_this(), connection = connection_,
+                      era = cache_.era()](const Result<std::vector<RemoteProcess>>& found) {
+        const auto self = weak.lock();
+        if (self == nullptr || self->connection_ != connection) return;
+        self->looking_ = false;
+        // A command has come or gone meanwhile: what was seen is its own.
+        if (!found || self->cache_.era() != era) return;
+        self->others_ = static_cast<std::uint32_t>(found->size());
+        self->Decide();
+    });
+}
+
+void CachedFiles::Begin(FileCache::Quiet quiet) {
+    cache_.BeginEra(quiet);
+    MountCaches* mount = mount_;
+    if (mount == nullptr) return;
+    if (quiet == FileCache::Quiet::kYes) return mount->Allow(setup_.box);
+    mount->Revoke(setup_.box, [] {});
+}
+
+void CachedFiles::Decide() {
+    const bool quiet =
+        setup_.exclusive && port_ != nullptr && settled_ && active_ == 0 && others_ == 0U;
+    if (quiet != cache_.IsQuiet()) Begin(quiet ? FileCache::Quiet::kYes : FileCache::Quiet::kNo);
+}
+
+void CachedFiles::SupervisorUp(SupervisorPort& port, const SupervisorHello& hello) {
+    DCHECK(loop_.OnThread());
+    if (boot_id_ != 0 && boot_id_ != hello.boot_id)
+        cache_.ForgetAll();  // other numbers, other times
+    boot_id_ = hello.boot_id;
+    skew_ms_ = hello.clock_ms - EpochMs(loop_.clock().System());
+    port_ = &port;
+    ++connection_;
+    looking_ = settled_ = false;
+    others_.reset();
+    Begin(FileCache::Quiet::kNo);
+}
+
+void CachedFiles::SupervisorLost() {
+    DCHECK(loop_.OnThread());
+    if (port_ == nullptr) return;
+    port_ = nullptr;
+    ++connection_;
+    looking_ = settled_ = false;
+    others_.reset();
+    Begin(FileCache::Quiet::kNo);
+}
+
+void CachedFiles::Settled(std::size_t active) {
+    DCHECK(loop_.OnThread());
+    settled_ = true;
+    if (std::exchange(active_, active) > 0 && active == 0) others_.reset();
+    if (!others_) LookAtProcesses();
+    Decide();
+}
+
+void CachedFiles::BeforeStart(Job go) {
+    DCHECK(loop_.OnThread());
+    ++active_;
+    if (starts_) return starts_->push_back(std::move(go));
+    if (!cache_.IsQuiet()) return go();
+    // On the channel the command goes out on, and before it: the supervisor looks first.
+    std::vector<std::string> paths = cache_.WithoutBaseline(kMostBaselines);
+    if (!paths.empty() && port_ != nullptr) {
+        Look(paths, [weak = weak_from_this(), paths, era = cache_.era(),
+                     at = TheirNowNs()](const std::optional<std::vector<IdentityStat>>& stats) {
+            const auto self = weak.lock();
+            if (self != nullptr && stats) self->cache_.SetBaselines(era, paths, *stats, at);
+        });
+    }
+    cache_.BeginEra(FileCache::Quiet::kNo);
+    MountCaches* mount = mount_;
+    if (mount == nullptr) return go();
+    starts_.emplace();
+    starts_->push_back(std::move(go));
+    mount->Revoke(setup_.box, [weak = weak_from_this()] {
+        const auto self = weak.lock();
+        if (self == nullptr) return;
+        self->OnLoop([](CachedFiles& owner) {
+            const auto starts = std::exchange(owner.starts_, std::nullopt);
+            for (const Job& start : *starts)
+                start();
+        });
+    });
+}
+
+void CachedFiles::AfterEnd(std::uint32_t others, std::size_t active, Job go) {
+    DCHECK(loop_.OnThread());
+    active_ = active;
+    others_ = others;
+    looked_at_ = loop_.clock().Steady().time_since_epoch().count();
+    const bool quiet =
+        setup_.exclusive && port_ != nullptr && settled_ && active == 0 && others == 0;
+    Begin(quiet ? FileCache::Quiet::kYes : FileCache::Quiet::kNo);
+    MountCaches* mount = mount_;
+    if (mount == nullptr) return go();
+    mount->DropPages(setup_.box, [weak = weak_from_this(), go = std::move(go)]() mutable {
+        if (const auto self = weak.lock()) self->loop_.Post(std::move(go));
+    });
+}
+
+// --- Identities
+
+std::int64_t CachedFiles::TheirNowNs() const {
+    return (EpochMs(loop_.clock().System()) + skew_ms_) * 1'000'000;
+}
+
+// Nothing when nobody can look, or does not in time.
+void CachedFiles::Look(const std::vector<std::string>& paths,
+                       UniqueFunction<void(std::optional<std::vector<IdentityStat>>)> done) {
+    DCHECK(loop_.OnThread());
+    if (port_ == nullptr) return done(std::nullopt);
+    struct Looking {
+        UniqueFunction<void(std::optional<std::vector<IdentityStat>>)> done;
+        TimerPtr limit;
+        void End(std::optional<std::vector<IdentityStat>> stats) {
+            limit.reset();
+            if (done) std::exchange(done, {})(std::move(stats));
+        }
+    };
+    const auto looking = std::make_shared<Looking>();
+    looking->done = std::move(done);
+    looking->limit = loop_.After(kLookLimit, [weak = std::weak_ptr(looking)] {
+        if (const auto late = weak.lock()) late->End(std::nullopt);
+    });
+    port_->StatBatch(paths, [looking](Result<std::vector<IdentityStat>> stats) {
+        if (!stats) return looking->End(std::nullopt);
+        looking->End(std::move(*stats));
+    });
+}
+
+// Has what is marked around `path` looked at, then goes on.
+void CachedFiles::Recheck(const std::string& path, Job then) {
+    std::vector<std::string> paths = cache_.Marked(path, kMostMarked);
+    if (paths.empty() || port_ == nullptr) return then();
+    Look(paths, [weak = weak_from_this(), paths, era = cache_.era(),
+                 then = std::move(then)](const std::optional<std::vector<IdentityStat>>& stats) {
+        const auto self = weak.lock();
+        if (self == nullptr) return;
+        if (stats) self->cache_.Recheck(era, paths, *stats);
+        then();
+    });
+}
+
+// --- Asker: what asks
+
+void CachedFiles::Asker::AskStat(const std::string& path, StatDone done) {
+    const FileCache::Question question = owner_->cache_.Ask(path);
+    files_.Lstat(path, [owner = owner_, question, done = std::move(done)](Result<RemoteStat> stat) {
+        owner->cache_.PutStat(question, stat);
+        done(std::move(stat));
+    });
+}
+
+void CachedFiles::Asker::Lstat(const std::string& path, StatDone done) {
+    if (owner_->cache_.Marked(path, 1).empty()) return AskStat(path, std::move(done));
+    owner_->OnLoop([wanted = wanted_, path, done = std::move(done)](CachedFiles& owner) mutable {
+        owner.Recheck(path, [&owner, wanted, path, done = std::move(done)]() mutable {
+            if (auto known = owner.cache_.Stat(path)) return done(std::move(*known));
+            owner.For(wanted).AskStat(path, std::move(done));
+        });
+    });
+}
+
+void CachedFiles::Asker::AskList(const std::string& path, EntriesDone done) {
+    const FileCache::Question question = owner_->cache_.Ask(path);
+    files_.List(path, [owner = owner_, question,
+                       done = std::move(done)](Result<std::vector<RemoteEntry>> entries) {
+        owner->cache_.PutList(question, entries);
+        done(std::move(entries));
+    });
+}
+
+void CachedFiles::Asker::List(const std::string& path, EntriesDone done) {
+    if (owner_->cache_.Marked(path, 1).empty()) return AskList(path, std::move(done));
+    owner_->OnLoop([wanted = wanted_, path, done = std::move(done)](CachedFiles& owner) mutable {
+        owner.Recheck(path, [&owner, wanted, path, done = std::move(done)]() mutable {
+            // Many that have changed are told faster by a listing than one by one.
+            const auto names = owner.cache_.List(path);
+            if (!names || !owner.cache_.KnowsWholly(path))
+                return owner.For(wanted).AskList(path, std::move(done));
+            std::vector<RemoteEntry> entries;
+            for (const FileCache::Name& name : *names) {
+                RemoteEntry entry{name.name, {}};
+                entry.stat.mode = name.type;
+                entries.push_back(std::move(entry));
+            }
+            done(std::move(entries));
+        });
+    });
+}
+
+void CachedFiles::Asker::ReadLink(const std::string& path, TextDone done) {
+    const FileCache::Question question = owner_->cache_.Ask(path);
+    files_.ReadLink(path,
+                    [owner = owner_, question, done = std::move(done)](Result<std::string> target) {
+                        owner->cache_.PutTarget(question, target);
+                        done(std::move(target));
+                    });
+}
+
+void CachedFiles::Asker::Statfs(const std::string& path, StatfsDone done) {
+    files_.Statfs(path, std::move(done));
+}
+
+void CachedFiles::Asker::Read(const RemoteFilePtr& file, FileRange range, BytesDone done) {
+    files_.Read(file, range, std::move(done));
+}
+
+void CachedFiles::Asker::FileStat(const RemoteFilePtr& file, StatDone done) {
+    files_.FileStat(file, std::move(done));
+}
+
+// --- Asker: what changes
+
+void CachedFiles::Asker::SetStat(const std::string& path, const StatChange& change, StatDone done) {
+    owner_->cache_.Changed(path);
+    files_.SetStat(path, change,
+                   [owner = owner_, path, done = std::move(done)](Result<RemoteStat> stat) {
+                       owner->cache_.Changed(path);
+                       done(std::move(stat));
+                   });
+}
+
+StatDone CachedFiles::Asker::Making(const std::string& path, StatDone done) {
+    return [owner = owner_, path, question = owner_->cache_.ChangingName(path),
+            done = std::move(done)](Result<RemoteStat> stat) {
+        owner->cache_.Made(question, stat);
+        done(std::move(stat));
+    };
+}
+
+Done CachedFiles::Asker::Removing(const std::string& path, Done done) {
+    return [owner = owner_, path, question = owner_->cache_.ChangingName(path),
+            done = std::move(done)](Status status) {
+        owner->cache_.Gone(question, status);
+        done(std::move(status));
+    };
+}
+
+void CachedFiles::Asker::MakeDir(const std::string& path, std::uint32_t mode, StatDone done) {
+    files_.MakeDir(path, mode, Making(path, std::move(done)));
+}
+
+void CachedFiles::Asker::RemoveDir(const std::string& path, Done done) {
+    files_.RemoveDir(path, Removing(path, std::move(done)));
+}
+
+void CachedFiles::Asker::Unlink(const std::string& path, Done done) {
+    files_.Unlink(path, Removing(path, std::move(done)));
+}
+
+void CachedFiles::Asker::Symlink(const std::string& target, const std::string& path,
+                                 StatDone done) {
+    files_.Symlink(target, path, Making(path, std::move(done)));
+}
+
+void CachedFiles::Asker::Link(const std::string& from, const std::string& to, StatDone done) {
+    owner_->cache_.Changed(from);
+    files_.Link(
+        from, to,
+        Making(to, [owner = owner_, from, to, done = std::move(done)](Result<RemoteStat> stat) {
+            owner->cache_.Changed(from);
+            if (stat) {
+                // A lock may have been taken by it: what was seen here before is of no use.
+                if (!owner->cache_.IsQuiet()) owner->cache_.ForgetDirectory(ParentOf(to));
+                owner->cache_.Linked(from);
+                owner->cache_.Linked(to);
+            }
+            done(std::move(stat));
+        }));
+}
+
+void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, Replace replace,
+                                Done done) {
+    FileCache& cache = owner_->cache_;
+    const bool linked = cache.HasOtherNames(from);
+    const FileCache::Question gone = cache.ChangingName(from);
+    const FileCache::Question came = cache.ChangingName(to);
+    files_.Rename(
+        from, to, replace,
+        [owner = owner_, from, to, linked, gone, came, done = std::move(done)](Status status) {
+            FileCache& known = owner->cache_;
+            known.Gone(gone, status);
+            // What is there now is known by type at best; the next look tells all.
+            known.Made(came, Error(Errno{EAGAIN}, ""));
+            if (status && linked) known.Linked(to);
+            if (status && !known.IsQuiet()) {
+                known.ForgetDirectory(ParentOf(from));
+                known.ForgetDirectory(ParentOf(to));
+            }
+            done(std::move(status));
+        });
+}
+
+void CachedFiles::Asker::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+                               Done done) {
+    files_.Write(file, offset, std::move(bytes), std::move(done));
+}
+
+void CachedFiles::Asker::SetFileStat(const RemoteFilePtr& file, const StatChange& change,
+                                     StatDone done) {
+    files_.SetFileStat(file, change, std::move(done));
+}
+
+void CachedFiles::Asker::Sync(const RemoteFilePtr& file, Done done) {
+    files_.Sync(file, std::move(done));
+}
+
+void CachedFiles::Asker::Close(const RemoteFilePtr& file, Done done) {
+    files_.Close(file, std::move(done));
+}
+
+// --- Asker: open
+
+void CachedFiles::Asker::Open(const std::string& path, const OpenHow& how, OpenDone done) {
+    OpenVerified(path, how, Verify::kNo, [done = std::move(done)](Result<Opened> opened) {
+        if (!opened) return done(std::move(opened).error());
+        done(OpenedFile{std::move(opened->file), opened->stat});
+    });
+}
+
+// What the server and the supervisor say of an open, until both have.
+struct CachedFiles::Opening {
+    std::optional<Result<OpenedFile>> server;
+    bool looked = false;
+    Opened opened;
+    OpenedDone done;
+
+    void Finish() {
+        if (!server || !looked) return;
+        if (!*server) return done(std::move(*server).error());
+        opened.file = std::move((*server)->file);
+        opened.stat = (*server)->stat;
+        done(std::move(opened));
+    }
+};
+
+void CachedFiles::Asker::OpenVerified(const std::string& path, const OpenHow& how, Verify verify,
+                                      OpenedDone done) {
+    FileCache& cache = owner_->cache_;
+    const auto opening = std::make_shared<Opening>();
+    opening->done = std::move(done);
+    opening->opened.era = cache.era();
+    opening->opened.quiet = cache.IsQuiet();
+    opening->looked = verify == Verify::kNo;
+    if (verify == Verify::kYes) {
+        owner_->OnLoop([path, opening](CachedFiles& owner) {
+            owner.Look({path}, [opening](std::optional<std::vector<IdentityStat>> stats) {
+                opening->looked = true;
+                if (stats && stats->size() == 1 && stats->front().error == 0)
+                    opening->opened.identity = stats->front();
+                opening->Finish();
+            });
+        });
+    }
+    if (how.truncate) cache.Changed(path);
+    const FileCache::Question question = how.create ? cache.ChangingName(path) : cache.Ask(path);
+    files_.Open(path, how, [owner = owner_, path, how, question, opening](Result<OpenedFile> file) {
+        FileCache& known = owner->cache_;
+        const Result<RemoteStat> stat =
+            file ? Result<RemoteStat>(file->stat) : Result<RemoteStat>(file.error());
+        if (how.truncate) known.Changed(path);
+        if (how.create) {
+            known.Made(question, stat);
+        } else if (how.truncate) {
+            known.Drop(question);
+        } else {
+            known.PutStat(question, stat);
+        }
+        if (file && how.exclusive && !known.IsQuiet()) known.ForgetDirectory(ParentOf(path));
+        Opened& opened = opening->opened;
+        const std::int64_t now = owner->TheirNowNs();
+        if (file) opened.recent = IsRecent(file->stat, now);
+        if (opened.identity) opened.recent = IsRecent(*opened.identity, now);
+        opening->server = std::move(file);
+        opening->Finish();
+    });
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,150 @@
+// A sandbox's files as the mount uses them: FileCache in front of LinkedFiles. Decides when the sandbox
+// is quiet, begins an era around every command and whenever the link or what lives there changes, and
+// has the supervisor look at many paths in one question. Owned by Sandbox.
+//
+// Any thread may ask what is known, and make an Asker; what an Asker asks is answered on the loop. The
+// rest is the loop's.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "sandbox/commands.h"
+#include "sandbox/file_cache.h"
+#include "sandbox/linked_files.h"
+#include "sandbox/loop.h"
+#include "sandbox/mount_caches.h"
+#include "sandbox/names.h"
+#include "sandbox/remote_files.h"
+#include "sandbox/supervisor_port.h"
+
+namespace sbxfs {
+
+class CachedFiles final : public CommandObserver, public std::enable_shared_from_this<CachedFiles> {
+ public:
+    struct Setup {
+        Generation box{};
+        bool exclusive = true;  // nobody but us and its own processes writes there
+    };
+    CachedFiles(Loop& loop, std::shared_ptr<LinkedFiles> files, Setup setup);
+    ~CachedFiles() override;
+
+    // --- any thread ---
+    FileCache& cache() { return cache_; }
+    const FileCache& cache() const { return cache_; }
+    // What the cache knows, noting that the sandbox is in use: while it is, its processes are looked at
+    // once a second.
+    std::optional<Result<RemoteStat>> KnownStat(const std::string& path);
+    std::optional<std::vector<FileCache::Name>> KnownList(const std::string& path);
+    std::optional<std::string> KnownTarget(const std::string& path);
+
+    class Asker;
+    // `wanted`: see LinkedFiles::For().
+    Asker For(std::function<bool()> wanted);
+    void SetMount(MountCaches* mount) { mount_ = mount; }
+    // `echo drop_caches > ctl`.
+    void DropCaches(Done done);
+
+    // --- loop thread only ---
+    void SupervisorUp(SupervisorPort& port, const SupervisorHello& hello);
+    void SupervisorLost();
+    void BeforeStart(Job go) override;
+    void AfterEnd(std::uint32_t others, std::size_t active, Job go) override;
+    void Settled(std::size_t active) override;
+
+    // What was open(2)ed, and how far its pages can be trusted.
+    struct Opened {
+        RemoteFilePtr file;
+        RemoteStat stat;
+        std::optional<IdentityStat> identity;  // of the path, read while it was opened
+        FileCache::Era era = 0;                // all of this was seen in it
+        bool quiet = false;
+        bool recent = false;  // changed too shortly before to tell changes apart
+    };
+    using OpenedDone = UniqueFunction<void(Result<Opened>)>;
+
+ private:
+    struct Opening;
+    void Use();
+    void LookAtProcesses();
+    void Decide();
+    void Begin(FileCache::Quiet quiet);
+    std::int64_t TheirNowNs() const;
+    void Look(const std::vector<std::string>& paths,
+              UniqueFunction<void(std::optional<std::vector<IdentityStat>>)> done);
+    void Recheck(const std::string& path, Job then);
+    template <class F>
+    void OnLoop(F job);
+
+    Loop& loop_;
+    const std::shared_ptr<LinkedFiles> files_;
+    const Setup setup_;
+    FileCache cache_;
+    std::atomic<MountCaches*> mount_{nullptr};
+    std::atomic<SteadyTime::rep> looked_at_{0};  // when the processes there were last asked for
+
+    // Loop thread's own.
+    SupervisorPort* port_ = nullptr;
+    std::uint64_t connection_ = 0;  // counts supervisors: an answer of an earlier one says nothing
+    std::uint64_t boot_id_ = 0;
+    std::int64_t skew_ms_ = 0;  // the sandbox's clock minus ours
+    bool settled_ = false;      // what runs there is known
+    std::size_t active_ = 0;    // commands that run, or are about to
+    // Those that wait until the kernel has given back what it had, in order.
+    std::optional<std::vector<Job>> starts_;
+    std::optional<std::uint32_t> others_;  // processes that are not ours; none: not known yet
+    bool looking_ = false;
+};
+
+// The operations of one parked request. Fills the cache with what it hears, and keeps it true of what
+// it changes.
+class CachedFiles::Asker final : public RemoteFiles {
+ public:
+    Asker(std::shared_ptr<CachedFiles> owner, std::function<bool()> wanted)
+        : owner_(std::move(owner)), wanted_(std::move(wanted)), files_(owner_->files_, wanted_) {}
+
+    void Lstat(const std::string& path, StatDone done) override;
+    void List(const std::string& path, EntriesDone done) override;
+    void ReadLink(const std::string& path, TextDone done) override;
+    void SetStat(const std::string& path, const StatChange& change, StatDone done) override;
+    void MakeDir(const std::string& path, std::uint32_t mode, StatDone done) override;
+    void RemoveDir(const std::string& path, Done done) override;
+    void Unlink(const std::string& path, Done done) override;
+    void Symlink(const std::string& target, const std::string& path, StatDone done) override;
+    void Link(const std::string& from, const std::string& to, StatDone done) override;
+    void Rename(const std::string& from, const std::string& to, Replace replace,
+                Done done) override;
+    void Statfs(const std::string& path, StatfsDone done) override;
+    void Open(const std::string& path, const OpenHow& how, OpenDone done) override;
+    // Of open files the path is the caller's to know: FileCache::Changed() before and after.
+    void Read(const RemoteFilePtr& file, FileRange range, BytesDone done) override;
+    void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+               Done done) override;
+    void FileStat(const RemoteFilePtr& file, StatDone done) override;
+    void SetFileStat(const RemoteFilePtr& file, const StatChange& change, StatDone done) override;
+    void Sync(const RemoteFilePtr& file, Done done) override;
+    void Close(const RemoteFilePtr& file, Done done) override;
+
+    // Open, and the supervisor's look at the path at the same time.
+    enum class Verify { kNo, kYes };
+    void OpenVerified(const std::string& path, const OpenHow& how, Verify verify, OpenedDone done);
+
+ private:
+    void AskStat(const std::string& path, StatDone done);
+    void AskList(const std::string& path, EntriesDone done);
+    StatDone Making(const std::string& path, StatDone done);
+    Done Removing(const std::string& path, Done done);
+
+    const std::shared_ptr<CachedFiles> owner_;
+    const std::function<bool()> wanted_;
+    LinkedFiles::ForAsker files_;
+};
+
+}  // namespace sbxfs

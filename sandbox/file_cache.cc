@@ -1,0 +1,423 @@
+#include "sandbox/file_cache.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace sbxfs {
+namespace {
+
+std::string_view Parent(std::string_view path) {
+    const std::size_t slash = path.rfind('/');
+    if (slash == std::string_view::npos) return {};
+    return slash == 0 ? std::string_view("/") : path.substr(0, slash);
+}
+
+std::string_view Base(std::string_view path) {
+    return path.substr(path.rfind('/') + 1);
+}
+
+bool IsBelow(std::string_view path, std::string_view directory) {
+    if (directory == "/") return path.size() > 1;
+    return path.size() > directory.size() && path.starts_with(directory) &&
+           path[directory.size()] == '/';
+}
+
+std::string Join(std::string_view directory, std::string_view name) {
+    std::string path(directory);
+    if (path.empty() || path.back() != '/') path += '/';
+    path += name;
+    return path;
+}
+
+// Where the paths below a directory begin and end in a sorted map: "/a/" and "/a0".
+std::string Below(std::string_view directory) {
+    return Join(directory, "");
+}
+std::string Behind(std::string_view directory) {
+    std::string end = Below(directory);
+    end.back() = '/' + 1;
+    return end;
+}
+
+bool IsMissing(Errno code) {
+    return code == Errno{ENOENT};
+}
+
+}  // namespace
+
+bool FileCache::Fresh(const Entry& entry, const Fact& fact) const {
+    if (!fact.known || entry.era != era_) return false;
+    return clock_.Steady() - fact.seen < (quiet_ ? kQuietLife : kSharedLife);
+}
+
+const FileCache::Entry* FileCache::Find(std::string_view path) const {
+    const auto it = entries_.find(path);
+    return it == entries_.end() ? nullptr : &it->second;
+}
+
+const FileCache::Entry* FileCache::FindNames(std::string_view directory) const {
+    const Entry* entry = Find(directory);
+    return entry != nullptr && Fresh(*entry, entry->names_fact) ? entry : nullptr;
+}
+
+std::optional<Result<RemoteStat>> FileCache::Stat(const std::string& path) const {
+    const MutexLock lock(mu_);
+    const Entry* entry = Find(path);
+    if (entry != nullptr && Fresh(*entry, entry->stat_fact)) {
+        if (entry->linked) return std::nullopt;
+        if (entry->stat) return *entry->stat;
+        return Error(Errno{ENOENT}, "");
+    }
+    // A name that a whole listing lacks is not there.
+    const Entry* names = path == "/" ? nullptr : FindNames(Parent(path));
+    if (names != nullptr && !names->names.contains(Base(path))) return Error(Errno{ENOENT}, "");
+    return std::nullopt;
+}
+
+std::optional<std::string> FileCache::Target(const std::string& path) const {
+    const MutexLock lock(mu_);
+    const Entry* entry = Find(path);
+    if (entry == nullptr || !Fresh(*entry, entry->target_fact)) return std::nullopt;
+    return entry->target;
+}
+
+std::optional<std::vector<FileCache::Name>> FileCache::List(const std::string& directory) const {
+    const MutexLock lock(mu_);
+    const Entry* entry = FindNames(directory);
+    if (entry == nullptr) return std::nullopt;
+    std::vector<Name> names;
+    names.reserve(entry->names.size());
+    for (const auto& [name, type] : entry->names)
+        names.push_back({name, type});
+    return names;
+}
+
+bool FileCache::KnowsWholly(const std::string& directory) const {
+    const MutexLock lock(mu_);
+    const Entry* entry = FindNames(directory);
+    if (entry == nullptr) return false;
+    return std::all_of(entry->names.begin(), entry->names.end(), [&](const auto& name) {
+        const Entry* child = Find(Join(directory, name.first));
+        return child != nullptr && Fresh(*child, child->stat_fact);
+    });
+}
+
+bool FileCache::IsQuiet() const {
+    const MutexLock lock(mu_);
+    return quiet_;
+}
+
+FileCache::Era FileCache::era() const {
+    const MutexLock lock(mu_);
+    return era_;
+}
+
+std::optional<IdentityStat> FileCache::Baseline(const std::string& path, Era era) const {
+    const MutexLock lock(mu_);
+    const Entry* entry = Find(path);
+    if (entry == nullptr || !entry->baseline) return std::nullopt;
+    if (era < entry->baseline_from || era > entry->era) return std::nullopt;
+    return entry->baseline;
+}
+
+bool FileCache::HasOtherNames(const std::string& path) const {
+    const MutexLock lock(mu_);
+    const Entry* entry = Find(path);
+    return entry != nullptr && entry->linked;
+}
+
+// --- Questions
+
+FileCache::Question FileCache::Ask(const std::string& path) {
+    const MutexLock lock(mu_);
+    const Question question{next_question_++};
+    asked_.emplace(question, Asked{path, era_});
+    return question;
+}
+
+std::optional<FileCache::Asked> FileCache::Answered(Question question) {
+    auto node = asked_.extract(question);
+    if (node.empty() || node.mapped().spoiled || node.mapped().era != era_) return std::nullopt;
+    return std::move(node.mapped());
+}
+
+FileCache::Entry& FileCache::Present(const std::string& path) {
+    MakeRoom();
+    Entry& entry = entries_[path];
+    if (entry.era != era_) {
+        const bool linked = entry.linked;
+        entry = Entry{};
+        entry.era = era_;
+        entry.linked = linked;
+    }
+    return entry;
+}
+
+void FileCache::Keep(const std::string& path, std::optional<RemoteStat> stat) {
+    Entry& entry = Present(path);
+    entry.stat_fact = {clock_.Steady(), true};
+    const bool other_type = !stat || !entry.stat || ((stat->mode ^ entry.stat->mode) & S_IFMT) != 0;
+    if (other_type) {
+        entry.names_fact = entry.target_fact = {};
+        entry.names.clear();
+    }
+    entry.stat = stat;
+}
+
+void FileCache::PutStat(Question question, const Result<RemoteStat>& stat) {
+    const MutexLock lock(mu_);
+    const auto asked = Answered(question);
+    if (!asked) return;
+    if (stat) {
+        Keep(asked->path, *stat);
+    } else if (IsMissing(stat.error().code())) {
+        Keep(asked->path, std::nullopt);
+    }
+}
+
+void FileCache::PutList(Question question, const Result<std::vector<RemoteEntry>>& entries) {
+    const MutexLock lock(mu_);
+    const auto asked = Answered(question);
+    if (!asked || !entries || entries->size() > limits_.entries / 2) return;
+    for (const RemoteEntry& found : *entries)
+        Keep(Join(asked->path, found.name), found.stat);
+    Entry& entry = Present(asked->path);
+    entry.names.clear();
+    for (const RemoteEntry& found : *entries)
+        entry.names.emplace(found.name, found.stat.mode & S_IFMT);
+    entry.names_fact = {clock_.Steady(), true};
+}
+
+void FileCache::PutTarget(Question question, const Result<std::string>& target) {
+    const MutexLock lock(mu_);
+    const auto asked = Answered(question);
+    if (!asked || !target) return;
+    Entry& entry = Present(asked->path);
+    entry.target = *target;
+    entry.target_fact = {clock_.Steady(), true};
+}
+
+void FileCache::Drop(Question question) {
+    const MutexLock lock(mu_);
+    asked_.erase(question);
+}
+
+// --- Changes
+
+// A listing of the directory tells of this path too.
+void FileCache::Spoil(std::string_view path) {
+    const std::string_view parent = Parent(path);
+    for (auto& [question, asked] : asked_) {
+        if (asked.path == path || asked.path == parent || IsBelow(asked.path, path))
+            asked.spoiled = true;
+    }
+}
+
+void FileCache::Forget(const std::string& path) {
+    const auto it = entries_.find(path);
+    if (it == entries_.end()) return;
+    if (!it->second.linked) {
+        entries_.erase(it);
+        return;
+    }
+    it->second = Entry{};
+    it->second.linked = true;
+}
+
+void FileCache::ForgetStatOf(std::string_view directory) {
+    const auto it = entries_.find(directory);
+    if (it == entries_.end()) return;
+    it->second.stat_fact = {};
+    it->second.baseline.reset();
+}
+
+void FileCache::Changed(const std::string& path) {
+    const MutexLock lock(mu_);
+    Spoil(path);
+    const auto it = entries_.find(path);
+    if (it == entries_.end()) return;
+    it->second.stat_fact = it->second.target_fact = {};  // of a directory the names stay
+    it->second.baseline.reset();
+}
+
+FileCache::Question FileCache::ChangingName(const std::string& path) {
+    const MutexLock lock(mu_);
+    Spoil(path);
+    entries_.erase(path);
+    entries_.erase(entries_.lower_bound(Below(path)), entries_.lower_bound(Behind(path)));
+    ForgetStatOf(Parent(path));
+    const Question question{next_question_++};
+    asked_.emplace(question, Asked{path, era_});
+    return question;
+}
+
+void FileCache::Made(Question question, const Result<RemoteStat>& stat) {
+    const MutexLock lock(mu_);
+    auto node = asked_.extract(question);
+    if (node.empty()) return;
+    const Asked& asked = node.mapped();
+    const std::string_view parent = Parent(asked.path);
+    Spoil(asked.path);
+    entries_.erase(asked.path);
+    ForgetStatOf(parent);
+    const auto directory = entries_.find(parent);
+    if (asked.spoiled || asked.era != era_ || !stat) {
+        // Nobody can tell what is there now.
+        if (directory != entries_.end()) directory->second.names_fact = {};
+        return;
+    }
+    if (directory != entries_.end())
+        directory->second.names.insert_or_assign(std::string(Base(asked.path)),
+                                                 stat->mode & S_IFMT);
+    Keep(asked.path, *stat);
+}
+
+void FileCache::Gone(Question question, const Status& status) {
+    const MutexLock lock(mu_);
+    auto node = asked_.extract(question);
+    if (node.empty()) return;
+    const Asked& asked = node.mapped();
+    const std::string_view parent = Parent(asked.path);
+    Spoil(asked.path);
+    entries_.erase(asked.path);
+    ForgetStatOf(parent);
+    const auto directory = entries_.find(parent);
+    if (asked.spoiled || asked.era != era_ || !status) {
+        if (directory != entries_.end()) directory->second.names_fact = {};
+        return;
+    }
+    if (directory != entries_.end()) {
+        const auto name = directory->second.names.find(Base(asked.path));
+        if (name != directory->second.names.end()) directory->second.names.erase(name);
+    }
+    Keep(asked.path, std::nullopt);
+}
+
+void FileCache::Linked(const std::string& path) {
+    const MutexLock lock(mu_);
+    Present(path).linked = true;
+}
+
+// --- Eras
+
+void FileCache::BeginEra(Quiet quiet) {
+    const MutexLock lock(mu_);
+    ++era_;
+    quiet_ = quiet == Quiet::kYes;
+}
+
+void FileCache::ForgetAll() {
+    Entries doomed;  // dies after the lock
+    const MutexLock lock(mu_);
+    doomed.swap(entries_);
+    for (auto& [question, asked] : asked_)
+        asked.spoiled = true;
+}
+
+void FileCache::ForgetDirectory(const std::string& directory) {
+    const MutexLock lock(mu_);
+    Forget(directory);
+    for (auto& [question, asked] : asked_) {
+        if (asked.path == directory || Parent(asked.path) == directory) asked.spoiled = true;
+    }
+    const auto end = entries_.lower_bound(Behind(directory));
+    for (auto it = entries_.lower_bound(Below(directory)); it != end;) {
+        if (Parent(it->first) != directory || it->second.linked) {
+            it->second.stat_fact = Parent(it->first) == directory ? Fact{} : it->second.stat_fact;
+            ++it;
+        } else {
+            it = entries_.erase(it);
+        }
+    }
+}
+
+// What nobody can be served with goes first; then everything: a tree larger than this is not cached well
+// anyway.
+void FileCache::MakeRoom() {
+    if (entries_.size() < limits_.entries) return;
+    const SteadyTime now = clock_.Steady();
+    std::erase_if(entries_, [&](const auto& item) {
+        const Entry& entry = item.second;
+        const SteadyTime seen =
+            std::max({entry.stat_fact.seen, entry.names_fact.seen, entry.target_fact.seen});
+        return now - seen >= kQuietLife || (entry.era != era_ && !entry.baseline);
+    });
+    if (entries_.size() >= limits_.entries) entries_.clear();
+}
+
+// --- Identities
+
+std::vector<std::string> FileCache::WithoutBaseline(std::size_t most) const {
+    const MutexLock lock(mu_);
+    std::vector<std::string> paths;
+    for (const auto& [path, entry] : entries_) {
+        if (paths.size() == most) break;
+        const bool known = Fresh(entry, entry.stat_fact) || Fresh(entry, entry.names_fact);
+        if (known && !entry.baseline) paths.push_back(path);
+    }
+    return paths;
+}
+
+void FileCache::SetBaselines(Era era, const std::vector<std::string>& paths,
+                             const std::vector<IdentityStat>& stats, std::int64_t read_at_ns) {
+    const MutexLock lock(mu_);
+    for (std::size_t i = 0; i < paths.size() && i < stats.size(); ++i) {
+        const auto it = entries_.find(paths[i]);
+        if (it == entries_.end() || it->second.era != era || it->second.baseline) continue;
+        Entry& entry = it->second;
+        const IdentityStat& stat = stats[i];
+        if (stat.error == 0 && stat.nlink > 1 && S_ISREG(stat.mode)) entry.linked = true;
+        const bool missing = entry.stat_fact.known && !entry.stat;
+        const bool agrees =
+            missing ? stat.error == ENOENT : !entry.stat_fact.known || Agrees(stat, *entry.stat);
+        if (!agrees || (stat.error != 0 && !missing)) continue;
+        if (stat.error == 0 && IsRecent(stat, read_at_ns)) continue;
+        entry.baseline = stat;
+        entry.baseline_from = era;
+    }
+}
+
+std::vector<std::string> FileCache::Marked(const std::string& path, std::size_t most) const {
+    const MutexLock lock(mu_);
+    const auto can = [&](const Entry& entry)
+                         REQUIRES(mu_) { return entry.era != era_ && entry.baseline.has_value(); };
+    std::vector<std::string> paths;
+    const Entry* wanted = Find(path);
+    if (wanted == nullptr || !can(*wanted)) return paths;
+    paths.push_back(path);
+    for (auto it = entries_.lower_bound(Parent(path)); it != entries_.end(); ++it) {
+        if (paths.size() >= most) break;
+        if (it->first != path && can(it->second)) paths.push_back(it->first);
+    }
+    return paths;
+}
+
+void FileCache::Recheck(Era era, const std::vector<std::string>& paths,
+                        const std::vector<IdentityStat>& stats) {
+    const MutexLock lock(mu_);
+    if (era != era_) return;
+    const SteadyTime now = clock_.Steady();
+    for (std::size_t i = 0; i < paths.size() && i < stats.size(); ++i) {
+        const auto it = entries_.find(paths[i]);
+        if (it == entries_.end() || it->second.era == era_ || !it->second.baseline) continue;
+        Entry& entry = it->second;
+        if (!SameAndUnchanged(*entry.baseline, stats[i])) {
+            Forget(paths[i]);
+            continue;
+        }
+        entry.era = era_;
+        for (Fact* fact : {&entry.stat_fact, &entry.names_fact, &entry.target_fact}) {
+            if (fact->known) fact->seen = now;
+        }
+    }
+}
+
+std::size_t FileCache::Count() const {
+    const MutexLock lock(mu_);
+    return entries_.size();
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,371 @@
+// Caches of fs/ around commands (contract 5, "Consistency"), and what they save.
+#include <errno.h>
+#include <fcntl.h>
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <thread>
+
+#include "tests/support/mount_test.h"
+
+namespace sbxfs::testing {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// The notifications a kernel would get.
+class Told final : public KernelNotifier {
+ public:
+    struct Log {
+        Mutex mu{LockRank{2}};
+        int names GUARDED_BY(mu) = 0;
+        std::vector<Ino> attributes GUARDED_BY(mu);
+        std::vector<Ino> pages GUARDED_BY(mu);
+    };
+    explicit Told(std::shared_ptr<Log> log) : log_(std::move(log)) {}
+    bool ForgetNames() override {
+        const MutexLock lock(log_->mu);
+        ++log_->names;
+        return true;
+    }
+    void ForgetAttributes(Ino ino) override {
+        const MutexLock lock(log_->mu);
+        log_->attributes.push_back(ino);
+    }
+    void ForgetPages(Ino ino) override {
+        const MutexLock lock(log_->mu);
+        log_->pages.push_back(ino);
+    }
+
+ private:
+    const std::shared_ptr<Log> log_;
+};
+
+class Caches : public MountTest {
+ protected:
+    void SetUp() override {
+        MountTest::SetUp();
+        MakeBox();
+        Settle();
+        files().PutFile("/work/a", "hello");
+        files().PutFile("/work/b", "world");
+        files().PutLink("/work/l", "a");
+        files().PutFile("/work/d/c", "deep");
+        Advance(seconds(5));  // none of it is recent
+        DropCaches();
+    }
+    // A command that does `change` to the sandbox's files.
+    void Command(const std::function<void()>& change) {
+        ++commands_;
+        ASSERT_EQ(me().Echo("x", "/box/cmd"), 0);
+        Settle();
+        supervisor().Started(commands_);
+        change();
+        supervisor().Exit(commands_);
+        Settle();
+        ASSERT_EQ(me().Cat("/box/events/" + std::to_string(commands_) + "/status"), "exited\n");
+    }
+    // Equal size, and the mtime it had.
+    void Rewrite(const std::string& path, const std::string& text) {
+        const std::int64_t mtime = files().Stat(path)->mtime;
+        files().PutFile(path, text);
+        files().SetTimes(path, mtime);
+    }
+    std::uint64_t Trips() { return files().RoundTrips(); }
+    // Whether open(2) lets the kernel keep what it has of the file.
+    bool KeepsPages(const std::string& path) {
+        return me().Open(path, O_RDONLY)->opened().keep_cache;
+    }
+    void SetOthers(std::size_t count) { supervisor().others.resize(count); }
+
+    int commands_ = 0;
+};
+
+TEST_F(Caches, AListingAndAStatOfEachEntryCostTheListingOnly) {
+    const std::uint64_t before = files().Log().size();
+    EXPECT_EQ(me().ListPlus("/box/fs/work").size(), 4U);
+    for (const char* name : {"a", "b", "l", "d"})
+        (void)me().Stat(std::string("/box/fs/work/") + name);
+    EXPECT_EQ(me().Look("/box/fs/work/none"), ENOENT);
+    // The way there, then one listing.
+    EXPECT_EQ(files().Log().size() - before, 2U);
+}
+
+TEST_F(Caches, ASecondWalkWhileQuietAsksNothing) {
+    const auto walk = [this] {
+        for (const char* dir : {"/box/fs/work", "/box/fs/work/d"}) {
+            for (const std::string& name : me().ListPlus(dir))
+                (void)me().Stat(std::string(dir) + "/" + name);
+        }
+        EXPECT_EQ(me().ReadLink("/box/fs/work/l"), "a");
+    };
+    walk();
+    const std::uint64_t before = files().Log().size();
+    walk();
+    EXPECT_EQ(files().Log().size(), before);
+    Advance(seconds(21));
+    walk();
+    EXPECT_GT(files().Log().size(), before);
+}
+
+TEST_F(Caches, WhatIsNotQuietIsAtMostASecondOld) {
+    SetOthers(1);
+    Command([] {});
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 5U);
+    files().PutFile("/work/a", "longer than before");
+    Advance(seconds(1));
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 18U);
+}
+
+TEST_F(Caches, AProcessThatAppearsWhileFilesAreUsedEndsTheQuiet) {
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 5U);
+    SetOthers(1);
+    files().PutFile("/work/a", "longer than before");
+    Advance(seconds(1));
+    (void)me().Stat("/box/fs/work/a");
+    Advance(milliseconds(1001));
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 18U);
+}
+
+TEST_F(Caches, QuietReturnsWhenTheLastProcessIsGone) {
+    SetOthers(1);
+    Command([] {});
+    (void)me().Stat("/box/fs/work/a");
+    SetOthers(0);
+    Advance(seconds(1));
+    (void)me().Stat("/box/fs/work/a");
+    Settle();
+    (void)me().Stat("/box/fs/work/a");
+    const std::uint64_t before = files().Log().size();
+    Advance(seconds(10));
+    (void)me().Stat("/box/fs/work/a");
+    EXPECT_EQ(files().Log().size(), before);
+}
+
+TEST_F(Caches, ARewriteOfEqualSizeAndMtimeByACommandIsSeenAtItsEnd) {
+    EXPECT_EQ(me().Cat("/box/fs/work/a"), "hello");
+    EXPECT_TRUE(KeepsPages("/box/fs/work/a"));
+    Command([this] { Rewrite("/work/a", "HELLO"); });
+    EXPECT_FALSE(KeepsPages("/box/fs/work/a"));
+    EXPECT_TRUE(KeepsPages("/box/fs/work/a"));  // what was read since is of now
+}
+
+TEST_F(Caches, PagesOfAFileThatACommandLeftAloneStay) {
+    EXPECT_EQ(me().Cat("/box/fs/work/a"), "hello");
+    EXPECT_EQ(me().Cat("/box/fs/work/b"), "world");
+    Command([this] { Rewrite("/work/b", "WORLD"); });
+    EXPECT_TRUE(KeepsPages("/box/fs/work/a"));
+    Command([] {});
+    EXPECT_TRUE(KeepsPages("/box/fs/work/a"));
+}
+
+TEST_F(Caches, PagesAreNotTrustedWhenTheFileChangedWithinTheSecondBeforeTheCommand) {
+    files().PutFile("/work/new", "12345");
+    EXPECT_EQ(me().Cat("/box/fs/work/new"), "12345");
+    Command([] {});
+    EXPECT_FALSE(KeepsPages("/box/fs/work/new"));
+}
+
+TEST_F(Caches, WithoutASupervisorNoPageOutlivesACommand) {
+    EXPECT_EQ(me().Cat("/box/fs/work/a"), "hello");
+    ASSERT_EQ(me().Echo("x", "/box/cmd"), 0);
+    Settle();
+    machine().CutSupervisor();
+    Settle();
+    EXPECT_FALSE(KeepsPages("/box/fs/work/a"));
+}
+
+TEST_F(Caches, WhileNotQuietOpenComparesIdentities) {
+    SetOthers(1);
+    Command([] {});
+    EXPECT_EQ(me().Cat("/box/fs/work/a"), "hello");
+    EXPECT_TRUE(KeepsPages("/box/fs/work/a"));
+    Rewrite("/work/a", "HELLO");
+    EXPECT_FALSE(KeepsPages("/box/fs/work/a"));
+}
+
+TEST_F(Caches, AfterACommandManyPathsAreLookedAtInOneQuestion) {
+    for (int i = 0; i < 50; ++i)
+        files().PutFile("/work/many/" + std::to_string(i), "x");
+    Advance(seconds(5));
+    DropCaches();
+    EXPECT_EQ(me().ListPlus("/box/fs/work/many").size(), 50U);
+    Command([] {});
+    const std::size_t looks = supervisor().looks().size();
+    const std::uint64_t before = files().Log().size();
+    EXPECT_EQ(me().ListPlus("/box/fs/work/many").size(), 50U);
+    for (int i = 0; i < 50; ++i)
+        (void)me().Stat("/box/fs/work/many/" + std::to_string(i));
+    EXPECT_EQ(supervisor().looks().size() - looks, 1U);
+    EXPECT_EQ(files().Log().size(), before);
+}
+
+TEST_F(Caches, WhatACommandMadeRemovedAndReplacedIsSeenAtItsEnd) {
+    EXPECT_EQ(me().ListPlus("/box/fs/work").size(), 4U);
+    EXPECT_EQ(me().Look("/box/fs/work/new"), ENOENT);
+    EXPECT_EQ(me().ReadLink("/box/fs/work/l"), "a");
+    Command([this] {
+        files().PutFile("/work/new", "n");
+        files().Remove("/work/b");
+        files().Remove("/work/l");
+        files().PutLink("/work/l", "new");
+    });
+    EXPECT_EQ(me().Look("/box/fs/work/new"), 0);
+    EXPECT_EQ(me().Look("/box/fs/work/b"), ENOENT);
+    EXPECT_EQ(me().ReadLink("/box/fs/work/l"), "new");
+    EXPECT_EQ(me().ListPlus("/box/fs/work").size(), 4U);
+}
+
+TEST_F(Caches, OwnChangesAreSeenAtOnce) {
+    EXPECT_EQ(me().ListPlus("/box/fs/work").size(), 4U);
+    EXPECT_EQ(me().Echo("more text", "/box/fs/work/a"), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 9U);
+    EXPECT_EQ(me().Mkdir("/box/fs/work/m"), 0);
+    EXPECT_EQ(me().Unlink("/box/fs/work/b"), 0);
+    EXPECT_EQ(me().Rename("/box/fs/work/d", "/box/fs/work/e"), 0);
+    EXPECT_EQ(me().Look("/box/fs/work/b"), ENOENT);
+    EXPECT_EQ(me().Look("/box/fs/work/d"), ENOENT);
+    EXPECT_EQ(me().Cat("/box/fs/work/e/c"), "deep");
+    EXPECT_EQ(me().List("/box/fs/work").size(), 4U);
+    const auto file = me().Open("/box/fs/work/a", O_RDWR);
+    EXPECT_EQ(file->Write("and then some"), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 13U);
+}
+
+TEST_F(Caches, AFileWrittenHereIsKnownWhenItIsClosed) {
+    EXPECT_EQ(me().ListPlus("/box/fs/work").size(), 4U);
+    EXPECT_EQ(me().Echo("text", "/box/fs/work/a"), 0);
+    Settle();
+    const std::size_t stats = files().Count("lstat");
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 4U);
+    EXPECT_EQ(files().Count("lstat"), stats);
+}
+
+TEST_F(Caches, AnotherNameOfAFileIsAskedForEachTime) {
+    EXPECT_EQ(me().Link("/box/fs/work/a", "/box/fs/work/h"), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/h").size, 5U);
+    EXPECT_EQ(me().Echo("more text", "/box/fs/work/a"), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/h").size, 9U);
+}
+
+TEST_F(Caches, ALockTakenWhileNotQuietForgetsItsDirectory) {
+    SetOthers(1);
+    Command([] {});
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 5U);
+    files().PutFile("/work/a", "of the other side");
+    const auto lock = me().Create("/box/fs/work/lock", O_CREAT | O_EXCL | O_WRONLY);
+    EXPECT_EQ(lock->error(), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 17U);
+}
+
+TEST_F(Caches, DropCachesForgetsAtOnce) {
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 5U);
+    files().PutFile("/work/a", "longer than before");
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 5U);  // quiet, as far as anybody can tell
+    DropCaches();
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 18U);
+}
+
+TEST_F(Caches, FstatOfAnOpenFileIsOfThatFileAlsoWhenACommandReplacedIt) {
+    const auto file = me().Open("/box/fs/work/a", O_RDONLY);
+    Command([this] {
+        files().Remove("/work/a");
+        files().PutFile("/work/a", "another one");
+    });
+    const auto answer =
+        me().Finish(me().Ask<AttrReply>("fstat", file->ino(), "", [&](AttrReply reply) {
+            me().fs().GetAttr(file->ino(), file->opened().handle, std::move(reply));
+        }));
+    EXPECT_EQ(answer.entry.attr.size, 5U);
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 11U);
+}
+
+// --- What the kernel may hold
+
+class KernelLeases : public Caches {
+ protected:
+    void SetUp() override {
+        Caches::SetUp();
+        context().kernel_cache.Connect(std::make_unique<Told>(log_));
+        Probed();
+        Advance(seconds(5));
+        DropCaches();
+        Settle();
+    }
+    MountContext& context() { return mount().context(); }
+    void Probed() {
+        const auto deadline = std::chrono::steady_clock::now() + seconds(5);
+        while (Names() == 0 && std::chrono::steady_clock::now() < deadline)
+            std::this_thread::yield();
+    }
+    int Names() {
+        const MutexLock lock(log_->mu);
+        return log_->names;
+    }
+    std::vector<Ino> Pages() {
+        const MutexLock lock(log_->mu);
+        return log_->pages;
+    }
+    std::vector<Ino> Attributes() {
+        const MutexLock lock(log_->mu);
+        return log_->attributes;
+    }
+    // The kernel's threads answer the loop.
+    void Until(const std::function<bool()>& condition) {
+        const auto deadline = std::chrono::steady_clock::now() + seconds(5);
+        while (!condition() && std::chrono::steady_clock::now() < deadline)
+            Settle();
+        EXPECT_TRUE(condition());
+    }
+    Lease LeaseOf(const std::string& path) {
+        const Ino ino = me().InoOf(path);
+        return me()
+            .Finish(me().Ask<AttrReply>(
+                "getattr", ino, "",
+                [&](AttrReply reply) { me().fs().GetAttr(ino, Handle{}, std::move(reply)); }))
+            .entry.lease;
+    }
+    const std::shared_ptr<Told::Log> log_ = std::make_shared<Told::Log>();
+};
+
+TEST_F(KernelLeases, AreGivenForASecondWhileQuiet) {
+    Until([&] { return LeaseOf("/box/fs/work/a").attributes == seconds(1); });
+    EXPECT_EQ(LeaseOf("/box/fs/work/a").name, seconds(1));
+    EXPECT_EQ(LeaseOf("/box/status").attributes, seconds(0));
+}
+
+TEST_F(KernelLeases, AreNotGivenWhileACommandRuns) {
+    ASSERT_EQ(me().Echo("x", "/box/cmd"), 0);
+    Until([&] { return !supervisor().starts().empty(); });
+    EXPECT_EQ(LeaseOf("/box/fs/work/a").attributes, seconds(0));
+    supervisor().Run(1);
+    Until([&] { return me().Cat("/box/events/1/status") == "exited\n"; });
+    EXPECT_EQ(LeaseOf("/box/fs/work/a").attributes, seconds(1));
+}
+
+TEST_F(KernelLeases, AreTakenBackBeforeACommandStarts) {
+    Until([&] { return LeaseOf("/box/fs/work/a").attributes == seconds(1); });
+    const int names = Names();
+    ASSERT_EQ(me().Echo("x", "/box/cmd"), 0);
+    Until([&] { return !supervisor().starts().empty(); });
+    EXPECT_GT(Names(), names);
+    const std::vector<Ino> told = Attributes();
+    EXPECT_NE(std::find(told.begin(), told.end(), me().InoOf("/box/fs/work/a")), told.end());
+    supervisor().Run(1);
+    Until([&] { return me().Cat("/box/events/1/status") == "exited\n"; });
+}
+
+TEST_F(KernelLeases, PagesOfOpenFilesAreDroppedBeforeAStatusLeavesRunning) {
+    const auto file = me().Open("/box/fs/work/a", O_RDONLY);
+    ASSERT_EQ(me().Echo("x", "/box/cmd"), 0);
+    Until([&] { return !supervisor().starts().empty(); });
+    EXPECT_TRUE(Pages().empty());
+    supervisor().Run(1);
+    Until([&] { return me().Cat("/box/events/1/status") == "exited\n"; });
+    EXPECT_EQ(Pages(), std::vector<Ino>{file->ino()});
+}
+
+}  // namespace
+}  // namespace sbxfs::testing
