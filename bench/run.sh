@@ -25,7 +25,9 @@ build/release/sbxfs mount -o "state_dir=$place/state" "$place/mnt"
 pid=$(sed -n 's/^process \([0-9]*\) .*/\1/p' "$place/state/lock")
 build/release/bench/sbxfs_session_bench "$place/mnt" "$pid" 20 >"$place/session.json"
 cat "$place/session.json"
+python3 bench/commands_bench.py "$place/mnt" "$pid" >"$place/commands.json"
+cat "$place/commands.json"
 if [ "${1:-}" = --write ]; then
     mkdir -p docs/bench
-    cp "$place/session.json" docs/bench/session.json
+    cp "$place/session.json" "$place/commands.json" docs/bench/
 fi

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from live.case import Live, MountCase, main  # noqa: E402
 from live.place import wait_until  # noqa: E402
 
-SHELLS = [shell for shell in (["dash"], ["bash", "--norc"], ["busybox", "sh"])
+SHELLS = [shell for shell in (["dash"], ["bash", "--norc"], ["busybox", "sh"], ["zsh", "-f"])
           if shutil.which(shell[0])]
 
 # name, what the shell does, the commands' expected outputs. $B is the sandbox, $T a directory.
@@ -231,6 +231,17 @@ class Languages(MountCase):
         script = (r'open(my $f, "+<", "$ENV{B}/cmd") or die; syswrite($f, "echo pl\n");'
                   r'sysread($f, my $n, 64) or die "no number"; $n =~ /^\d+\n$/ or die $n')
         self.assertEqual(self.new_output(["perl", "-e", script]), "pl\n")
+
+    @unittest.skipUnless(shutil.which("node"), "no node")
+    def test_node_in_each_of_its_ways(self) -> None:
+        for way in ("fs.writeFileSync(cmd, 'echo js\\n')", "fs.appendFileSync(cmd, 'echo js\\n')",
+                    "fs.promises.writeFile(cmd, 'echo js\\n')", "fs.createWriteStream(cmd).end('echo js\\n')",
+                    "const f = fs.openSync(cmd, 'w'); fs.writeSync(f, 'echo js'); fs.fsyncSync(f); fs.closeSync(f)",
+                    "const f = fs.openSync(cmd, 'r+'); fs.writeSync(f, 'echo js'); const b = Buffer.alloc(64); "
+                    "const n = fs.readSync(f, b, 0, 64, null); if (!(+b.toString('latin1', 0, n) > 0)) throw b"):
+            with self.subTest(way=way):
+                script = f"const fs = require('fs'), cmd = process.env.B + '/cmd'; {way}"
+                self.assertEqual(self.new_output(["node", "-e", script]), "js\n")
 
     @unittest.skipUnless(shutil.which("vim"), "no vim")
     def test_vim_writes_and_quits(self) -> None:
