@@ -8,12 +8,15 @@
 #include <string_view>
 #include <vector>
 
+#include "fs/cli_config.h"
 #include "fs/cli_doctor.h"
 #include "fs/cli_exec.h"
 #include "fs/cli_list.h"
 #include "fs/cli_mount.h"
 #include "fs/cli_ssh.h"
+#include "fs/cli_status.h"
 #include "fs/cli_umount.h"
+#include "fs/command_tree.h"
 #include "fs/help_text.h"
 #include "sandbox/providers/local/helper.h"
 
@@ -73,6 +76,209 @@ int UmountHelper(int argc, char** argv) {
     return UmountCommand(request);
 }
 
+// The whole command line: the parser, and what it parses into.
+struct CommandLine {
+    CLI::App app{
+        "sandboxes as directories: mkdir launches one, writing to cmd runs a command, rmdir "
+        "destroys it",
+        "sbxfs"};
+    MountRequest mount;
+    UmountRequest umount;
+    ListRequest list;
+    StatusRequest status;
+    ExecRequest exec;
+    SshRequest ssh;
+    DoctorRequest doctor;
+    std::string config;
+    std::string shell;
+    std::string page;
+
+    CommandLine() {
+        app.require_subcommand(1);
+        app.set_version_flag("--version", VersionText());
+        app.footer("Inside a mount, README.md says how to use it. More in sbxfs(1).");
+        AddMounting();
+        AddSandboxes();
+        AddConfiguration();
+    }
+    CommandLine(const CommandLine&) = delete;
+    CommandLine& operator=(const CommandLine&) = delete;
+
+    static std::string VersionText() {
+        return std::string("sbxfs ") + SBXFS_VERSION + " (contract " +
+               std::string(kContractVersion) + ")";
+    }
+
+ private:
+    static void AddConfigFile(CLI::App* command, std::string& file) {
+        command->add_option("-c,--config", file, "configuration file")->type_name("FILE");
+    }
+    static void AddMountpoint(CLI::App* command, std::string& mountpoint, const char* text) {
+        command->add_option("-m,--mount", mountpoint, text)->type_name("MOUNTPOINT");
+    }
+
+    void AddMounting() {
+        CLI::App* sub =
+            app.add_subcommand("mount", "Mount on a directory; returns when it is live");
+        AddConfigFile(sub, mount.config);
+        sub->add_option("-o", mount.options, "options, separated by commas (sbxfs mount -o help)")
+            ->type_name("OPT[,OPT]")
+            ->allow_extra_args(false);
+        sub->add_flag("-f,--foreground", mount.foreground, "stay in front, log to stderr");
+        sub->add_flag("-d,--debug", mount.debug, "log every request; implies -f");
+        sub->add_flag("-s", mount.sloppy, "ignore unknown options");
+        sub->add_option("mountpoint", mount.mountpoint, "an existing directory")
+            ->type_name("MOUNTPOINT");
+        sub->footer(
+            "The sandboxes of a mount point are there again when it is mounted again, also after "
+            "its\n"
+            "daemon was killed. A mount whose daemon is gone is taken away first.");
+
+        sub = app.add_subcommand("umount", "Unmount; the sandboxes go on");
+        sub->add_flag("--discard", umount.discard, "give up what has not reached a sandbox yet");
+        sub->add_flag("-l,--lazy", umount.lazy,
+                      "out of the tree now, the rest when nobody uses it any more");
+        sub->add_option("mountpoint", umount.mountpoint, "where it is mounted")
+            ->type_name("MOUNTPOINT")
+            ->required();
+        sub->footer(
+            "What was written reaches the sandboxes first, within op_timeout; else the mount stays "
+            "and\n"
+            "says what has not. Returns when the daemon has ended.");
+
+        sub = app.add_subcommand("status",
+                                 "Show whether the mounts are well, and where all of them is");
+        sub->add_flag("--json", status.json, "as JSON");
+        sub->add_option("mountpoint", status.mountpoint, "only this one")->type_name("MOUNTPOINT");
+    }
+
+    void AddSandboxes() {
+        CLI::App* sub = app.add_subcommand(
+            "list", "List the sandboxes of all mounts, also of those not mounted now");
+        sub->add_flag("--json", list.json, "as JSON");
+        sub->add_flag("--paid", list.paid,
+                      "only what costs something, also what is still being destroyed");
+        AddMountpoint(sub, list.mountpoint, "only this mount");
+
+        sub = app.add_subcommand(
+            "exec", "Run a command in a sandbox, with its output here and its exit code returned");
+        AddMountpoint(sub, exec.mountpoint, "the mount, where there are several");
+        sub->add_option("--timeout", exec.timeout, "kill it after so many seconds (exit code 124)")
+            ->check(CLI::PositiveNumber)
+            ->type_name("S");
+        sub->add_option("--cwd", exec.cwd, "directory to run in")->type_name("D");
+        sub->add_option("box", exec.box, "the sandbox")->type_name("BOX")->required();
+        sub->add_option("command", exec.command,
+                        "one word is a script, several are a program and its arguments")
+            ->type_name("CMD...")
+            ->required();
+        sub->positionals_at_end();
+        sub->footer(
+            "Exit code: that of the command; 124 timed out, 125 it could not be run, 126 and 127 "
+            "as in\n"
+            "sh, 128+n ended by signal n. Ctrl-C, SIGTERM and SIGHUP are passed on.");
+
+        sub = app.add_subcommand(
+            "ssh",
+            "Open a shell in a sandbox with ssh(1), or run a command, detached from events/");
+        AddMountpoint(sub, ssh.mountpoint, "the mount, where there are several");
+        sub->add_option("box", ssh.box, "the sandbox")->type_name("BOX")->required();
+        sub->add_option("command", ssh.command, "as for ssh(1)")->type_name("CMD...");
+        sub->positionals_at_end();
+    }
+
+    void AddConfiguration() {
+        CLI::App* sub =
+            app.add_subcommand("doctor", "Check what launching sandboxes needs, one line a check");
+        AddConfigFile(sub, doctor.config);
+        sub->add_option("provider", doctor.provider, "only this provider or backend")
+            ->type_name("PROVIDER");
+        sub->footer("Exit code: 0 when all is well, 1 when something is not.");
+
+        sub = app.add_subcommand("config", "Check or show the configuration");
+        sub->require_subcommand(1);
+        CLI::App* leaf = sub->add_subcommand(
+            "check", "Say whether it can be used, or the file, line and key that is wrong");
+        AddConfigFile(leaf, config);
+        leaf = sub->add_subcommand("show", "Show all that is in effect, secrets as <set>");
+        AddConfigFile(leaf, config);
+
+        sub = app.add_subcommand("completion", "Print a completion script for a shell");
+        sub->add_option("shell", shell, "bash, zsh or fish")
+            ->type_name("SHELL")
+            ->required()
+            ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+        sub->footer("For example: source <(sbxfs completion bash)");
+
+        // For packagers: the sources of the manual pages.
+        sub = app.add_subcommand("manual", "Print a manual page")->group("");
+        sub->add_option("page", page, "sbxfs, mount.sbxfs or sbxfs.toml")
+            ->type_name("PAGE")
+            ->required()
+            ->check(CLI::IsMember({"sbxfs", "mount.sbxfs", "sbxfs.toml"}));
+
+        app.add_subcommand("version", "Print the version");
+    }
+};
+
+Argument Describe(const CLI::Option& option) {
+    Argument argument;
+    for (const std::string& name : option.get_snames())
+        argument.names.push_back("-" + name);
+    for (const std::string& name : option.get_lnames())
+        argument.names.push_back("--" + name);
+    if (option.get_positional()) argument.names.push_back(option.get_name(true));
+    if (option.get_items_expected_max() > 0) argument.value = option.get_type_name();
+    // A check adds what it allows: "TEXT:{a,b}".
+    argument.value = argument.value.substr(0, argument.value.find(':'));
+    argument.text = option.get_description();
+    argument.required = option.get_required();
+    argument.repeated = argument.value.ends_with("...");
+    return argument;
+}
+
+CommandTree Describe(const CLI::App& app) {
+    CommandTree tree;
+    tree.name = app.get_name();
+    tree.text = app.get_description();
+    for (const CLI::Option* option : app.get_options())
+        (option->get_positional() ? tree.positionals : tree.options).push_back(Describe(*option));
+    for (const CLI::App* sub :
+         app.get_subcommands([](const CLI::App* any) { return !any->get_group().empty(); }))
+        tree.commands.push_back(Describe(*sub));
+    return tree;
+}
+
+void DropDashes(std::vector<std::string>& command) {
+    if (command.size() > 1 && command.front() == "--") command.erase(command.begin());
+}
+
+int Run(CommandLine& line) {
+    const CLI::App& app = line.app;
+    if (app.got_subcommand("mount")) return MountCommand(line.mount);
+    if (app.got_subcommand("umount")) return UmountCommand(line.umount);
+    if (app.got_subcommand("status")) return StatusCommand(line.status);
+    if (app.got_subcommand("list")) return ListCommand(line.list);
+    if (app.got_subcommand("doctor")) return DoctorCommand(line.doctor);
+    if (app.got_subcommand("exec")) {
+        DropDashes(line.exec.command);
+        return ExecCommand(line.exec);
+    }
+    if (app.got_subcommand("ssh")) {
+        DropDashes(line.ssh.command);
+        return SshCommand(line.ssh);
+    }
+    if (app.got_subcommand("config")) {
+        const bool check = app.get_subcommand("config")->got_subcommand("check");
+        return check ? ConfigCheckCommand(line.config) : ConfigShowCommand(line.config);
+    }
+    std::string text = CommandLine::VersionText() + "\n";
+    if (app.got_subcommand("completion")) text = CompletionScript(Describe(app), line.shell);
+    if (app.got_subcommand("manual")) text = ManualPage(Describe(app), line.page);
+    (void)std::fputs(text.c_str(), stdout);
+    return 0;
+}
+
 }  // namespace
 
 int Main(int argc, char** argv) {
@@ -85,93 +291,13 @@ int Main(int argc, char** argv) {
     if (program == "umount.sbxfs" || program == "umount.fuse.sbxfs")
         return UmountHelper(argc, argv);
 
-    CLI::App app(
-        "sandboxes as directories: mkdir launches one, writing to cmd runs a command, rmdir "
-        "destroys it",
-        "sbxfs");
-    app.require_subcommand(1);
-    app.footer("Inside a mount, README.md says how to use it.");
-
-    MountRequest mount;
-    CLI::App* mount_app =
-        app.add_subcommand("mount", "Mount on a directory; returns when the mount is live");
-    mount_app->add_option("-c,--config", mount.config, "configuration file")->type_name("FILE");
-    mount_app->add_option("-o", mount.options, "options, separated by commas (sbxfs mount -o help)")
-        ->type_name("OPT[,OPT]")
-        ->allow_extra_args(false);
-    mount_app->add_flag("-f,--foreground", mount.foreground, "stay in front, log to stderr");
-    mount_app->add_flag("-d,--debug", mount.debug, "log every request; implies -f");
-    mount_app->add_flag("-s", mount.sloppy, "ignore unknown options");
-    mount_app->add_option("mountpoint", mount.mountpoint, "an existing directory")
-        ->type_name("MOUNTPOINT");
-
-    UmountRequest umount;
-    CLI::App* umount_app = app.add_subcommand("umount", "Unmount; the sandboxes go on");
-    umount_app->add_flag("--discard", umount.discard, "give up what has not reached a sandbox yet");
-    umount_app->add_option("mountpoint", umount.mountpoint)->type_name("MOUNTPOINT")->required();
-
-    ListRequest list;
-    CLI::App* list_app = app.add_subcommand("list", "List the sandboxes of all mounts, or of one");
-    list_app->add_flag("--json", list.json, "as JSON");
-    list_app->add_option("-m,--mount", list.mountpoint, "only this mount")->type_name("MOUNTPOINT");
-
-    ExecRequest exec;
-    CLI::App* exec_app = app.add_subcommand(
-        "exec", "Run a command in a sandbox, with its output here and its exit code returned");
-    exec_app->add_option("-m,--mount", exec.mountpoint, "the mount, where there are several")
-        ->type_name("MOUNTPOINT");
-    exec_app->add_option("--timeout", exec.timeout, "kill it after so many seconds (exit code 124)")
-        ->check(CLI::PositiveNumber)
-        ->type_name("S");
-    exec_app->add_option("--cwd", exec.cwd, "directory to run in")->type_name("D");
-    exec_app->add_option("box", exec.box, "the sandbox")->type_name("BOX")->required();
-    exec_app
-        ->add_option("command", exec.command,
-                     "one word is a script, several are a program and its arguments")
-        ->type_name("CMD...")
-        ->required();
-    exec_app->positionals_at_end();
-
-    SshRequest ssh;
-    CLI::App* ssh_app = app.add_subcommand(
-        "ssh",
-        "Open a shell in a sandbox with ssh(1), or run a command there, detached from events/");
-    ssh_app->add_option("-m,--mount", ssh.mountpoint, "the mount, where there are several")
-        ->type_name("MOUNTPOINT");
-    ssh_app->add_option("box", ssh.box, "the sandbox")->type_name("BOX")->required();
-    ssh_app->add_option("command", ssh.command, "as for ssh(1)")->type_name("CMD...");
-    ssh_app->positionals_at_end();
-
-    DoctorRequest doctor;
-    CLI::App* doctor_app =
-        app.add_subcommand("doctor", "Check what launching sandboxes needs, one line a check");
-    doctor_app->add_option("-c,--config", doctor.config, "configuration file")->type_name("FILE");
-    doctor_app->add_option("provider", doctor.provider, "only this provider or backend")
-        ->type_name("PROVIDER");
-
-    app.add_subcommand("version", "Print the version");
-
+    CommandLine line;
     try {
-        app.parse(argc, argv);
+        line.app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return Exit(app, error);
+        return Exit(line.app, error);
     }
-    if (app.got_subcommand("mount")) return MountCommand(mount);
-    if (app.got_subcommand("umount")) return UmountCommand(umount);
-    if (app.got_subcommand("list")) return ListCommand(list);
-    if (app.got_subcommand("exec")) {
-        if (exec.command.size() > 1 && exec.command.front() == "--")
-            exec.command.erase(exec.command.begin());
-        return ExecCommand(exec);
-    }
-    if (app.got_subcommand("ssh")) {
-        if (!ssh.command.empty() && ssh.command.front() == "--")
-            ssh.command.erase(ssh.command.begin());
-        return SshCommand(ssh);
-    }
-    if (app.got_subcommand("doctor")) return DoctorCommand(doctor);
-    (void)std::printf("sbxfs %s (contract %s)\n", SBXFS_VERSION, kContractVersion);
-    return 0;
+    return Run(line);
 }
 
 }  // namespace sbxfs

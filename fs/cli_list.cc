@@ -11,23 +11,56 @@
 #include "base/files.h"
 #include "base/json.h"
 #include "base/strings.h"
+#include "fs/describe.h"
 #include "fs/mounts.h"
+#include "sandbox/unmounted.h"
 
 namespace sbxfs {
 namespace {
 
-std::vector<Json> ReadMount(const std::string& mountpoint) {
+void ReadSandbox(const std::string& directory, std::vector<Json>& found) {
+    const Result<std::string> text = ReadWholeFile(directory + "/info.json");
+    if (!text) return;  // gone meanwhile
+    if (const auto info = Json::Parse(*text)) found.push_back(*info);
+}
+
+// The sandboxes of a mount; `paid` adds those whose end the provider has not confirmed.
+std::vector<Json> ReadMount(const std::string& mountpoint, bool paid) {
     std::vector<Json> found;
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(mountpoint, error)) {
         const std::string name = entry.path().filename();
-        if (name == ".mount" || name == "README.md") continue;
-        const Result<std::string> text = ReadWholeFile(entry.path().string() + "/info.json");
-        if (!text) continue;  // gone meanwhile
-        if (const auto info = Json::Parse(*text)) found.push_back(*info);
+        if (name != ".mount" && name != "README.md") ReadSandbox(entry.path(), found);
     }
     if (error) {
         (void)std::fprintf(stderr, "sbxfs: %s: %s\n", mountpoint.c_str(), error.message().c_str());
+    }
+    if (!paid) return found;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(mountpoint + "/.mount/history", error)) {
+        const Result<std::string> status = ReadWholeFile(entry.path().string() + "/status", 64);
+        if (status && Trim(*status) == ToString(SandboxStatus::kStopping))
+            ReadSandbox(entry.path(), found);
+    }
+    return found;
+}
+
+// What the journal of a mount that is not there says of its sandboxes.
+std::vector<Json> ReadUnmounted(const Unmounted& where) {
+    std::vector<Json> found;
+    for (const SandboxRecord& record : where.sandboxes) {
+        SandboxSnapshot snapshot;
+        snapshot.record = record;
+        snapshot.error = record.error;
+        MountSettings settings;
+        settings.mountpoint = where.mountpoint;
+        Json info = Json::Object();
+        const auto whole = Json::Parse(InfoJson(snapshot, settings, RealClock().System()));
+        for (const auto& [key, value] : whole.value_or(Json::Object()).Members())
+            info.Set(key, value);
+        info.Set("status", "unmounted");
+        info.Set("state_dir", where.state_dir);
+        found.push_back(std::move(info));
     }
     return found;
 }
@@ -41,6 +74,8 @@ std::string Field(const Json& info, std::string_view key) {
 
 int ListCommand(const ListRequest& request) {
     std::vector<std::string> mounts = UsableMounts();
+    std::vector<Unmounted> unmounted;
+    if (request.mountpoint.empty()) unmounted = FindUnmounted();
     if (!request.mountpoint.empty()) {
         const std::string real = std::filesystem::weakly_canonical(request.mountpoint).string();
         if (std::find(mounts.begin(), mounts.end(), real) == mounts.end()) {
@@ -52,8 +87,15 @@ int ListCommand(const ListRequest& request) {
     }
     std::vector<Json> all;
     for (const std::string& mountpoint : mounts) {
-        for (Json& info : ReadMount(mountpoint))
+        for (Json& info : ReadMount(mountpoint, request.paid))
             all.push_back(std::move(info));
+    }
+    for (const Unmounted& where : unmounted) {
+        for (Json& info : ReadUnmounted(where))
+            all.push_back(std::move(info));
+    }
+    if (request.paid) {
+        std::erase_if(all, [](const Json& info) { return !info.GetBool("paid").value_or(false); });
     }
     if (request.json) {
         Json list = Json::Array();
@@ -65,8 +107,8 @@ int ListCommand(const ListRequest& request) {
     if (mounts.empty()) {
         (void)std::fprintf(stderr,
                            "sbxfs: nothing is mounted; start with: sbxfs mount MOUNTPOINT\n");
-        return 0;
     }
+    if (all.empty() && (mounts.empty() || request.paid)) return 0;
     std::vector<std::vector<std::string>> rows = {
         {"PATH", "STATUS", "PROVIDER", "TEMPLATE", "CREATED"}};
     for (const Json& info : all) {

@@ -17,6 +17,7 @@ struct Config {
     std::string default_template = "default";
     std::map<std::string, Template> templates;
     std::int64_t max_sandboxes = 1000;  // of a mount at a time
+    std::string secret;                 // says where one stands in the file; empty: nowhere
 
     // As .mount/config.toml shows it: everything in effect, secrets as <set>.
     std::string Text() const;
@@ -30,7 +31,8 @@ using Variables = std::optional<std::string> (*)(const std::string& name);
 Result<Config> ParseConfig(std::string_view text, const std::string& file, Variables variable);
 
 // Reads `path`, or where it is empty $XDG_CONFIG_HOME/sbxfs/config.toml, then
-// /etc/sbxfs/config.toml, then the built-in settings. EACCES when others may write the file.
+// /etc/sbxfs/config.toml, then the built-in settings. EACCES when others may write the file, or read one
+// that holds a secret.
 Result<Config> LoadConfig(const std::string& path);
 
 // One template as TOML.

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <vector>
 
 #include "base/files.h"
@@ -25,18 +26,12 @@
 #include "base/strings.h"
 #include "fs/backend_check.h"
 #include "fs/config.h"
+#include "fs/config_keys.h"
 #include "sandbox/backends.h"
 #include "sandbox/names.h"
 
 namespace sbxfs {
 namespace {
-
-const std::vector<std::string_view> kTopKeys = {"default_template", "max_sandboxes", "templates",
-                                                "providers"};
-const std::vector<std::string_view> kTemplateKeys = {
-    "provider",     "workdir",   "fs_root", "image",        "cpu",   "memory",      "max_lifetime",
-    "idle_timeout", "exclusive", "list_fs", "max_parallel", "shell", "login_shell", "env"};
-const std::vector<std::string_view> kProviderKeys = {"backend"};
 
 struct ProviderConfig {
     std::string backend;
@@ -55,7 +50,7 @@ class Reader {
                         std::string(parsed.error().description()));
         }
         const toml::table& root = parsed.table();
-        (void)TRY(CheckKeys(root, kTopKeys, "the configuration"));
+        (void)TRY(CheckKeys(root, NamesOf(TopKeys()), "the configuration"));
         Config config = BuiltInConfig();
         config.file = file_;
         if (const toml::node* node = root.get("default_template")) {
@@ -72,6 +67,7 @@ class Reader {
                         "default_template names '" + config.default_template +
                             "', but there is no [templates." + config.default_template + "]");
         }
+        if (secret_) config.secret = secret_->what();
         return config;
     }
 
@@ -206,8 +202,8 @@ class Reader {
                                                 Printable(config.backend, 64) +
                                                 "'; there are: " + Words(backends));
             }
-            std::vector<std::string_view> known = kProviderKeys;
-            const std::vector<std::string_view> own = BackendOptions(config.backend);
+            std::vector<std::string_view> known = NamesOf(ProviderKeys());
+            const std::vector<std::string_view> own = NamesOf(BackendOptions(config.backend));
             known.insert(known.end(), own.begin(), own.end());
             (void)TRY(CheckKeys(*table, known, where));
             for (const auto& [key, value] : *table) {
@@ -267,8 +263,8 @@ class Reader {
             what.options = it->second.options;
         }
         ApplyBackendDefaults(what);
-        std::vector<std::string_view> known = kTemplateKeys;
-        const std::vector<std::string_view> own = BackendOptions(what.backend);
+        std::vector<std::string_view> known = NamesOf(TemplateKeys());
+        const std::vector<std::string_view> own = NamesOf(BackendOptions(what.backend));
         known.insert(known.end(), own.begin(), own.end());
         (void)TRY(CheckKeys(table, known, "[templates." + name + "]"));
         for (const auto& [key, node] : table)
@@ -285,7 +281,7 @@ class Reader {
         return what;
     }
 
-    Status ReadMember(const std::string& key, const toml::node& node, Template& what) const {
+    Status ReadMember(const std::string& key, const toml::node& node, Template& what) {
         constexpr std::int64_t kMuch = 1'000'000'000;
         if (key == "provider") return Ok();
         if (key == "workdir") return Into(what.workdir, AbsolutePath(node, key));
@@ -306,12 +302,26 @@ class Reader {
         return Ok();
     }
 
-    Status ReadEnv(const toml::node& node, Template& what) const {
+    // Names that programs give to what nobody else should know.
+    static bool NamesSecret(std::string_view name) {
+        std::string upper(name);
+        std::transform(upper.begin(), upper.end(), upper.begin(),
+                       [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+        for (const char* word : {"SECRET", "TOKEN", "PASSWORD", "PASSWD", "CREDENTIAL"}) {
+            if (upper.find(word) != std::string::npos) return true;
+        }
+        return upper.ends_with("_KEY");
+    }
+
+    Status ReadEnv(const toml::node& node, Template& what) {
         const toml::table* table = node.as_table();
         if (table == nullptr)
             return Fail(Line(node), "env must be a table: env = { NAME = \"value\" }");
         for (const auto& [key, value] : *table) {
             std::string text = TRY(String(value, "env." + std::string(key.str())));
+            if (NamesSecret(key.str()) && value.value<std::string>() == text && !secret_)
+                secret_ =
+                    Fail(Line(value), "env." + std::string(key.str()) + " looks like a secret");
             if (key.str().empty() || key.str().find('=') != std::string_view::npos) {
                 return Fail(Line(value),
                             "'" + Printable(key.str(), 64) + "' cannot name a variable");
@@ -331,6 +341,7 @@ class Reader {
     const std::string file_;
     const Variables variable_;
     std::map<std::string, ProviderConfig> providers_;
+    std::optional<Error> secret_;  // the first that stands in the file itself
 };
 
 // JSON's strings are TOML's basic strings.
@@ -394,7 +405,13 @@ Result<Config> LoadConfig(const std::string& path) {
                              "you or to root");
         }
         const std::string text = TRY(ReadWholeFile(place, 1U << 20));
-        return ParseConfig(text, place, &FromEnvironment);
+        Result<Config> config = ParseConfig(text, place, &FromEnvironment);
+        if (config && !config->secret.empty() && (found.st_mode & 044) != 0) {
+            return Error(Errno{EACCES}, config->secret +
+                                            ", and others can read the file: chmod 600 it, or put "
+                                            "\"${VARIABLE}\" in its place");
+        }
+        return config;
     }
     return BuiltInConfig();
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/json.h"
+#include "sandbox/backends.h"
 #include "sandbox/event_json.h"
 
 namespace sbxfs {
@@ -43,6 +44,7 @@ std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& setti
     json.Set("template", record.what.name);
     json.Set("provider", record.what.provider);
     json.Set("backend", record.what.backend);
+    json.Set("paid", IsPaid(record.what.backend));
     json.Set("id", record.provider_id);
     json.Set("image", record.what.image);
     json.Set("workdir", record.what.workdir);

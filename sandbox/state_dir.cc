@@ -58,22 +58,29 @@ Result<StateDir> StateDir::Open(std::string path, const std::string& holder) {
     return StateDir(std::move(path), std::move(lock));
 }
 
-Result<std::string> StateDir::DefaultFor(const std::string& mountpoint) {
-    std::string base;
+Result<std::string> StateDir::DefaultBase() {
     // Called by main before threads start.
     const char* xdg =
         ::getenv("XDG_STATE_HOME");       // NOLINT(concurrency-mt-unsafe): single-threaded here
     const char* home = ::getenv("HOME");  // NOLINT(concurrency-mt-unsafe): single-threaded here
-    if (::geteuid() == 0) {
-        base = "/var/lib/sbxfs";
-    } else if (xdg != nullptr && xdg[0] == '/') {
-        base = std::string(xdg) + "/sbxfs";
-    } else if (home != nullptr && home[0] == '/') {
-        base = std::string(home) + "/.local/state/sbxfs";
-    } else {
-        return Error(Errno{EINVAL},
-                     "HOME is not set: say where to keep state with -o state_dir=DIR");
-    }
+    if (::geteuid() == 0) return std::string("/var/lib/sbxfs");
+    if (xdg != nullptr && xdg[0] == '/') return std::string(xdg) + "/sbxfs";
+    if (home != nullptr && home[0] == '/') return std::string(home) + "/.local/state/sbxfs";
+    return Error(Errno{EINVAL}, "HOME is not set: say where to keep state with -o state_dir=DIR");
+}
+
+std::string StateDir::LastHolder(const std::string& path) {
+    const Result<std::string> text = ReadWholeFile(path + "/lock", 4096);
+    return text ? std::string(Trim(*text)) : "";
+}
+
+bool StateDir::IsHeld(const std::string& path) {
+    const Result<UniqueFd> lock = OpenFile(path + "/lock", O_RDWR);
+    return lock && ::flock(lock->get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
+Result<std::string> StateDir::DefaultFor(const std::string& mountpoint) {
+    const std::string base = TRY(DefaultBase());
     // Readable in a listing and unique: the last component plus a hash of the whole path.
     std::string leaf = mountpoint.substr(mountpoint.rfind('/') + 1);
     for (char& c : leaf) {

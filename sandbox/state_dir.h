@@ -20,6 +20,12 @@ class StateDir {
     // The default for a mount point: below $XDG_STATE_HOME or ~/.local/state, for root
     // /var/lib/sbxfs, in a directory named after the mount point.
     static Result<std::string> DefaultFor(const std::string& mountpoint);
+    // The directory those defaults are in, for this user.
+    static Result<std::string> DefaultBase();
+    // What the last holder left: "process N for the mount on /x".
+    static std::string LastHolder(const std::string& path);
+    // Whether a daemon holds it now.
+    static bool IsHeld(const std::string& path);
 
     const std::string& path() const { return path_; }
     std::string journal() const { return path_ + "/journal.db"; }

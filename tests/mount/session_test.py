@@ -106,9 +106,11 @@ class Session(unittest.TestCase):
         done = self.sh("mkdir boxes && sbxfs mount boxes && mkdir boxes/b1 && cat boxes/b1/ready && "
                        "echo 'while [ ! -e go ]; do sleep 0.02; done; echo went' > boxes/b1/run/r && "
                        "touch boxes/b1/work/there && sbxfs umount boxes && ls boxes && "
+                       "sbxfs list --json | grep -c '\"unmounted\"' && sbxfs list --paid && "
                        "sbxfs mount boxes && touch boxes/b1/work/go && "
                        "cat boxes/b1/events/r/wait boxes/b1/events/r/stdout && ls boxes/b1/work")
-        self.assertEqual((done.stdout, done.stderr), ("ready\nexited 0\nwent\ngo\nthere\n", ""))
+        self.assertEqual((done.stdout, done.stderr), ("ready\n1\nexited 0\nwent\ngo\nthere\n",
+                          "sbxfs: nothing is mounted; start with: sbxfs mount MOUNTPOINT\n"))
         done = self.sh("rmdir boxes/b1 && sbxfs umount boxes")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.await_end()

@@ -1,7 +1,11 @@
 // The configuration file: what is taken, and what an error says (file, line, key, the nearest known one).
+#include <errno.h>
 #include <gtest/gtest.h>
 
+#include "base/files.h"
 #include "fs/config.h"
+#include "fs/config_keys.h"
+#include "tests/support/temp_dir.h"
 
 namespace sbxfs {
 namespace {
@@ -218,6 +222,48 @@ TEST(ConfigFile, AMebibyteOfNonsenseIsAnError) {
     EXPECT_FALSE(Parse("a = " + std::string(1 << 18, '[')));
     EXPECT_FALSE(Parse("a = " + std::string(1 << 20, '"')));
     EXPECT_FALSE(Parse(std::string_view("a = \"\0\"", 7)));
+}
+
+TEST(ConfigFile, OneThatHoldsASecretIsForItsOwnerOnly) {
+    const testing::TempDir dir;
+    const std::string path = dir / "c.toml";
+    const auto load = [&path](const std::string& env, mode_t mode) {
+        EXPECT_TRUE(ReplaceFile(path, "[templates.default]\nenv = { " + env + " }\n", mode));
+        return LoadConfig(path);
+    };
+    const auto refused = load("API_TOKEN = \"hunter2\"", 0644);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code(), Errno{EACCES});
+    EXPECT_EQ(refused.error().what().find("hunter2"), std::string::npos);
+    EXPECT_NE(refused.error().what().find(path + ":2: env.API_TOKEN"), std::string::npos)
+        << refused.error().what();
+    EXPECT_TRUE(load("API_TOKEN = \"hunter2\"", 0600));
+    EXPECT_TRUE(load("API_TOKEN = \"${PATH}\"", 0644));  // it stands somewhere else
+    EXPECT_TRUE(load("MONKEY = \"banana\"", 0644));
+    const auto shown = load("API_TOKEN = \"hunter2\"", 0600);
+    EXPECT_EQ(shown->Text().find("hunter2"), std::string::npos);
+}
+
+TEST(ConfigFile, EveryKeyOfTheManualIsTaken) {
+    // Each with the value the manual shows for it.
+    for (const std::string_view backend : BackendNames()) {
+        std::string text;
+        for (const FileKey& key : TemplateKeys()) {
+            if (key.name != "provider")
+                text += std::string(key.name) + " = " + std::string(key.form) + "\n";
+        }
+        for (const FileKey& key : BackendOptions(backend))
+            text += std::string(key.name) + " = " + std::string(key.form) + "\n";
+        std::string whole = "max_sandboxes = 5\n[templates.default]\nprovider = \"";
+        whole += std::string(backend) + "\"\n" + text;
+        for (const char* empty : {"image = \"\"\n", "shell = \"\"\n"})
+            whole.erase(whole.find(empty), std::string(empty).size());
+        // Of these two only one may be given.
+        if (const std::size_t at = whole.find("host_key"); at != std::string::npos)
+            whole.erase(at, whole.find('\n', at) + 1 - at);
+        const auto config = Parse(whole);
+        EXPECT_TRUE(config) << config.error().what() << "\n" << whole;
+    }
 }
 
 }  // namespace

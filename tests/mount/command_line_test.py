@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""What people see of the command line: help, manual pages, completions, config and status. Contract 7 and 8."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from live.box import Box  # noqa: E402
+from live.case import Live, MountCase, main  # noqa: E402
+from live.daemon import Daemon  # noqa: E402
+from live.place import sbxfs  # noqa: E402
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def run(*argv: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(word) for word in argv], capture_output=True, text=True, timeout=30,
+                          check=False, **options)  # type: ignore[call-overload]
+
+
+def commands() -> list[str]:
+    text = run(sbxfs(), "--help").stdout.split("Subcommands:\n")[1].split("\n\n")[0]
+    return [line.split()[0] for line in text.splitlines()]
+
+
+class Help(MountCase):
+    def test_every_command_has_its_help(self) -> None:
+        self.assertLessEqual({"mount", "umount", "status", "list", "exec", "ssh", "doctor", "config", "version"},
+                             set(commands()))
+        for command in commands():
+            done = run(sbxfs(), command, "--help")
+            self.assertEqual((done.returncode, done.stderr), (0, ""), command)
+            self.assertIn(f"Usage: sbxfs {command}", done.stdout)
+
+    def test_every_mount_option_is_in_the_help_and_in_the_manual(self) -> None:
+        said = run(sbxfs(), "mount", "-o", "help").stdout
+        manual = run(sbxfs(), "manual", "mount.sbxfs").stdout
+        for option in ("ro", "allow_other", "uid", "gid", "umask", "exec", "writeback", "op_timeout", "idmap",
+                       "on_unmount", "config", "state_dir"):
+            self.assertRegex(said, rf"(?m)^{option}\b")
+            self.assertIn(f"fB{option}", manual)
+
+    def test_the_manual_names_every_command_and_is_sound(self) -> None:
+        page = run(sbxfs(), "manual", "sbxfs").stdout
+        for command in commands():
+            self.assertIn(f"\\fBsbxfs {command}", page)
+        for name, section in (("sbxfs", 1), ("mount.sbxfs", 8), ("sbxfs.toml", 5)):
+            page = run(sbxfs(), "manual", name).stdout
+            self.assertIn(f".TH {name.upper()} {section} ", page)
+            if shutil.which("groff"):
+                done = run("groff", "-man", "-Tutf8", "-ww", "-z", input=page)
+                self.assertEqual(done.stderr, "", name)
+
+    def test_completions_name_every_command_and_load(self) -> None:
+        for shell in SHELLS:
+            script = run(sbxfs(), "completion", shell).stdout
+            for command in commands():
+                self.assertRegex(script, rf"\b{command}\b")
+            if shutil.which(shell):
+                done = run(shell, "-n", "/dev/stdin", input=script)
+                self.assertEqual((done.returncode, done.stderr), (0, ""), shell)
+
+    def complete(self, *words: str) -> set[str]:
+        """What bash offers for the last word."""
+        script = run(sbxfs(), "completion", "bash").stdout
+        quoted = " ".join(f"'{word}'" for word in words)
+        done = run("bash", "-c", f"{script}\ncompopt() {{ :; }}\nCOMP_WORDS=({quoted}); "
+                   f"COMP_CWORD={len(words) - 1}; _sbxfs; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+                   env={**os.environ, "PATH": f"{Live.place.path / 'bin'}:{os.environ['PATH']}"})
+        self.assertEqual(done.stderr, "")
+        return set(done.stdout.split())
+
+    def test_bash_completes_commands_options_and_sandboxes(self) -> None:
+        (Live.place.path / "bin").mkdir(exist_ok=True)
+        os.symlink(sbxfs(), Live.place.path / "bin/sbxfs")
+        self.assertEqual(self.complete("sbxfs", "um"), {"umount"})
+        self.assertEqual(self.complete("sbxfs", "config", ""), {"check", "show"})
+        self.assertEqual(self.complete("sbxfs", "umount", "--d"), {"--discard"})
+        self.assertEqual(self.complete("sbxfs", "mount", "-o", "ro,allow"), {"ro,allow_other"})
+        self.assertIn("b", self.complete("sbxfs", "exec", "-m", str(self.mnt), ""))
+
+
+class Configuration(MountCase):
+    def check(self, text: str, verb: str = "check", mode: int = 0o600) -> subprocess.CompletedProcess[str]:
+        file = Live.place.path / "checked.toml"
+        file.write_text(text)
+        file.chmod(mode)
+        return run(sbxfs(), "config", verb, "-c", file)
+
+    def test_check_names_file_line_and_the_nearest_key(self) -> None:
+        done = self.check('[templates.default]\n\nworkdri = "/x"\n')
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("checked.toml:3: unknown key 'workdri' in [templates.default]; did you mean 'workdir'?",
+                      done.stderr)
+        done = self.check('[templates.default]\nprovider = "local"\n')
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("default (local)", done.stdout)
+
+    def test_show_shows_no_secrets_and_can_be_read_again(self) -> None:
+        text = '[templates.default]\nenv = { API_TOKEN = "hunter2" }\n'
+        shown = self.check(text, "show").stdout
+        self.assertNotIn("hunter2", shown)
+        self.assertIn('"API_TOKEN" = "<set>"', shown)
+        self.assertEqual(self.check(shown).returncode, 0)
+        done = self.check(text, mode=0o644)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("chmod 600", done.stderr)
+
+
+class Status(MountCase):
+    def test_it_says_whether_a_mount_is_well_and_where_all_of_it_is(self) -> None:
+        with self.assertRaises(OSError):
+            os.mkdir(self.mnt / ".hidden")
+        done = run(sbxfs(), "status", self.mnt)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        assert self.daemon.process is not None
+        for said in (str(self.mnt), f"process {self.daemon.process.pid}", str(self.daemon.state), "1 ready",
+                     "EINVAL"):
+            self.assertIn(said, done.stdout)
+        (info,) = json.loads(run(sbxfs(), "status", "--json", self.mnt).stdout)
+        self.assertEqual((info["answers"], info["mountpoint"], info["sandboxes"]),
+                         (True, str(self.mnt), {"ready": 1}))
+        self.assertEqual(run(sbxfs(), "status", Live.place.path).returncode, 1)
+
+    def test_it_ends_also_when_a_daemon_is_stopped_or_gone(self) -> None:
+        daemon = Daemon(Live.place, name="-stopped").start()
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            done = run(sbxfs(), "status", daemon.mnt)
+        finally:
+            daemon.process.send_signal(signal.SIGCONT)
+        self.assertLess(time.monotonic() - began, 10)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("no answer", done.stdout)
+        daemon.kill()
+        done = run(sbxfs(), "status", "--json", daemon.mnt)
+        self.assertEqual(done.returncode, 1)
+        self.assertFalse(json.loads(done.stdout)[0]["answers"])
+        self.assertIn("daemon is gone", done.stdout)
+        daemon.start()
+        daemon.umount()
+
+    def test_nothing_paid_is_listed_where_nothing_costs(self) -> None:
+        done = run(sbxfs(), "list", "--paid", "-m", self.mnt)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        self.assertIs(Box(self.daemon, "b").info["paid"], False)
+        self.assertRegex(run(sbxfs(), "list", "-m", self.mnt).stdout, re.escape(f"{self.mnt}/b") + r" +ready")
+
+
+if __name__ == "__main__":
+    main()
