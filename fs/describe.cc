@@ -35,7 +35,7 @@ std::string ErrorText(const SandboxSnapshot& snapshot) {
 }
 
 std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& settings,
-                     SystemTime now) {
+                     std::optional<std::int64_t> time_left_ms) {
     const SandboxRecord& record = snapshot.record;
     Json json = Json::Object();
     json.Set("name", record.name);
@@ -60,12 +60,10 @@ std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& setti
     }
     SetTime(json, "created", record.created_ms);
     SetTime(json, "ended", record.ended_ms);
-    const std::int64_t lifetime_ms = record.what.max_lifetime_s * 1000;
-    SetTime(json, "expires", lifetime_ms == 0 ? 0 : record.created_ms + lifetime_ms);
-    if (lifetime_ms != 0 && record.ended_ms == 0) {
-        json.Set("lifetime_left_seconds",
-                 std::max<std::int64_t>(0, record.created_ms + lifetime_ms - EpochMs(now)) / 1000);
-    }
+    SetTime(json, "expires", record.lifetime_end_ms);
+    json.Set("idle_timeout_seconds",
+             record.idle_timeout_s == 0 ? Json() : Json::Number(record.idle_timeout_s));
+    if (time_left_ms && record.ended_ms == 0) json.Set("ttl_seconds", *time_left_ms / 1000);
     if (snapshot.supervisor) {
         json.Set("machine", snapshot.supervisor->machine);
         json.Set("clock_skew_ms", snapshot.clock_skew_ms);

@@ -14,7 +14,7 @@ std::string StatusText(const SandboxSnapshot& snapshot);
 // Empty, or a sentence + "\n".
 std::string ErrorText(const SandboxSnapshot& snapshot);
 std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& settings,
-                     SystemTime now);
+                     std::optional<std::int64_t> time_left_ms);
 
 // "exited 0\n", "killed 143\n", "lost\n": what `wait` prints.
 std::string OutcomeLine(const EventState& state);

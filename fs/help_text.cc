@@ -44,6 +44,7 @@ End it (signals: int term kill hup usr1 usr2):    echo term > $BOX/events/5/ctl
 Everything about it, machine-readable:            cat $BOX/events/5/result.json
 A variable for every command from now on:         echo 'value' > $BOX/config/env/NAME   (rm unsets it)
 Where, how long, in which shell, as whom:         echo /srv > $BOX/config/cwd  (timeout, shell, user)
+How long it lives (seconds), and an hour more:    cat $BOX/ttl; echo +3600 > $BOX/ttl
 Guard a sandbox against rmdir:                    echo protect > $BOX/ctl
 Go in with ssh, sftp, rsync -e:                   ssh -F $BOX/ssh/config box
 
@@ -55,7 +56,8 @@ Go in with ssh, sftp, rsync -e:                   ssh -F $BOX/ssh/config box
 - An accepted command has a number, survives a crash of sbxfs and starts at most once.
 - events/N/status: queued, running, exited, timed_out, killed, lost, refused. A non-zero exit code is not
   an error of sbxfs. `lost` means nobody saw its end: look at its effects before you run it again.
-- status of a sandbox: launching, ready, unreachable, stopping, stopped, failed, expired. `error` says why.
+- status of a sandbox: launching, ready, unreachable, expiring (use it or extend ttl), stopping,
+  stopped, failed, expired. `error` says why.
 - A launching sandbox can be used: commands queue, files wait.
 
 ## Common mistakes

@@ -46,6 +46,7 @@ void RemoteNode::Vanished(const std::string& name) {
 
 void RemoteNode::Create(std::string_view name, std::uint32_t mode, const OpenRequest& request,
                         CreateReply reply) {
+    sandbox_->Used();
     const Result<std::string> path = ChildPath(name);
     if (!path) return std::move(reply).Fail(path.error());
     OpenHow how = HowToOpen(request.flags);
@@ -75,6 +76,7 @@ void RemoteNode::Create(std::string_view name, std::uint32_t mode, const OpenReq
 }
 
 void RemoteNode::MakeNode(std::string_view name, std::uint32_t mode, EntryReply reply) {
+    sandbox_->Used();
     switch (mode & S_IFMT) {
         case S_IFREG:
             return MakeFile(name, mode, std::move(reply));
@@ -106,6 +108,7 @@ void RemoteNode::MakeFile(std::string_view name, std::uint32_t mode, EntryReply 
 }
 
 void RemoteNode::MakeDir(std::string_view name, std::uint32_t mode, EntryReply reply) {
+    sandbox_->Used();
     const Result<std::string> path = ChildPath(name);
     if (!path) return std::move(reply).Fail(path.error());
     auto parked = mount().lot.Park(std::move(reply));
@@ -121,6 +124,7 @@ void RemoteNode::MakeDir(std::string_view name, std::uint32_t mode, EntryReply r
 }
 
 void RemoteNode::Symlink(std::string_view name, std::string_view target, EntryReply reply) {
+    sandbox_->Used();
     const Result<std::string> path = ChildPath(name);
     if (!path) return std::move(reply).Fail(path.error());
     auto parked = mount().lot.Park(std::move(reply));
@@ -136,6 +140,7 @@ void RemoteNode::Symlink(std::string_view name, std::string_view target, EntryRe
 }
 
 void RemoteNode::Link(std::string_view name, const NodePtr& existing, EntryReply reply) {
+    sandbox_->Used();
     const auto from = std::dynamic_pointer_cast<RemoteNode>(existing);
     if (from == nullptr || from->sandbox_ != sandbox_) {
         return std::move(reply).Fail(Error(Errno{EXDEV}, "a hard link cannot leave its sandbox"));
@@ -170,6 +175,7 @@ void RemoteNode::AnswerLinked(const std::string& name, const RemoteNode& twin,
 }
 
 void RemoteNode::Unlink(std::string_view name, EmptyReply reply) {
+    sandbox_->Used();
     const Result<std::string> path = ChildPath(name);
     if (!path) return std::move(reply).Fail(path.error());
     auto parked = mount().lot.Park(std::move(reply));
@@ -182,6 +188,7 @@ void RemoteNode::Unlink(std::string_view name, EmptyReply reply) {
 }
 
 void RemoteNode::RemoveDir(std::string_view name, EmptyReply reply) {
+    sandbox_->Used();
     const Result<std::string> path = ChildPath(name);
     if (!path) return std::move(reply).Fail(path.error());
     auto parked = mount().lot.Park(std::move(reply));
@@ -195,6 +202,7 @@ void RemoteNode::RemoveDir(std::string_view name, EmptyReply reply) {
 
 void RemoteNode::Rename(std::string_view name, const NodePtr& to_parent, std::string_view to_name,
                         RenameMode mode, EmptyReply reply) {
+    sandbox_->Used();
     const auto to = std::dynamic_pointer_cast<RemoteNode>(to_parent);
     if (to == nullptr) {
         return std::move(reply).Fail(

@@ -223,6 +223,7 @@ void RemoteNode::GetAttr(const OpenHandlePtr& open, AttrReply reply) {
 
 void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, const Caller&,
                          AttrReply reply) {
+    sandbox_->Used();
     const MountSettings& settings = mount().settings;
     if (settings.idmap == IdMap::kMount && ((change.uid && *change.uid != settings.uid) ||
                                             (change.gid && *change.gid != settings.gid))) {
@@ -337,6 +338,7 @@ void RemoteNode::ReadLink(TextReply reply) {
 }
 
 void RemoteNode::Open(const OpenRequest& request, OpenReply reply) {
+    sandbox_->Used();
     const std::string path = RemotePath();
     const auto known = files().KnownStat(path);
     auto parked = mount().lot.Park(std::move(reply));
@@ -387,7 +389,7 @@ void RemoteNode::OpenDir(OpenReply reply) {
 }
 
 void RemoteNode::Statfs(StatfsReply reply) {
-    if (sandbox_->status() != SandboxStatus::kReady) return Node::Statfs(std::move(reply));
+    if (!IsUp(sandbox_->status())) return Node::Statfs(std::move(reply));
     auto parked = mount().lot.Park(std::move(reply));
     sandbox_->files().Statfs(
         RemotePath(), [parked = std::move(parked)](const Result<RemoteStatfs>& space) mutable {

@@ -47,6 +47,7 @@ void RemoteOpenFile::Stat(CachedFiles::Asker& asker, StatDone done) {
 }
 
 void RemoteOpenFile::Read(std::uint64_t offset, std::size_t size, DataReply reply) {
+    remote_->sandbox()->Used();
     auto parked = node()->mount().lot.Park(std::move(reply));
     remote_->FilesFor(parked.id())
         .Read(file_, FileRange{offset, size},
@@ -58,6 +59,7 @@ void RemoteOpenFile::Read(std::uint64_t offset, std::size_t size, DataReply repl
 
 void RemoteOpenFile::Write(std::uint64_t offset, std::span<const char> bytes, bool,
                            WrittenReply reply) {
+    remote_->sandbox()->Used();
     auto parked = node()->mount().lot.Park(std::move(reply));
     wrote_ = true;
     remote_->Changed();

@@ -13,6 +13,7 @@
 #include "fs/remote_paths.h"
 #include "fs/ssh_dir.h"
 #include "fs/status_file.h"
+#include "fs/ttl_file.h"
 #include "fs/verb_files.h"
 #include "fs/wait_file.h"
 
@@ -58,7 +59,8 @@ std::optional<Child> FactsChild(MountContext& m, const SandboxPtr& box, std::str
     if (name == "info.json") {
         return TextChild(
             m, "info.json",
-            [&m, box] { return InfoJson(box->Snapshot(), m.settings, m.clock.System()); }, changed);
+            [&m, box] { return InfoJson(box->Snapshot(), m.settings, box->TimeLeftMs()); },
+            changed);
     }
     return std::nullopt;
 }
@@ -73,7 +75,8 @@ std::vector<ControlDir::Name> SandboxDir::List() const {
     std::vector<Name> names = {
         {"README.md", S_IFREG}, {"cmd", S_IFREG},   {"cmd.json", S_IFREG}, {"config", S_IFDIR},
         {"ctl", S_IFREG},       {"error", S_IFREG}, {"events", S_IFDIR},   {"info.json", S_IFREG},
-        {"run", S_IFDIR},       {"ssh", S_IFDIR},   {"status", S_IFREG},   {"work", S_IFLNK}};
+        {"run", S_IFDIR},       {"ssh", S_IFDIR},   {"status", S_IFREG},   {"ttl", S_IFREG},
+        {"work", S_IFLNK}};
     if (sandbox_->what().list_fs) names.push_back({"fs", S_IFDIR});
     return names;
 }
@@ -98,6 +101,7 @@ std::optional<Child> SandboxDir::FindChild(std::string_view name) const {
     if (name == "fs") return MakeChild<RemoteNode>(m, "fs", "fs", box, std::uint32_t{S_IFDIR});
     if (name == "ssh") return MakeChild<SshDir>(m, "ssh", "ssh", box);
     if (name == "ready") return MakeChild<ReadyFile>(m, "ready", "ready", box);
+    if (name == "ttl") return MakeChild<TtlFile>(m, "ttl", "ttl", box);
     if (name == "work") {
         return LinkChild(m, "work", "fs" + PathBelowRoot(box->what()), Created(*box));
     }

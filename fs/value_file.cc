@@ -93,7 +93,15 @@ void OpenValue::Write(std::uint64_t offset, std::span<const char> bytes, bool, W
         Poison(taken.error());
         return std::move(reply).Fail(taken.error());
     }
-    std::move(reply).Wrote(bytes.size());
+    const bool line = !bytes.empty() && bytes.back() == '\n';
+    if (!line || file_->WhenKept() == ValueFile::Keeps::kAtClose)
+        return std::move(reply).Wrote(bytes.size());
+    Keep(false, [self = shared_from_this(), size = bytes.size(),
+                 reply = std::move(reply)](const Status& kept) mutable {
+        if (kept) return std::move(reply).Wrote(size);
+        self->Poison(kept.error());
+        std::move(reply).Fail(kept.error());
+    });
 }
 
 Status OpenValue::Take(std::uint64_t offset, std::span<const char> bytes) {

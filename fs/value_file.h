@@ -31,12 +31,15 @@ class ValueFile : public ControlNode {
     // ordinary file, which can be appended to.
     enum class Writes { kWhole, kEdited };
     enum class Part { kBeginning, kWhole };
+    // kAtWrite: a whole line is kept before its write is answered, for values whose refusal only the sandbox can give.
+    enum class Keeps { kAtClose, kAtWrite };
 
     // What reading shows.
     virtual std::string Text() const = 0;
     virtual SystemTime Time() const = 0;
     virtual std::uint32_t Permissions() const { return 0600; }
     virtual Writes HowWritten() const { return Writes::kWhole; }
+    virtual Keeps WhenKept() const { return Keeps::kAtClose; }
     virtual std::size_t Limit() const { return 4096; }
     // Why it cannot be written at all now.
     virtual std::optional<Error> Closed() const { return std::nullopt; }

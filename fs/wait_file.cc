@@ -91,7 +91,7 @@ void WaitNode::Open(const OpenRequest& request, OpenReply reply) {
 
 std::string ReadyFile::Text() const {
     const SandboxSnapshot snapshot = sandbox_->Snapshot();
-    if (snapshot.status == SandboxStatus::kReady) return "ready\n";
+    if (IsUp(snapshot.status)) return "ready\n";
     std::string text(ToString(snapshot.status));
     if (!snapshot.error.empty()) text += ": " + snapshot.error;
     return text + "\n";

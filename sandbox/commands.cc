@@ -222,6 +222,14 @@ std::optional<EventNumber> Commands::Latest() const {
     return std::nullopt;
 }
 
+bool Commands::AnyRunning() const {
+    const MutexLock lock(mu_);
+    if (unfinished_ == 0) return false;
+    return std::any_of(events_.begin(), events_.end(), [](const auto& event) {
+        return event.second->record.state.status == EventStatus::kRunning;
+    });
+}
+
 std::optional<EventNumber> Commands::FindName(const std::string& name) const {
     const MutexLock lock(mu_);
     const auto it = names_.find(name);

@@ -123,6 +123,7 @@ class Commands final : public SupervisorListener,
     std::vector<std::pair<std::string, EventNumber>> Names() const;  // of events that are there
     bool NameUsed(const std::string& name) const;  // also by forgotten and reserved ones
     std::optional<EventNumber> Latest() const;
+    bool AnyRunning() const;
     std::optional<EventNumber> FindName(const std::string& name) const;
     std::optional<EventView> Find(EventNumber n) const;
     void ReadScript(EventNumber n, TextDone done);
@@ -188,6 +189,8 @@ class Commands final : public SupervisorListener,
 
     // May stay null. Outlives this, or is set to null.
     void SetObserver(CommandObserver* observer) { observer_ = observer; }
+    // Called on the loop when a command is started or has ended: the sandbox is in use.
+    std::function<void()> on_use;
 
  private:
     struct Event;

@@ -217,6 +217,7 @@ void Commands::Send(const EventPtr& event, std::string script) {
     }
     event->sent = true;
     port_->Start(request);
+    if (on_use) on_use();
 }
 
 void Commands::OnStarted(EventNumber n, std::int64_t started_ms) {
@@ -244,6 +245,7 @@ void Commands::OnDone(EventNumber n, const CommandEnd& end) {
         event->end = end;
         active_serial_.erase(n);
         active_parallel_.erase(n);
+        if (on_use) on_use();
         if (observer_ != nullptr) {
             event->observed = true;
             observer_->AfterEnd(end.others, Active(), [weak = weak_from_this(), event] {

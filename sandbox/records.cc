@@ -50,6 +50,10 @@ bool HasEnded(SandboxStatus status) {
     return true;
 }
 
+bool IsUp(SandboxStatus status) {
+    return status == SandboxStatus::kReady || status == SandboxStatus::kExpiring;
+}
+
 void SetFirstTimes(SandboxRecord& record) {
     const Template& what = record.what;
     record.lifetime_end_ms =

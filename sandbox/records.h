@@ -45,6 +45,8 @@ std::string_view ToString(SandboxStatus status);
 std::optional<SandboxStatus> ParseSandboxStatus(std::string_view text);
 // Ended: nothing runs there and nothing will (EHOSTDOWN).
 bool HasEnded(SandboxStatus status);
+// Up: it can be used at once (ready, expiring).
+bool IsUp(SandboxStatus status);
 
 struct SandboxRecord {
     Generation generation{};

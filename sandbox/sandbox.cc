@@ -89,14 +89,18 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
           loop, *services.store, *services.outputs, services.budget, record.generation,
           LimitsFor(services.limits, record.what), DefaultsFor(record.what, record.config))),
       files_(std::make_shared<LinkedFiles>(loop, services.timeouts)),
-      cached_(std::make_shared<CachedFiles>(
-          loop, files_, CachedFiles::Setup{generation_, template_.exclusive})),
+      cached_(std::make_shared<CachedFiles>(loop, files_,
+                                            CachedFiles::Setup{generation_, template_.exclusive})),
       record_(std::move(record)),
       status_(StatusAtFirst(record_)),
       error_(ErrorAtFirst(record_)),
       on_gone_(std::move(on_gone)),
       ever_ready_(record_.spool_id != 0),
       kept_spool_(record_.spool_id, record_.boot_id) {
+    {
+        const MutexLock lock(mu_);
+        last_use_ = loop_.clock().Steady();
+    }
     places_checked_ = ever_ready_ || provider_.OwnsMachine();
     if (HasEnded(status_) || status_ == SandboxStatus::kStopping)
         commands_->Close(HostDown(name_, ToString(status_), error_));
@@ -141,8 +145,7 @@ Stage Sandbox::stage() const {
 std::uint64_t Sandbox::WhenSettled(Job job) {
     {
         const MutexLock lock(mu_);
-        if (status_ != SandboxStatus::kReady && !HasEnded(status_) &&
-            status_ != SandboxStatus::kStopping) {
+        if (!IsUp(status_) && !HasEnded(status_) && status_ != SandboxStatus::kStopping) {
             const std::uint64_t id = next_wait_++;
             settled_waiters_.emplace(id, std::move(job));
             return id;
@@ -165,6 +168,9 @@ void Sandbox::Start() {
     cached_->SetMount(services_.mount);
     Post([](Sandbox& self) {
         self.commands_->SetObserver(self.cached_.get());
+        self.commands_->on_use = [weak = self.weak_from_this()] {
+            if (const auto sandbox = weak.lock()) sandbox->CommandMoved();
+        };
         self.commands_->Start();
         switch (self.stage()) {
             case Stage::kLaunching:
@@ -278,8 +284,7 @@ void Sandbox::SetStatus(SandboxStatus status, std::string error) {
         changed = status_ != status;
         status_ = status;
         error_ = error;
-        const bool settled = status == SandboxStatus::kReady || HasEnded(status) ||
-                             status == SandboxStatus::kStopping;
+        const bool settled = IsUp(status) || HasEnded(status) || status == SandboxStatus::kStopping;
         if (settled) waiters.swap(settled_waiters_);
     }
     if (changed) {
@@ -401,20 +406,8 @@ void Sandbox::OnSupervisor(SupervisorPort& port, const SupervisorHello& hello,
     cached_->SupervisorUp(port, hello);
     commands_->Attached(port, spool);
     KeepSpool();
-    if (template_.max_lifetime_s > 0 || template_.idle_timeout_s > 0) {
-        const std::int64_t age_ms = EpochMs(loop_.clock().System()) - created_ms_;
-        const std::int64_t left =
-            template_.max_lifetime_s == 0
-                ? 0
-                : std::max<std::int64_t>(template_.max_lifetime_s * 1000 - age_ms, 1);
-        port.SetTimer(
-            left, template_.idle_timeout_s * 1000, provider_.OnExpiry(),
-            [name = name_](const Result<TimerState>& state) {
-                // With the link gone the next attach sets it again, if there is to be one.
-                if (state || state.error().code() == Errno{EHOSTUNREACH}) return;
-                Log(LogLevel::kWarning, "timer not set", {{"box", name}, {"why", state.error()}});
-            });
-    }
+    port_ = &port;
+    SetTimer();
     // Its channel may be the faster one: until the files are there they refuse as before.
     supervisor_up_ = true;
     if (files_up_) Ready();
@@ -444,10 +437,13 @@ void Sandbox::Ready() {
         Phase("ready");
         SaveAndIgnore();
     }
-    if (!destroy_running_) SetStatus(SandboxStatus::kReady, "");
+    if (destroy_running_) return;
+    SetStatus(SandboxStatus::kReady, "");
+    UpdateExpiring();
 }
 
 void Sandbox::OnSupervisorLost(const Error& why) {
+    port_ = nullptr;
     supervisor_up_ = false;
     commands_->Detached();
     cached_->SupervisorLost();
@@ -460,6 +456,7 @@ void Sandbox::OnSupervisorLost(const Error& why) {
 }
 
 void Sandbox::OnDetached(const Error& why) {
+    port_ = nullptr;
     supervisor_up_ = files_up_ = false;
     commands_->Detached();
     cached_->SupervisorLost();
@@ -476,7 +473,7 @@ void Sandbox::OnDetached(const Error& why) {
         SetStatus(SandboxStatus::kLaunching, "not reachable yet: " + why.what());
     }
     Post([why](Sandbox& self) {
-        self.attachment_.reset();
+        self.DropAttachment();
         if (self.stopped_ || self.stage() != Stage::kLaunched) return;
         if (why.code() == Errno{EOPNOTSUPP}) return self.EndAs(SandboxStatus::kFailed, why.what());
         const bool refused = why.code() == Errno{EACCES} || why.code() == Errno{ENOEXEC};
@@ -512,6 +509,11 @@ void Sandbox::Probed(const Health& health) {
 
 // --- the end ---
 
+void Sandbox::DropAttachment() {
+    port_ = nullptr;
+    attachment_.reset();
+}
+
 void Sandbox::EndAs(SandboxStatus status, const std::string& error) {
     bool save = false;
     {
@@ -531,7 +533,7 @@ void Sandbox::EndAs(SandboxStatus status, const std::string& error) {
     files_->End(down);
     cached_->SupervisorLost();
     cached_->cache().ForgetAll();
-    attachment_.reset();  // last: what fails with it finds its answer decided
+    DropAttachment();  // last: what fails with it finds its answer decided
     SetStatus(status, error);
 }
 
@@ -587,7 +589,7 @@ void Sandbox::FetchThenDestroy() {
     files_->End(Error(Errno{EHOSTDOWN}, "sandbox '" + name_ + "' was destroyed"));
     cached_->SupervisorLost();
     cached_->cache().ForgetAll();
-    attachment_.reset();
+    DropAttachment();
     failures_ = 0;
     TryDestroy();
 }
@@ -638,7 +640,7 @@ void Sandbox::Stop() {
     commands_->Detached();
     cached_->SupervisorLost();
     files_->Down(Error(Errno{EHOSTUNREACH}, "sbxfs is being unmounted"));
-    attachment_.reset();
+    DropAttachment();
     departure_.reset();
 }
 

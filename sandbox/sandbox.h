@@ -16,6 +16,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -107,6 +108,18 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     // A write to config/: `change` is applied and journaled; commands that start after `done` see it. `done` runs
     // on the loop.
     void Configure(UniqueFunction<void(SandboxConfig&)> change, Done done);
+    // Until it ends itself, as far as is known here; nothing: it does not.
+    std::optional<std::int64_t> TimeLeftMs() const;
+    // Somebody used its files: the idle clock starts again, there too, in time. Cheap.
+    void Used();
+    // A write to ttl: so many seconds from now, or from its end (`add`), at most the template's max_lifetime from the
+    // launch. `done` runs on the loop when the sandbox's own timer and the journal have it: EHOSTUNREACH when it cannot
+    // be told now, and then nothing changed.
+    struct TtlChange {
+        std::int64_t seconds = 0;
+        bool add = false;
+    };
+    void SetTtl(TtlChange change, Done done);
     // rmdir: journals, then `done` (on the loop), then everything else behind. Idempotent.
     void Destroy(Done done);
     void RunOnLoop(UniqueFunction<void(Sandbox&)> job) { Post(std::move(job)); }
@@ -139,6 +152,7 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     void Probed(const Health& health);
     void Ready();
     void KeepSpool();
+    void DropAttachment();
     void EndAs(SandboxStatus status, const std::string& error);
     void FailedToLaunch(const Error& why);
     void AskToDestroy(Done done);
@@ -146,6 +160,21 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     void BeginDestroy();
     void FetchThenDestroy();
     void TryDestroy();
+    // sandbox_expiry.cc: when it ends itself.
+    struct Times {
+        std::int64_t lifetime_end_ms = 0;
+        std::int64_t idle_timeout_s = 0;
+    };
+    void SetTimer();
+    void TimerIs(const TimerState& state);
+    void CommandMoved();
+    void TellUseInTime();
+    void TellUse();
+    void NextTtl();
+    Result<Times> TimesAfter(TtlChange change) const;
+    void KeepTimes(const Times& times);
+    void TtlDone(const Status& status);
+    void UpdateExpiring();
     // sandbox_departure.cc: what a machine that stays needs more.
     void CheckPlaces(RemoteFiles& files);
     void PlacesChecked(const std::string& wrong);
@@ -180,12 +209,20 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     std::string spool_dir_ GUARDED_BY(mu_);
     std::map<std::uint64_t, Job> settled_waiters_ GUARDED_BY(mu_);
     std::uint64_t next_wait_ GUARDED_BY(mu_) = 1;
+    SteadyTime last_use_ GUARDED_BY(mu_);           // as far as is known here
+    bool attached_before_ GUARDED_BY(mu_) = false;  // by this daemon, so last_use_ is no guess
+    bool use_pending_ GUARDED_BY(mu_) = false;      // the loop is about to tell it there
 
     ChangeSignal changes_;
 
     // The loop thread's own.
     GoneCallback on_gone_;
     std::unique_ptr<Attachment> attachment_;
+    SupervisorPort* port_ = nullptr;  // the attachment's, while its supervisor answers
+    std::deque<std::pair<TtlChange, Done>> ttl_waiting_;
+    SteadyTime use_told_{};
+    bool use_untold_ = false;
+    std::uint64_t expiry_checks_ = 0;
     bool stopped_ = false;
     bool destroy_running_ = false;
     bool files_up_ = false;

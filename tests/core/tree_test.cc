@@ -41,7 +41,7 @@ TEST_F(Tree, TheRootListsReadmeMountAndSandboxes) {
 TEST_F(Tree, ASandboxListsItsControlFilesButNeitherFsNorWhatWaits) {
     MakeBox();
     EXPECT_EQ(me().List("/box"), (Names{"README.md", "cmd", "cmd.json", "config", "ctl", "error", "events",
-                                        "info.json", "run", "ssh", "status", "work"}));
+                                        "info.json", "run", "ssh", "status", "ttl", "work"}));
     EXPECT_EQ(me().Look("/box/fs"), 0);
     EXPECT_EQ(me().Look("/box/ready"), 0);
     EXPECT_EQ(me().ReadLink("/box/work"), "fs/work");

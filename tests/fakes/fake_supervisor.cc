@@ -50,7 +50,9 @@ class FakeSupervisor::Port final : public SupervisorPort,
             to.forgotten_.insert(n);
         });
     }
-    void Use() override {}
+    void Use() override {
+        Send([](FakeSupervisor& to) { ++to.uses_; });
+    }
     void StatBatch(const std::vector<std::string>& paths,
                    UniqueFunction<void(Result<std::vector<IdentityStat>>)> done) override {
         Ask<std::vector<IdentityStat>>(
@@ -74,9 +76,11 @@ class FakeSupervisor::Port final : public SupervisorPort,
     }
     void SetTimer(std::int64_t lifetime_ms, std::int64_t idle_ms, ExpiryAction,
                   UniqueFunction<void(Result<TimerState>)> done) override {
-        Send([=, done = std::move(done)](FakeSupervisor& to) {
+        supervisor_.timers_.push_back(std::move(done));
+        Send([=](FakeSupervisor& to) {
             to.timer_ = {lifetime_ms, idle_ms};
-            done(TimerState{lifetime_ms, idle_ms});
+            ++to.timers_set_;
+            if (!to.timers_held_) to.AnswerTimers();
         });
     }
     void Ping(Done done) override {
@@ -136,9 +140,17 @@ void FakeSupervisor::Speak() {
     listener_->OnKnownEnd();
 }
 
+void FakeSupervisor::AnswerTimers() {
+    timers_held_ = false;
+    for (const TimerDone& done : std::exchange(timers_, {}))
+        done(TimerState{timer_->first, idle_left_ms.value_or(timer_->second)});
+}
+
 void FakeSupervisor::Disconnect() {
     listener_ = nullptr;
     if (const auto port = std::exchange(port_, nullptr)) port->FailAll();
+    for (const TimerDone& done : std::exchange(timers_, {}))
+        done(Error(Errno{EHOSTUNREACH}, "link cut", Blame::kRemote));
 }
 
 SupervisorListener& FakeSupervisor::listener() {

@@ -40,6 +40,11 @@ class FakeSupervisor {
     void NewSpool();
     // The machine was restarted. What ran is lost, the spool is there.
     void Reboot();
+    // Timers to come are set, and not answered until AnswerTimers() or the end of the link.
+    void HoldTimers() { timers_held_ = true; }
+    void AnswerTimers();
+    // What it says of the idle clock when it is asked to set a timer; nothing: that nobody was idle.
+    std::optional<std::int64_t> idle_left_ms;
     // Its spool lost the memory of one command.
     void LoseRecord(int n) { spool_.erase(EventNumber{static_cast<std::uint64_t>(n)}); }
 
@@ -54,6 +59,8 @@ class FakeSupervisor {
     bool Knows(int n) const;
     const StartRequest& Request(int n) const;
     std::optional<std::pair<std::int64_t, std::int64_t>> timer() const { return timer_; }
+    int timers_set() const { return timers_set_; }
+    int uses() const { return uses_; }
     int shutdowns() const { return shutdowns_; }  // with the spool cleared
     bool connected() const { return port_ != nullptr; }
     // To say by hand what no honest supervisor says.
@@ -103,6 +110,11 @@ class FakeSupervisor {
     std::vector<std::pair<int, OutputSizes>> reads_;
     std::uint64_t credit_ = 0;
     std::optional<std::pair<std::int64_t, std::int64_t>> timer_;
+    using TimerDone = UniqueFunction<void(Result<TimerState>)>;
+    std::vector<TimerDone> timers_;
+    bool timers_held_ = false;
+    int timers_set_ = 0;
+    int uses_ = 0;
     int shutdowns_ = 0;
     std::vector<std::vector<std::string>> looks_;
 };

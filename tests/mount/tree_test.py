@@ -23,7 +23,7 @@ from live.case import Live, MountCase, main  # noqa: E402
 from live.place import wait_until  # noqa: E402
 
 BOX = ["README.md", "cmd", "cmd.json", "config", "ctl", "error", "events", "info.json", "run", "ssh",
-       "status", "work"]
+       "status", "ttl", "work"]
 EVENT = ["cmd", "ctl", "error", "exit_code", "result.json", "signal", "status", "stderr", "stdout"]
 TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
 
