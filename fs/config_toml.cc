@@ -33,15 +33,42 @@
 namespace sbxfs {
 namespace {
 
-struct ProviderConfig {
-    std::string backend;
-    Options options;
-};
-
 // Walks one document. Every error says file:line and what to do.
 class Reader {
  public:
     Reader(std::string file, Variables variable) : file_(std::move(file)), variable_(variable) {}
+    // For what is written in the mount: with the providers there are, and nothing expanded.
+    Reader(std::string file, const Config& config)
+        : file_(std::move(file)), variable_(nullptr), providers_(config.providers) {}
+
+    Result<Template> ReadOne(const std::string& name, std::string_view text) {
+        const toml::parse_result parsed = toml::parse(text, file_);
+        if (!parsed) {
+            return Fail(parsed.error().source().begin.line,
+                        std::string(parsed.error().description()));
+        }
+        const toml::table& root = parsed.table();
+        const toml::node* templates = root.get("templates");
+        if (templates == nullptr) return ReadTemplate(name, root);
+        const toml::table* all = templates->as_table();
+        const toml::table* own = all == nullptr ? nullptr : all->get_as<toml::table>(name);
+        if (root.size() != 1 || own == nullptr || all->size() != 1) {
+            return Fail(Line(*templates), "this file is about [templates." + name +
+                                              "] alone; another template is another file");
+        }
+        return ReadTemplate(name, *own);
+    }
+
+    // `base` with other values of some keys.
+    Result<Template> ReadOverrides(Template base, std::string_view text) {
+        const toml::parse_result parsed = toml::parse(text, file_);
+        if (!parsed) return Error(Errno{EINVAL}, std::string(parsed.error().description()));
+        const toml::table& root = parsed.table();
+        if (root.contains("provider")) return ReadTemplate(base.name, root);
+        (void)TRY(ReadMembers(root, base, "a sandbox of template '" + base.name + "'"));
+        (void)TRY(CheckBackendSettings(base));
+        return base;
+    }
 
     Result<Config> Read(std::string_view text) {
         const toml::parse_result parsed = toml::parse(text, file_);
@@ -68,6 +95,7 @@ class Reader {
                             "', but there is no [templates." + config.default_template + "]");
         }
         if (secret_) config.secret = secret_->what();
+        config.providers = providers_;
         return config;
     }
 
@@ -75,6 +103,7 @@ class Reader {
     static std::size_t Line(const toml::node& node) { return node.source().begin.line; }
 
     Error Fail(std::size_t line, const std::string& what) const {
+        if (file_.empty()) return {Errno{EINVAL}, what};
         return {Errno{EINVAL}, file_ + ":" + std::to_string(line) + ": " + what};
     }
 
@@ -99,6 +128,7 @@ class Reader {
     }
 
     Result<std::string> Expand(const std::string& text, std::size_t line) const {
+        if (variable_ == nullptr) return text;
         std::string out;
         for (std::size_t at = 0; at < text.size();) {
             if (text.compare(at, 2, "${") != 0) {
@@ -263,12 +293,7 @@ class Reader {
             what.options = it->second.options;
         }
         ApplyBackendDefaults(what);
-        std::vector<std::string_view> known = NamesOf(TemplateKeys());
-        const std::vector<std::string_view> own = NamesOf(BackendOptions(what.backend));
-        known.insert(known.end(), own.begin(), own.end());
-        (void)TRY(CheckKeys(table, known, "[templates." + name + "]"));
-        for (const auto& [key, node] : table)
-            (void)TRY(ReadMember(std::string(key.str()), node, what));
+        (void)TRY(ReadMembers(table, what, "[templates." + name + "]"));
         const std::string where = "[templates." + name + "]";
         if (what.workdir.empty() && what.fs_root != "/") what.workdir = what.fs_root;
         if (what.workdir.empty()) {
@@ -279,6 +304,16 @@ class Reader {
         if (const Status fine = CheckBackendSettings(what); !fine)
             return Fail(Line(table), where + ": " + fine.error().what());
         return what;
+    }
+
+    Status ReadMembers(const toml::table& table, Template& what, const std::string& where) {
+        std::vector<std::string_view> known = NamesOf(TemplateKeys());
+        const std::vector<std::string_view> own = NamesOf(BackendOptions(what.backend));
+        known.insert(known.end(), own.begin(), own.end());
+        (void)TRY(CheckKeys(table, known, where));
+        for (const auto& [key, node] : table)
+            (void)TRY(ReadMember(std::string(key.str()), node, what));
+        return Ok();
     }
 
     Status ReadMember(const std::string& key, const toml::node& node, Template& what) {
@@ -378,6 +413,27 @@ Config BuiltInConfig() {
 
 Result<Config> ParseConfig(std::string_view text, const std::string& file, Variables variable) {
     return Reader(file, variable).Read(text);
+}
+
+Result<Template> ParseTemplate(const Config& config, const std::string& name,
+                               std::string_view text) {
+    Template what = TRY(Reader("templates/" + name + ".toml", config).ReadOne(name, text));
+    const auto before = config.templates.find(name);
+    for (auto& [key, value] : what.env) {
+        if (value != "<set>") continue;
+        if (before == config.templates.end() || !before->second.env.contains(key)) {
+            return Error(Errno{EINVAL},
+                         "env." + key +
+                             " is '<set>', which is what reading shows in place of a "
+                             "value: write the value itself");
+        }
+        value = before->second.env.at(key);
+    }
+    return what;
+}
+
+Result<Template> OverrideTemplate(const Config& config, Template base, std::string_view text) {
+    return Reader("", config).ReadOverrides(std::move(base), text);
 }
 
 Result<Config> LoadConfig(const std::string& path) {

@@ -192,10 +192,15 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
         [&loops]() -> Loop& { return loops->Next(); });
     sandboxes.SetLimit(static_cast<std::size_t>(options.config.max_sandboxes));
     (void)TRY(sandboxes.Load());
+    MountSettings settings = SettingsFor(options, state, *logger);
+    settings.written_templates = TRY(store->LoadTemplates());
+    settings.keep_template = [&store](const std::string& name, const std::optional<Template>& what,
+                                      Done done) {
+        store->PutTemplate(name, what, std::move(done));
+    };
     store->StartThread();
     outputs->StartThread();
-    FileSystem fs(sandboxes, loops->first(), RealClock(), SettingsFor(options, state, *logger),
-                  options.config);
+    FileSystem fs(sandboxes, loops->first(), RealClock(), std::move(settings), options.config);
 
     sandboxes.SetMount(fs.context().kernel_cache);
 

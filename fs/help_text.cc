@@ -8,27 +8,25 @@ namespace {
 // $MNT is the mount point, $BOX a sandbox's directory.
 constexpr std::string_view kReadme = R"(# sbxfs: sandboxes as directories
 
-This is a mount of sbxfs. A directory here is a sandbox: a small machine of its own. You work with it by
-reading and writing files; any shell, editor or language will do.
+A directory here is a sandbox: a small machine of its own. You work with it by reading and writing files; any
+shell, editor or language will do.
 
     cd $MNT
     mkdir b1                              # launch a sandbox (returns at once)
     cat b1/ready                          # waits until it is `ready`, or says why it failed
-    echo 'uname -a; pwd' > b1/cmd         # run a script in its persistent shell
-    cat b1/events/latest/wait             # waits for the end, prints e.g. `exited 0`
-    cat b1/events/latest/stdout           # what it printed
+    sh .mount/bin/run b1 -- 'uname -a; pwd'    # run a script: its output, its exit code
     echo 'hello' > b1/work/note.txt       # its files: work/ is its working directory
     ls b1/fs/etc                          # fs/ is its whole tree (reachable, not listed)
     rmdir b1                              # destroy it and all its files
 
 ## Recipes
 
-Run a script and get its number, safely, also with other writers around:
+A script in its persistent shell (cd and variables carry over), its number read back, its result:
 
     exec 3<> $BOX/cmd; echo 'make -j4' >&3; read n <&3; exec 3>&-
     cat $BOX/events/$n/wait $BOX/events/$n/stdout; cat $BOX/events/$n/exit_code
 
-Run under a name of your choice, in parallel; a name is used once, so a retry cannot run twice:
+Under a name of your choice, in parallel; a name is used once, so a retry cannot run twice:
 
     echo 'pytest -q' > $BOX/run/t1;  cat $BOX/events/t1/wait;  cat $BOX/events/t1/stderr
 
@@ -36,6 +34,7 @@ With options, as JSON (cmd is required; id, cwd, env, timeout, parallel are not)
 
     echo '{"cmd": "make", "cwd": "/workspace", "timeout": 600}' > $BOX/cmd.json
 
+Run, see the output come, get the exit code:      sh $MNT/.mount/bin/run b1 --timeout 600 --cwd /tmp -- make
 Wait at most 60 s, then see the status so far:    cat $BOX/events/5/wait.60
 Follow a running command until it ends:           cat $BOX/events/5/follow
 Command, outcome and output in at most 16 KiB:    cat $BOX/events/5/report
@@ -45,25 +44,24 @@ Everything about it, machine-readable:            cat $BOX/events/5/result.json
 A variable for every command from now on:         echo 'value' > $BOX/config/env/NAME   (rm unsets it)
 Where, how long, in which shell, as whom:         echo /srv > $BOX/config/cwd  (timeout, shell, user)
 How long it lives (seconds), and an hour more:    cat $BOX/ttl; echo +3600 > $BOX/ttl
+A sandbox with options of its own:                echo 'name=b2 cpu=2048 max_lifetime=2h' > $MNT/.mount/new
+The kinds of sandbox there are (mkdir b3@KIND):   ls $MNT/.mount/templates   (write KIND.toml: kept for this mount)
 Guard a sandbox against rmdir:                    echo protect > $BOX/ctl
 Go in with ssh, sftp, rsync -e:                   ssh -F $BOX/ssh/config box
 
 ## How it behaves
 
-- `cmd` runs scripts in order in one shell: cd, variables and functions carry over. stdin is empty.
-- A script is everything written until you close the file. Bytes are taken when you close, so one
-  redirection is one command: `{ echo a; echo b; } > cmd` is one, two `echo > cmd` are two.
-- An accepted command has a number, survives a crash of sbxfs and starts at most once.
-- events/N/status: queued, running, exited, timed_out, killed, lost, refused. A non-zero exit code is not
-  an error of sbxfs. `lost` means nobody saw its end: look at its effects before you run it again.
-- status of a sandbox: launching, ready, unreachable, expiring (use it or extend ttl), stopping,
-  stopped, failed, expired. `error` says why.
-- A launching sandbox can be used: commands queue, files wait.
+- A script is everything written until you close the file: `{ echo a; echo b; } > cmd` is one command. stdin is
+  empty, there is no terminal. An accepted command has a number, survives a crash of sbxfs, starts at most once.
+- events/N/status: queued, running, exited, timed_out, killed, lost, refused. A non-zero exit code is not an error
+  of sbxfs. `lost`: nobody saw its end, look at its effects first. `refused`: it never ran; events/N/error says why.
+- status of a sandbox: launching, ready, unreachable, expiring (use it or extend ttl), stopping, stopped, failed,
+  expired, lost. `error` says why. A launching one can be used: commands queue, files wait.
 
 ## Common mistakes
 
 - `rm -r b1` does not destroy a sandbox (control entries say EPERM). Use `rmdir b1`.
-- `cat events/N/stdout` does not wait for the end. Read events/N/wait first.
+- `cat events/N/stdout` does not wait for the end. Read events/N/wait first, or use bin/run.
 - `events/latest` is a guess when others write too. Read the number back, or use run/NAME.
 - `echo 'cd /x' > run/a` changes nothing for the next command: only `cmd` keeps its shell.
 - `mkdir -p b1/work/x` needs b1 to be there: GNU mkdir follows no link in what it has just made.
@@ -78,7 +76,8 @@ Go in with ssh, sftp, rsync -e:                   ssh -F $BOX/ssh/config box
     ETIMEDOUT     no answer in time, the outcome is not known          EAGAIN  queue full
     EACCES        denied, or somebody else answers at its address      EFBIG   script over 1 MiB
     ESTALE        an open file from before the link was cut: reopen    EINVAL  bad name or value
-    EOPNOTSUPP    not offered (for example xattrs, FIFOs)              EDQUOT, ENOSPC  a limit
+    EOPNOTSUPP    not offered (for example xattrs, FIFOs)              EBUSY   protected, or still running
+    EKEYEXPIRED   credentials: log in again                            EDQUOT, ENOSPC  a limit
 )";
 
 std::string Filled(const std::string& mountpoint, const std::string& box) {

@@ -1,8 +1,13 @@
-// The configuration in effect. A reload (SIGHUP) replaces it whole, so who works with what Now() gave sees one
-// configuration from beginning to end. Owned by MountContext; any thread.
+// The configuration in effect: that of the file, with the templates written in the mount over it and those removed
+// there left out. A reload (SIGHUP) replaces the file's part, a write to .mount/templates its own; either way there is a
+// new whole, so who works with what Now() gave sees one configuration from beginning to end. Owned by MountContext;
+// any thread.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "base/clock.h"
 #include "base/sync.h"
@@ -12,8 +17,9 @@ namespace sbxfs {
 
 class LiveConfig {
  public:
-    LiveConfig(Config config, SystemTime since)
-        : config_(std::make_shared<const Config>(std::move(config))), since_(since) {}
+    // Templates of the mount by name; without one: removed in the mount.
+    using Written = std::map<std::string, std::optional<Template>>;
+    LiveConfig(Config config, Written written, SystemTime since);
     LiveConfig(const LiveConfig&) = delete;
     LiveConfig& operator=(const LiveConfig&) = delete;
 
@@ -22,9 +28,15 @@ class LiveConfig {
     SystemTime since() const;
     // Sandboxes that are there keep the template they were made from.
     void Replace(Config config, SystemTime since);
+    // Written in the mount; without a template: removed there.
+    void Write(const std::string& name, std::optional<Template> what, SystemTime since);
 
  private:
+    std::shared_ptr<const Config> Whole() const REQUIRES(mu_);
+
     mutable Mutex mu_{LockRank::kConfig};
+    Config file_ GUARDED_BY(mu_);
+    Written written_ GUARDED_BY(mu_);
     std::shared_ptr<const Config> config_ GUARDED_BY(mu_);
     SystemTime since_ GUARDED_BY(mu_);
 };

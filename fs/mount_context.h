@@ -35,6 +35,10 @@ struct MountSettings {
     std::string mountpoint;
     std::string program;                      // of sbxfs, for ssh(1) to start; empty: found in PATH
     std::function<std::string()> recent_log;  // for .mount/log; may be empty
+    // What .mount/templates was given before, and where it is kept; without a template: removed.
+    LiveConfig::Written written_templates;
+    std::function<void(const std::string& name, const std::optional<Template>& what, Done done)>
+        keep_template;
     Duration op_timeout = std::chrono::seconds(30);
     // The administrator's fs.fuse.max_request_timeout: a request older than it ends the whole mount,
     // so no wait may be longer. Zero: none.
@@ -48,7 +52,7 @@ struct MountContext {
           clock(time),
           settings(std::move(s)),
           mounted(time.System()),
-          config(std::move(c), mounted),
+          config(std::move(c), settings.written_templates, mounted),
           refusals(time),
           removals(time),
           lot(time),

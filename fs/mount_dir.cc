@@ -5,7 +5,10 @@
 #include "base/strings.h"
 #include "fs/help_text.h"
 #include "fs/mount_info.h"
+#include "fs/new_file.h"
+#include "fs/run_script.h"
 #include "fs/sandbox_dir.h"
+#include "fs/templates_dir.h"
 
 namespace sbxfs {
 namespace {
@@ -28,14 +31,21 @@ Attr MountDir::Stat() const {
 }
 
 std::vector<ControlDir::Name> MountDir::List() const {
-    return {{"config.toml", S_IFREG}, {"history", S_IFDIR}, {"info.json", S_IFREG},
-            {"last_error", S_IFREG},  {"log", S_IFREG},     {"templates", S_IFDIR},
+    return {{"README.md", S_IFREG}, {"bin", S_IFDIR},       {"config.toml", S_IFREG},
+            {"history", S_IFDIR},   {"info.json", S_IFREG}, {"last_error", S_IFREG},
+            {"log", S_IFREG},       {"new", S_IFREG},       {"templates", S_IFDIR},
             {"version", S_IFREG}};
 }
 
 std::optional<Child> MountDir::FindChild(std::string_view name) const {
     MountContext& m = mount();
     const auto since_mount = [time = m.mounted] { return time; };
+    if (name == "README.md") {
+        return TextChild(
+            m, "README.md", [&m] { return MountReadme(m.settings); }, since_mount);
+    }
+    if (name == "bin") return MakeChild<BinDir>(m, "bin", "bin");
+    if (name == "new") return MakeChild<NewFile>(m, "new", "new");
     if (name == "config.toml") {
         return TextChild(
             m, "config.toml", [&m] { return m.config.Now()->Text(); },
@@ -64,31 +74,19 @@ std::optional<Child> MountDir::FindChild(std::string_view name) const {
     return std::nullopt;
 }
 
-Attr TemplatesDir::Stat() const {
-    return MountDirAttr(mount().config.since());
+Attr BinDir::Stat() const {
+    return MountDirAttr(mount().mounted);
 }
 
-std::vector<ControlDir::Name> TemplatesDir::List() const {
-    std::vector<Name> names;
-    for (const auto& [name, what] : mount().config.Now()->templates) {
-        names.push_back({name + ".toml", S_IFREG});
-    }
-    return names;
+std::vector<ControlDir::Name> BinDir::List() const {
+    return {{"run", S_IFREG}};
 }
 
-std::optional<Child> TemplatesDir::FindChild(std::string_view name) const {
-    if (!name.ends_with(".toml")) return std::nullopt;
-    const std::string key(name.substr(0, name.size() - 5));
-    MountContext& m = mount();
-    if (!m.config.Now()->templates.contains(key)) return std::nullopt;
-    return TextChild(
-        m, std::string(name),
-        [&m, key] {
-            const auto config = m.config.Now();
-            const auto it = config->templates.find(key);
-            return it == config->templates.end() ? "" : TemplateText(it->second);
-        },
-        [&m] { return m.config.since(); });
+std::optional<Child> BinDir::FindChild(std::string_view name) const {
+    if (name != "run") return std::nullopt;
+    return MakeChild<TextNode>(
+        mount(), "run", "run", TextFunction([] { return std::string(RunScript()); }),
+        TimeFunction([time = mount().mounted] { return time; }), std::uint32_t{0555});
 }
 
 Attr HistoryDir::Stat() const {

@@ -14,8 +14,8 @@ class MountDir final : public ControlDir {
     std::optional<Child> FindChild(std::string_view name) const override;
 };
 
-// .mount/templates: one NAME.toml per template.
-class TemplatesDir final : public ControlDir {
+// .mount/bin: programs for those who have nothing but the mount.
+class BinDir final : public ControlDir {
  public:
     using ControlDir::ControlDir;
     Attr Stat() const override;

@@ -68,9 +68,15 @@ Result<std::vector<CommandRecord>> Store::LoadCommands(Generation generation) {
     return database_->Commands(generation);
 }
 
-Result<std::map<std::string, std::optional<std::string>>> Store::LoadTemplates() {
+Result<std::map<std::string, std::optional<Template>>> Store::LoadTemplates() {
     DCHECK(thread_ == nullptr);
-    return database_->Templates();
+    const auto texts = TRY(database_->Templates());
+    std::map<std::string, std::optional<Template>> templates;
+    for (const auto& [name, text] : texts) {
+        std::optional<Template>& what = templates[name];
+        if (text) what = TRY(Template::FromJson(Json::Parse(*text).value_or(Json())));
+    }
+    return templates;
 }
 
 void Store::StartThread() {
@@ -113,10 +119,12 @@ void Store::Remove(Generation generation, Done done) {
             std::move(done));
 }
 
-void Store::PutTemplate(std::string name, std::optional<std::string> text, Done done) {
-    Enqueue([name = std::move(name),
-             text = std::move(text)](StoreDatabase& db) { return db.PutTemplate(name, text); },
-            std::move(done));
+void Store::PutTemplate(const std::string& name, const std::optional<Template>& what, Done done) {
+    std::optional<std::string> text;
+    if (what) text = what->ToJson().Dump();
+    Enqueue(
+        [name, text = std::move(text)](StoreDatabase& db) { return db.PutTemplate(name, text); },
+        std::move(done));
 }
 
 void Store::LoadScript(Generation generation, EventNumber n, ScriptDone done) {

@@ -42,7 +42,7 @@ class Store {
     Result<std::vector<SandboxRecord>> LoadSandboxes();
     Result<std::vector<CommandRecord>> LoadCommands(Generation generation);  // in order of n
     // Templates written in the mount, and, without a text, those removed there.
-    Result<std::map<std::string, std::optional<std::string>>> LoadTemplates();
+    Result<std::map<std::string, std::optional<Template>>> LoadTemplates();
     const std::string& mount_id() const { return mount_id_; }  // random, made with the journal
     Generation last_generation() const { return last_generation_; }
     // Higher than any an earlier daemon used with this journal, also with a copy of it that was
@@ -61,7 +61,7 @@ class Store {
     void ForgetCommand(Generation generation, EventNumber n, Done done);
     // Drops a sandbox and its commands: after its time in the history.
     void Remove(Generation generation, Done done);
-    void PutTemplate(std::string name, std::optional<std::string> text, Done done);
+    void PutTemplate(const std::string& name, const std::optional<Template>& what, Done done);
     void LoadScript(Generation generation, EventNumber n, ScriptDone done);
 
     // Waits until everything queued so far is committed and completed. Not from the store thread.

@@ -40,8 +40,9 @@ TEST_F(Tree, TheRootListsReadmeMountAndSandboxes) {
 
 TEST_F(Tree, ASandboxListsItsControlFilesButNeitherFsNorWhatWaits) {
     MakeBox();
-    EXPECT_EQ(me().List("/box"), (Names{"README.md", "cmd", "cmd.json", "config", "ctl", "error", "events",
-                                        "info.json", "run", "ssh", "status", "ttl", "work"}));
+    EXPECT_EQ(me().List("/box"),
+              (Names{"README.md", "cmd", "cmd.json", "config", "ctl", "error", "events",
+                     "info.json", "run", "ssh", "status", "ttl", "work"}));
     EXPECT_EQ(me().Look("/box/fs"), 0);
     EXPECT_EQ(me().Look("/box/ready"), 0);
     EXPECT_EQ(me().ReadLink("/box/work"), "fs/work");
@@ -269,8 +270,8 @@ TEST_F(Tree, WaitTakesWholeSecondsOnly) {
 
 TEST_F(Tree, MountShowsTemplatesConfigurationAndVersion) {
     EXPECT_EQ(me().List("/.mount"),
-              (Names{"config.toml", "history", "info.json", "last_error", "log", "templates",
-                     "version"}));
+              (Names{"README.md", "bin", "config.toml", "history", "info.json", "last_error", "log",
+                     "new", "templates", "version"}));
     EXPECT_EQ(me().List("/.mount/templates"), Names{"default.toml"});
     const std::string text = me().Cat("/.mount/templates/default.toml");
     EXPECT_TRUE(text.starts_with("[templates.default]\nprovider = \"local\"\n")) << text;

@@ -42,9 +42,14 @@ TestMount::TestMount(World& world, MountSetup setup) : world_(world), setup_(std
         [this](const Template&) -> Result<Provider*> { return &world_.provider; },
         [this]() -> Loop& { return world_.loop; });
     must(sandboxes_->Load());
+    MountSettings settings;
+    settings.written_templates = must(store_->LoadTemplates());
+    settings.keep_template = [this](const std::string& name, const std::optional<Template>& what,
+                                    Done done) {
+        store_->PutTemplate(name, what, std::move(done));
+    };
     store_->StartThread();
     outputs_->StartThread();
-    MountSettings settings;
     settings.uid = setup_.uid;
     settings.gid = setup_.gid;
     settings.mountpoint = "/mnt";
