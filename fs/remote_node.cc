@@ -173,6 +173,8 @@ bool RemoteNode::MayKeepPages(const CachedFiles::Opened& opened) {
     const MutexLock lock(open_mu_);
     const std::optional<Pages> before = std::exchange(pages_, std::move(now));
     if (!before || !present) return false;
+    // Written through another name within the second, it looks alike.
+    if (cache.HasOtherNames(path)) return false;
     const bool alike = before->stat.size == opened.stat.size &&
                        before->stat.mtime == opened.stat.mtime &&
                        before->stat.mode == opened.stat.mode;

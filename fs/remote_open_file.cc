@@ -27,7 +27,8 @@ void RemoteOpenFile::Keep(const RemoteStat& stat, FileCache::Era era, std::uint6
 
 std::optional<Result<RemoteStat>> RemoteOpenFile::KnownStat() const {
     const FileCache& cache = remote_->files().cache();
-    if (!remote_->HasLostItsName() && cache.HasOtherNames(remote_->RemotePath()))
+    // It may have others that nobody here can find any more.
+    if (remote_->HasLostItsName() || cache.HasOtherNames(remote_->RemotePath()))
         return std::nullopt;
     const FileCache::Era era = cache.era();
     const Duration life = cache.IsQuiet() ? FileCache::kQuietLife : FileCache::kSharedLife;

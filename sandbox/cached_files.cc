@@ -367,16 +367,27 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
                                 Done done) {
     FileCache& cache = owner_->cache_;
     const bool linked = cache.HasOtherNames(from);
+    std::vector<std::string> below = cache.LinkedBelow(from);
     const FileCache::Question gone = cache.ChangingName(from);
     const FileCache::Question came = cache.ChangingName(to);
     files_.Rename(
         from, to, replace,
-        [owner = owner_, from, to, linked, gone, came, done = std::move(done)](Status status) {
+        [owner = owner_, from, to, linked, below = std::move(below), gone, came,
+         done = std::move(done)](Status status) {
             FileCache& known = owner->cache_;
-            known.Gone(gone, status);
+            // Where both names lead to one file rename(2) does nothing, and says that all is well.
+            if (linked) {
+                known.Made(gone, Error(Errno{EAGAIN}, ""));
+            } else {
+                known.Gone(gone, status);
+            }
             // What is there now is known by type at best; the next look tells all.
             known.Made(came, Error(Errno{EAGAIN}, ""));
             if (status && linked) known.Linked(to);
+            if (status) {
+                for (const std::string& path : below)
+                    known.Linked(to + path.substr(from.size()));
+            }
             if (status && !known.IsQuiet()) {
                 known.ForgetDirectory(ParentOf(from));
                 known.ForgetDirectory(ParentOf(to));

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace sbxfs {
@@ -220,7 +221,7 @@ void FileCache::Forget(const std::string& path) {
     const auto it = entries_.find(path);
     if (it == entries_.end()) return;
     if (!it->second.linked) {
-        entries_.erase(it);
+        entries_.erase(it);  // `path` may be its key
         return;
     }
     it->second = Entry{};
@@ -246,8 +247,14 @@ void FileCache::Changed(const std::string& path) {
 FileCache::Question FileCache::ChangingName(const std::string& path) {
     const MutexLock lock(mu_);
     Spoil(path);
-    entries_.erase(path);
-    entries_.erase(entries_.lower_bound(Below(path)), entries_.lower_bound(Behind(path)));
+    // What is there may stay, with its other names: for an open with O_CREAT, or when the change fails.
+    Forget(path);
+    const auto end = entries_.lower_bound(Behind(path));
+    for (auto it = entries_.lower_bound(Below(path)); it != end;) {
+        const auto next = std::next(it);
+        Forget(it->first);
+        it = next;
+    }
     ForgetStatOf(Parent(path));
     const Question question{next_question_++};
     asked_.emplace(question, Asked{path, era_});
@@ -261,7 +268,7 @@ void FileCache::Made(Question question, const Result<RemoteStat>& stat) {
     const Asked& asked = node.mapped();
     const std::string_view parent = Parent(asked.path);
     Spoil(asked.path);
-    entries_.erase(asked.path);
+    Forget(asked.path);
     ForgetStatOf(parent);
     const auto directory = entries_.find(parent);
     if (asked.spoiled || asked.era != era_ || !stat) {
@@ -299,6 +306,16 @@ void FileCache::Gone(Question question, const Status& status) {
 void FileCache::Linked(const std::string& path) {
     const MutexLock lock(mu_);
     Present(path).linked = true;
+}
+
+std::vector<std::string> FileCache::LinkedBelow(const std::string& directory) const {
+    const MutexLock lock(mu_);
+    std::vector<std::string> paths;
+    const auto end = entries_.lower_bound(Behind(directory));
+    for (auto it = entries_.lower_bound(Below(directory)); it != end; ++it) {
+        if (it->second.linked) paths.push_back(it->first);
+    }
+    return paths;
 }
 
 // --- Eras

@@ -80,6 +80,8 @@ class FileCache {
     void Gone(Question question, const Status& status);
     // Several names lead to the file from now on.
     void Linked(const std::string& path);
+    // Files below that are known to have other names, for who moves the directory.
+    std::vector<std::string> LinkedBelow(const std::string& directory) const;
 
     // --- Eras.
 

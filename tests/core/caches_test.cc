@@ -74,6 +74,14 @@ class Caches : public MountTest {
         files().SetTimes(path, mtime);
     }
     std::uint64_t Trips() { return files().RoundTrips(); }
+    // fstat(2).
+    std::uint64_t SizeOf(Client::File& file) {
+        const auto answer =
+            me().Finish(me().Ask<AttrReply>("fstat", file.ino(), "", [&](AttrReply reply) {
+                me().fs().GetAttr(file.ino(), file.opened().handle, std::move(reply));
+            }));
+        return answer.entry.attr.size;
+    }
     // Whether open(2) lets the kernel keep what it has of the file.
     bool KeepsPages(const std::string& path) {
         return me().Open(path, O_RDONLY)->opened().keep_cache;
@@ -250,6 +258,57 @@ TEST_F(Caches, AnotherNameOfAFileIsAskedForEachTime) {
     EXPECT_EQ(me().Stat("/box/fs/work/h").size, 9U);
 }
 
+TEST_F(Caches, AFileThatIsOpenedWithOCreatStillHasItsOtherNames) {
+    EXPECT_EQ(me().Link("/box/fs/work/a", "/box/fs/work/h"), 0);
+    EXPECT_EQ(me().Create("/box/fs/work/h", O_CREAT | O_WRONLY)->error(), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/h").size, 5U);
+    EXPECT_EQ(me().Echo("more text", "/box/fs/work/a"), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/h").size, 9U);
+}
+
+TEST_F(Caches, PagesAreNotKeptOfAFileThatIsWrittenThroughAnotherName) {
+    EXPECT_EQ(me().Link("/box/fs/work/a", "/box/fs/work/h"), 0);
+    EXPECT_EQ(me().Echo("hallo", "/box/fs/work/h"), 0);
+    EXPECT_FALSE(KeepsPages("/box/fs/work/a"));
+    EXPECT_EQ(me().Echo("hullo", "/box/fs/work/h"), 0);  // size and second are the same
+    EXPECT_FALSE(KeepsPages("/box/fs/work/a"));
+}
+
+TEST_F(Caches, RenamingOneNameOfAFileToAnotherOfItsNamesLeavesBoth) {
+    EXPECT_EQ(me().Link("/box/fs/work/a", "/box/fs/work/h"), 0);
+    EXPECT_EQ(me().List("/box/fs/work").size(), 5U);
+    EXPECT_EQ(me().Rename("/box/fs/work/a", "/box/fs/work/h"), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 5U);
+    EXPECT_EQ(me().Stat("/box/fs/work/h").size, 5U);
+    EXPECT_EQ(me().List("/box/fs/work").size(), 5U);
+}
+
+TEST_F(Caches, ADirectoryThatMovesTakesTheOtherNamesInItAlong) {
+    EXPECT_EQ(me().Link("/box/fs/work/d/c", "/box/fs/work/h"), 0);
+    EXPECT_EQ(me().Rename("/box/fs/work/d", "/box/fs/work/e"), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/e/c").size, 4U);
+    EXPECT_EQ(me().Echo("deeper", "/box/fs/work/h"), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/e/c").size, 6U);
+}
+
+TEST_F(Caches, AnOpenFileWhoseNameIsGoneMayBeWrittenThroughAnother) {
+    EXPECT_EQ(me().Link("/box/fs/work/a", "/box/fs/work/h"), 0);
+    const auto file = me().Open("/box/fs/work/h", O_RDONLY);
+    EXPECT_EQ(me().Unlink("/box/fs/work/h"), 0);
+    EXPECT_EQ(SizeOf(*file), 5U);
+    EXPECT_EQ(me().Echo("more text", "/box/fs/work/a"), 0);
+    EXPECT_EQ(SizeOf(*file), 9U);
+}
+
+TEST_F(Caches, OtherNamesAreNotForgottenWhenARenameOfTheirDirectoryFails) {
+    EXPECT_EQ(me().Mkdir("/box/fs/work/e"), 0);
+    EXPECT_EQ(me().Link("/box/fs/work/d/c", "/box/fs/work/h"), 0);
+    EXPECT_EQ(me().Rename("/box/fs/work/e", "/box/fs/work/d"), ENOTEMPTY);
+    EXPECT_EQ(me().Stat("/box/fs/work/d/c").size, 4U);
+    EXPECT_EQ(me().Echo("deeper", "/box/fs/work/h"), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/d/c").size, 6U);
+}
+
 TEST_F(Caches, ALockTakenWhileNotQuietForgetsItsDirectory) {
     SetOthers(1);
     Command([] {});
@@ -274,11 +333,7 @@ TEST_F(Caches, FstatOfAnOpenFileIsOfThatFileAlsoWhenACommandReplacedIt) {
         files().Remove("/work/a");
         files().PutFile("/work/a", "another one");
     });
-    const auto answer =
-        me().Finish(me().Ask<AttrReply>("fstat", file->ino(), "", [&](AttrReply reply) {
-            me().fs().GetAttr(file->ino(), file->opened().handle, std::move(reply));
-        }));
-    EXPECT_EQ(answer.entry.attr.size, 5U);
+    EXPECT_EQ(SizeOf(*file), 5U);
     EXPECT_EQ(me().Stat("/box/fs/work/a").size, 11U);
 }
 

@@ -46,7 +46,7 @@ class Broken(AssertionError):
 
 
 def say(steps: list[str], text: str) -> Broken:
-    return Broken(text + "\nthe steps before:\n  " + "\n  ".join(steps[-25:]))
+    return Broken(text + "\nthe steps before:\n  " + "\n  ".join(steps[-100:]))
 
 
 # --- a process
@@ -74,18 +74,18 @@ def serve(pipe: Connection) -> None:
             pipe.send(many(there, here, random.Random(order[1]), order[2]))
 
 
-def many(there: Walker, here: Walker, dice: random.Random, count: int) -> str:
-    """What was wrong, or nothing."""
+def many(there: Walker, here: Walker, dice: random.Random, count: int) -> tuple[str, list[str]]:
+    """What was wrong, or nothing; and the steps."""
     steps: list[str] = []
     for _ in range(count):
         step = draw(dice)
         seen, expected = there.take(step), here.take(step)
-        steps.append(f"{step} -> {expected}")
+        steps.append(f"{here.root.name}: {step} -> {expected}")
         if seen != expected:
-            return str(say(steps, f"{step}: {seen} instead of {expected}"))
+            return str(say(steps, f"{step}: {seen} instead of {expected}")), steps
     there.close_all()
     here.close_all()
-    return ""
+    return "", steps
 
 
 class Process:
@@ -156,9 +156,10 @@ class Model:
         while time.monotonic() < deadline:
             for process in self.processes:
                 process.send("many", self.dice.randrange(1 << 30), 100)
-            wrong = [text for process in self.processes if (text := process.answer())]
-            if wrong:
+            told = [process.answer() for process in self.processes]
+            if wrong := [text for text, _ in told if text]:
                 raise Broken("\n".join(wrong))
+            self.steps = [step for _, steps in told for step in steps]
             self.taken += 100 * PROCESSES
             self.compare()
 
@@ -281,7 +282,10 @@ class Model:
     def compare_trees(self) -> None:
         found, expected = self.found(), whole(self.here)
         if found != expected:
-            raise say(self.steps, "the trees differ: " + difference(found, expected))
+            # Of whose tree it is, where each has its own.
+            owners = {Path(path).parts[0] for path in differing(found, expected)}
+            about = [step for step in self.steps if step.split(":")[0] in owners] or self.steps
+            raise say(about, "the trees differ: " + difference(found, expected))
         script = r"find . \( -type d -printf '%P %y %m\n' -o -type l -printf '%P %y %l\n' -o -printf '%P %y %m %s\n' \) | " \
                  "LC_ALL=C sort; find . -type f -exec cksum {} + | LC_ALL=C sort"
         self.commands += 1
