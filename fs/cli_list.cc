@@ -55,7 +55,7 @@ std::vector<Json> ReadUnmounted(const Unmounted& where) {
         MountSettings settings;
         settings.mountpoint = where.mountpoint;
         Json info = Json::Object();
-        const auto whole = Json::Parse(InfoJson(snapshot, settings, std::nullopt));
+        const auto whole = Json::Parse(InfoJson(snapshot, settings));
         for (const auto& [key, value] : whole.value_or(Json::Object()).Members())
             info.Set(key, value);
         info.Set("status", "unmounted");

@@ -34,8 +34,7 @@ std::string ErrorText(const SandboxSnapshot& snapshot) {
     return snapshot.error.empty() ? "" : snapshot.error + "\n";
 }
 
-std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& settings,
-                     std::optional<std::int64_t> time_left_ms) {
+std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& settings) {
     const SandboxRecord& record = snapshot.record;
     Json json = Json::Object();
     json.Set("name", record.name);
@@ -63,7 +62,6 @@ std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& setti
     SetTime(json, "expires", record.lifetime_end_ms);
     json.Set("idle_timeout_seconds",
              record.idle_timeout_s == 0 ? Json() : Json::Number(record.idle_timeout_s));
-    if (time_left_ms && record.ended_ms == 0) json.Set("ttl_seconds", *time_left_ms / 1000);
     if (snapshot.supervisor) {
         json.Set("machine", snapshot.supervisor->machine);
         json.Set("clock_skew_ms", snapshot.clock_skew_ms);

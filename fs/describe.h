@@ -13,8 +13,7 @@ namespace sbxfs {
 std::string StatusText(const SandboxSnapshot& snapshot);
 // Empty, or a sentence + "\n".
 std::string ErrorText(const SandboxSnapshot& snapshot);
-std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& settings,
-                     std::optional<std::int64_t> time_left_ms);
+std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& settings);
 
 // "exited 0\n", "killed 143\n", "lost\n": what `wait` prints.
 std::string OutcomeLine(const EventState& state);

@@ -58,9 +58,7 @@ std::optional<Child> FactsChild(MountContext& m, const SandboxPtr& box, std::str
     }
     if (name == "info.json") {
         return TextChild(
-            m, "info.json",
-            [&m, box] { return InfoJson(box->Snapshot(), m.settings, box->TimeLeftMs()); },
-            changed);
+            m, "info.json", [&m, box] { return InfoJson(box->Snapshot(), m.settings); }, changed);
     }
     return std::nullopt;
 }

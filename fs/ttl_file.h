@@ -14,8 +14,8 @@ class TtlFile final : public ValueFile {
     TtlFile(MountContext& mount, Ino ino, NodePtr parent, std::string name, SandboxPtr sandbox)
         : ValueFile(mount, ino, std::move(parent), std::move(name)), sandbox_(std::move(sandbox)) {}
     std::string Text() const override;
-    // It counts down with every look, and tar takes a file whose times move for one that changes under it.
-    SystemTime Time() const override { return FromEpochMs(sandbox_->created_ms()); }
+    // Not of every second that passes: tar would find it changed under its hands.
+    SystemTime Time() const override { return FromEpochMs(sandbox_->TimesSetMs()); }
     Keeps WhenKept() const override { return Keeps::kAtWrite; }
     std::size_t Limit() const override { return 64; }
     std::optional<Error> Closed() const override { return sandbox_->commands().Closed(); }

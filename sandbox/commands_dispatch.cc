@@ -357,6 +357,7 @@ void Commands::Publish(const EventPtr& event, const EventState& state) {
     std::map<std::uint64_t, Job> waiters;
     {
         const MutexLock lock(mu_);
+        DCHECK(MayFollow(event->record.state.status, state.status));
         event->record.state = state;
         waiters.swap(event->waiters);
         --unfinished_;

@@ -1,5 +1,6 @@
 #include "sandbox/records.h"
 
+#include <algorithm>
 #include <array>
 
 namespace sbxfs {
@@ -17,7 +18,66 @@ constexpr std::array kSandboxWords = {
     std::pair{SandboxStatus::kLost, std::string_view("lost")},
 };
 
+using Box = SandboxStatus;
+constexpr std::array<SandboxEdge, 19> kSandboxEdges = {{
+    {Box::kLaunching, Box::kReady},
+    {Box::kLaunching, Box::kFailed},
+    {Box::kLaunching, Box::kExpired},  // before it could be reached
+    {Box::kReady, Box::kExpiring},
+    {Box::kExpiring, Box::kReady},
+    {Box::kReady, Box::kUnreachable},
+    {Box::kExpiring, Box::kUnreachable},
+    {Box::kUnreachable, Box::kReady},
+    {Box::kUnreachable, Box::kFailed},
+    {Box::kUnreachable, Box::kExpired},
+    // rmdir, whatever it is.
+    {Box::kLaunching, Box::kStopping},
+    {Box::kReady, Box::kStopping},
+    {Box::kExpiring, Box::kStopping},
+    {Box::kUnreachable, Box::kStopping},
+    {Box::kFailed, Box::kStopping},
+    {Box::kExpired, Box::kStopping},
+    // Confirmed; how it ended before that stays known.
+    {Box::kStopping, Box::kStopped},
+    {Box::kStopping, Box::kFailed},
+    {Box::kStopping, Box::kExpired},
+}};
+
+using Event = EventStatus;
+constexpr std::array<EventEdge, 11> kEventEdges = {{
+    {Event::kQueued, Event::kRunning},
+    {Event::kQueued, Event::kExited},
+    {Event::kQueued, Event::kTimedOut},
+    {Event::kQueued, Event::kKilled},
+    {Event::kQueued, Event::kLost},     // an earlier daemon may have started it
+    {Event::kQueued, Event::kRefused},  // cancelled, or its sandbox has ended
+    {Event::kRunning, Event::kExited},
+    {Event::kRunning, Event::kTimedOut},
+    {Event::kRunning, Event::kKilled},
+    {Event::kRunning, Event::kLost},
+    {Event::kRunning,
+     Event::kRefused},  // taken over from the sandbox's queue, and not started there
+}};
+
 }  // namespace
+
+std::span<const SandboxEdge> SandboxEdges() {
+    return kSandboxEdges;
+}
+
+bool MayFollow(SandboxStatus from, SandboxStatus to) {
+    return std::find(kSandboxEdges.begin(), kSandboxEdges.end(), SandboxEdge{from, to}) !=
+           kSandboxEdges.end();
+}
+
+std::span<const EventEdge> EventEdges() {
+    return kEventEdges;
+}
+
+bool MayFollow(EventStatus from, EventStatus to) {
+    return std::find(kEventEdges.begin(), kEventEdges.end(), EventEdge{from, to}) !=
+           kEventEdges.end();
+}
 
 std::string_view ToString(SandboxStatus status) {
     for (const auto& [value, word] : kSandboxWords) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -48,6 +49,11 @@ bool HasEnded(SandboxStatus status);
 // Up: it can be used at once (ready, expiring).
 bool IsUp(SandboxStatus status);
 
+// What may follow what. Nothing else ever happens to a status: debug builds abort, and tests walk every one of these.
+using SandboxEdge = std::pair<SandboxStatus, SandboxStatus>;
+std::span<const SandboxEdge> SandboxEdges();
+bool MayFollow(SandboxStatus from, SandboxStatus to);
+
 struct SandboxRecord {
     Generation generation{};
     std::string name;
@@ -85,6 +91,11 @@ enum class EventStatus : int {
 };
 std::string_view ToString(EventStatus status);
 bool IsFinished(EventStatus status);
+
+// What may follow what, as for sandboxes. A command whose start nobody has told of yet may turn out to have ended.
+using EventEdge = std::pair<EventStatus, EventStatus>;
+std::span<const EventEdge> EventEdges();
+bool MayFollow(EventStatus from, EventStatus to);
 
 enum class CommandLane : int { kSerial = 0, kParallel = 1 };
 

@@ -282,6 +282,7 @@ void Sandbox::SetStatus(SandboxStatus status, std::string error) {
     {
         const MutexLock lock(mu_);
         changed = status_ != status;
+        DCHECK(!changed || MayFollow(status_, status));
         status_ = status;
         error_ = error;
         const bool settled = IsUp(status) || HasEnded(status) || status == SandboxStatus::kStopping;

@@ -52,7 +52,7 @@ struct SandboxServices {
     std::atomic<std::uint64_t>* next_epoch = nullptr;
     Duration launch_limit = std::chrono::minutes(10);  // from launched to first attached
     Clock* clock = &RealClock();                       // what loops use
-    MountCaches* mount = nullptr;  // may stay null
+    MountCaches* mount = nullptr;                      // may stay null
 };
 
 // A copy of what is known, true at the moment it was made.
@@ -110,6 +110,8 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     void Configure(UniqueFunction<void(SandboxConfig&)> change, Done done);
     // Until it ends itself, as far as is known here; nothing: it does not.
     std::optional<std::int64_t> TimeLeftMs() const;
+    // When that was last set by a write to ttl, else by the launch.
+    std::int64_t TimesSetMs() const;
     // Somebody used its files: the idle clock starts again, there too, in time. Cheap.
     void Used();
     // A write to ttl: so many seconds from now, or from its end (`add`), at most the template's max_lifetime from the
@@ -209,9 +211,10 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     std::string spool_dir_ GUARDED_BY(mu_);
     std::map<std::uint64_t, Job> settled_waiters_ GUARDED_BY(mu_);
     std::uint64_t next_wait_ GUARDED_BY(mu_) = 1;
-    SteadyTime last_use_ GUARDED_BY(mu_);           // as far as is known here
-    bool attached_before_ GUARDED_BY(mu_) = false;  // by this daemon, so last_use_ is no guess
-    bool use_pending_ GUARDED_BY(mu_) = false;      // the loop is about to tell it there
+    std::int64_t times_set_ms_ GUARDED_BY(mu_) = 0;  // 0: by the launch, or an earlier daemon
+    SteadyTime last_use_ GUARDED_BY(mu_);            // as far as is known here
+    bool attached_before_ GUARDED_BY(mu_) = false;   // by this daemon, so last_use_ is no guess
+    bool use_pending_ GUARDED_BY(mu_) = false;       // the loop is about to tell it there
 
     ChangeSignal changes_;
 

@@ -51,6 +51,11 @@ std::optional<std::int64_t> Sandbox::TimeLeftMs() const {
     return left ? std::optional(std::max<std::int64_t>(*left, 0)) : std::nullopt;
 }
 
+std::int64_t Sandbox::TimesSetMs() const {
+    const MutexLock lock(mu_);
+    return times_set_ms_ == 0 ? created_ms_ : times_set_ms_;
+}
+
 void Sandbox::SetTimer() {
     std::int64_t lifetime_ms = 0;
     std::int64_t idle_ms = 0;
@@ -208,6 +213,7 @@ void Sandbox::KeepTimes(const Times& times) {
         before.lifetime_end_ms = std::exchange(record_.lifetime_end_ms, times.lifetime_end_ms);
         before.idle_timeout_s = std::exchange(record_.idle_timeout_s, times.idle_timeout_s);
         last_use_ = loop_.clock().Steady();
+        times_set_ms_ = EpochMs(loop_.clock().System());
     }
     TellUse();
     Save([self = shared_from_this(), before](const Status& kept) {

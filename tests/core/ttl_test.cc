@@ -53,7 +53,6 @@ TEST_F(Ttl, IsTheEarlierOfLifetimeAndIdleTime) {
     Settle();
     EXPECT_EQ(me().Stat("/box/ttl").size, 4U);
     const Json info = Json::Parse(me().Cat("/box/info.json")).value();
-    EXPECT_EQ(info.GetNumber("ttl_seconds"), 240);
     EXPECT_EQ(info.GetNumber("idle_timeout_seconds"), 600);
 }
 
