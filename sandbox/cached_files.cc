@@ -126,6 +126,7 @@ void CachedFiles::SupervisorUp(SupervisorPort& port, const SupervisorHello& hell
     looking_ = settled_ = false;
     others_.reset();
     Begin(FileCache::Quiet::kNo);
+    files_->WitnessIsBack();
 }
 
 void CachedFiles::SupervisorLost() {
@@ -219,6 +220,30 @@ void CachedFiles::Look(const std::vector<std::string>& paths,
         if (!stats) return looking->End(std::nullopt);
         looking->End(std::move(*stats));
     });
+}
+
+void CachedFiles::Identify(const std::string& path, Identified done) {
+    Look({path}, [done = std::move(done)](const std::optional<std::vector<IdentityStat>>& stats) {
+        if (!stats || stats->size() != 1) return done(std::nullopt);
+        done(stats->front());
+    });
+}
+
+void CachedFiles::IdentifyOpened(const std::string& path, const RemoteStat& opened,
+                                 Identified done) {
+    // While nobody else changes files it is the one that was opened, whatever was written since.
+    const bool quiet = cache_.IsQuiet();
+    Identify(path, [weak = weak_from_this(), opened, quiet, era = cache_.era(),
+                    done = std::move(done)](const std::optional<IdentityStat>& seen) {
+        const auto self = weak.lock();
+        const bool alone = quiet && self != nullptr && self->cache_.era() == era;
+        const bool known = seen && seen->error == 0 && (alone || Agrees(*seen, opened));
+        done(known ? seen : std::nullopt);
+    });
+}
+
+void CachedFiles::OnUnknownOutcome() {
+    if (on_unknown_outcome) on_unknown_outcome();
 }
 
 // Has what is marked around `path` looked at, then goes on.

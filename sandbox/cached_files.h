@@ -27,7 +27,9 @@
 
 namespace sbxfs {
 
-class CachedFiles final : public CommandObserver, public std::enable_shared_from_this<CachedFiles> {
+class CachedFiles final : public CommandObserver,
+                          public LinkWitness,
+                          public std::enable_shared_from_this<CachedFiles> {
  public:
     struct Setup {
         Generation box{};
@@ -58,6 +60,13 @@ class CachedFiles final : public CommandObserver, public std::enable_shared_from
     void BeforeStart(Job go) override;
     void AfterEnd(std::uint32_t others, std::size_t active, Job go) override;
     void Settled(std::size_t active) override;
+    bool IsAlone() const override { return cache_.IsQuiet(); }
+    void Identify(const std::string& path, Identified done) override;
+    void IdentifyOpened(const std::string& path, const RemoteStat& opened,
+                        Identified done) override;
+    void OnUnknownOutcome() override;
+    // Called when nobody can tell whether a change was made.
+    std::function<void()> on_unknown_outcome;
 
     // What was open(2)ed, and how far its pages can be trusted.
     struct Opened {

@@ -24,6 +24,14 @@ Error TimedOut(bool sent_change) {
         Blame::kRemote};
 }
 
+Error Unknown() {
+    return {
+        Errno{ETIMEDOUT},
+        "the link to the sandbox was cut before it answered; the change may or may not have been "
+        "made: look before you repeat it",
+        Blame::kRemote};
+}
+
 }  // namespace
 
 // One request of a caller, from Submit to its answer.
@@ -33,48 +41,78 @@ struct FileOperations::Operation {
     Operation& operator=(const Operation&) = delete;
     virtual ~Operation() = default;
     virtual void Run(LinkedFiles& files, std::uint64_t id, RemoteFiles& target) = 0;
+    virtual bool CanCheck() const = 0;
+    virtual void Check(LinkedFiles& files, std::uint64_t id, RemoteFiles& target) = 0;
     virtual void Fail(const Error& error) = 0;
+    bool Unwanted() const { return wanted && !wanted(); }
 
     const Kind kind;
     std::function<bool()> wanted;  // empty: in any case
     SteadyTime deadline{};
-    bool sent = false;
+    bool sent = false;         // on the present link
+    bool may_be_made = false;  // a change that was sent and never answered
+    bool doubtful = false;     // to be checked before it is sent again
+    Alone alone = Alone::kNo;  // when it was sent
 };
 
 template <class T>
 struct FileOperations::TypedOperation final : Operation {
-    TypedOperation(Kind k, FileOperations::Run<T> r, UniqueFunction<void(Result<T>)> d)
-        : Operation(k), run(std::move(r)), done(std::move(d)) {}
+    TypedOperation(Kind k, FileOperations::Run<T> r, FileOperations::Check<T> c,
+                   UniqueFunction<void(Result<T>)> d)
+        : Operation(k), run(std::move(r)), check(std::move(c)), done(std::move(d)) {}
 
     void Run(LinkedFiles& files, std::uint64_t id, RemoteFiles& target) override {
-        run(target, [weak = files.weak_from_this(), id, link = files.link_](Result<T> result) {
-            const auto self = weak.lock();
-            if (self == nullptr) return;
-            // An answer of a link that is gone, or the news that it is: the operation has moved on.
-            if (self->link_ != link || self->target_ == nullptr) return self->Lost(id);
-            const std::unique_ptr<Operation> operation = self->Take(id);
-            if (operation == nullptr) return;  // its caller stopped waiting
-            static_cast<TypedOperation&>(*operation).done(std::move(result));
-        });
+        run(files, target,
+            [weak = files.weak_from_this(), id, link = files.link_](Result<T> result) {
+                const auto self = weak.lock();
+                if (self == nullptr) return;
+                // An answer of a link that is gone, or the news that it is: the operation has moved on.
+                if (self->link_ != link || self->target_ == nullptr) return self->Lost(id);
+                const std::unique_ptr<Operation> operation = self->Take(id);
+                if (operation == nullptr) return;  // its caller stopped waiting
+                static_cast<TypedOperation&>(*operation).done(std::move(result));
+            });
+    }
+    bool CanCheck() const override { return static_cast<bool>(check); }
+    void Check(LinkedFiles& files, std::uint64_t id, RemoteFiles& target) override {
+        check(files, target, alone,
+              [weak = files.weak_from_this(), id, link = files.link_](Verdict<T> verdict) {
+                  const auto self = weak.lock();
+                  if (self == nullptr) return;
+                  if (self->link_ != link || self->target_ == nullptr) return self->Lost(id);
+                  const auto it = self->operations_.find(id);
+                  if (it == self->operations_.end()) return;
+                  switch (verdict.what()) {
+                      case Verdict<T>::What::kRepeat:
+                          it->second->doubtful = it->second->may_be_made = false;
+                          return self->Start(id);
+                      case Verdict<T>::What::kFinished: {
+                          const std::unique_ptr<Operation> operation = self->Take(id);
+                          return static_cast<TypedOperation&>(*operation)
+                              .done(std::move(verdict.result()));
+                      }
+                      case Verdict<T>::What::kUnknown:
+                          return self->GiveUp(self->Take(id), Unknown());
+                  }
+              });
     }
     void Fail(const Error& error) override { done(error); }
 
     FileOperations::Run<T> run;
+    FileOperations::Check<T> check;
     UniqueFunction<void(Result<T>)> done;
 };
 
 template <class T>
-void FileOperations::Make(Kind kind, Run<T> run, UniqueFunction<void(Result<T>)> done) {
-    Submit(std::make_unique<TypedOperation<T>>(kind, std::move(run), std::move(done)));
+void FileOperations::Make(Kind kind, Run<T> run, Check<T> check,
+                          UniqueFunction<void(Result<T>)> done) {
+    Submit(std::make_unique<TypedOperation<T>>(kind, std::move(run), std::move(check),
+                                               std::move(done)));
 }
 
 LinkedFiles::LinkedFiles(Loop& loop, Timeouts timeouts) : loop_(loop), timeouts_(timeouts) {}
 
 LinkedFiles::~LinkedFiles() = default;
-
-LinkedFiles::ForAsker LinkedFiles::For(std::function<bool()> wanted) {
-    return {shared_from_this(), std::move(wanted)};
-}
 
 void LinkedFiles::ForAsker::Submit(std::unique_ptr<Operation> operation) {
     operation->wanted = wanted_;
@@ -100,10 +138,11 @@ void LinkedFiles::Accept(std::unique_ptr<Operation> operation) {
 
 void LinkedFiles::Start(std::uint64_t id) {
     Operation& operation = *operations_.at(id);
-    if (operation.wanted && !operation.wanted()) {
-        return Take(id)->Fail(Error(Errno{EINTR}, "interrupted"));
-    }
+    if (operation.Unwanted()) return Take(id)->Fail(Error(Errno{EINTR}, "interrupted"));
     operation.sent = true;
+    if (operation.doubtful) return operation.Check(*this, id, *target_);
+    const auto witness = witness_.lock();
+    operation.alone = witness != nullptr && witness->IsAlone() ? Alone::kYes : Alone::kNo;
     operation.Run(*this, id, *target_);
 }
 
@@ -111,17 +150,24 @@ void LinkedFiles::Start(std::uint64_t id) {
 void LinkedFiles::Lost(std::uint64_t id) {
     const auto it = operations_.find(id);
     if (it == operations_.end()) return;
-    if (it->second->kind == Kind::kQuestion) {
-        it->second->sent = false;
-        if (down_) return Take(id)->Fail(*down_);
-        if (target_ != nullptr) Start(id);
-        return;
+    Operation& operation = *it->second;
+    operation.sent = false;
+    if (operation.kind != Kind::kQuestion) {
+        operation.may_be_made = true;
+        operation.doubtful = operation.CanCheck();
     }
-    Take(id)->Fail(
-        Error(Errno{ETIMEDOUT},
-              "the link to the sandbox was cut before it answered; the change may or may not have "
-              "been made: look before you repeat it",
-              Blame::kRemote));
+    if (down_) return GiveUp(Take(id), operation.may_be_made ? Unknown() : *down_);
+    if (target_ != nullptr) Start(id);
+}
+
+// Ends an operation without an answer of the server.
+void LinkedFiles::GiveUp(std::unique_ptr<Operation> operation, const Error& error) {
+    const bool unknown =
+        operation->kind != Kind::kQuestion && (operation->sent || operation->may_be_made);
+    if (const auto witness = witness_.lock(); unknown && witness != nullptr) {
+        if (!operation->Unwanted()) witness->OnUnknownOutcome();
+    }
+    operation->Fail(error);
 }
 
 std::unique_ptr<LinkedFiles::Operation> LinkedFiles::Take(std::uint64_t id) {
@@ -150,7 +196,9 @@ void LinkedFiles::Cut() {
     DCHECK(loop_.OnThread());
     if (target_ == nullptr) return;
     target_ = nullptr;
-    // Those that were sent hear of it from their session's end, each once: see Lost().
+    // Those that were sent hear of it from their session's end, each once: see Lost(). Those whose file
+    // was being opened again hear of it here.
+    DropReopens();
 }
 
 void LinkedFiles::Down(const Error& why) {
@@ -173,8 +221,10 @@ void LinkedFiles::FailWaiting(const Error& why) {
         failed.push_back(std::move(it->second));
         it = operations_.erase(it);
     }
-    for (const auto& operation : failed)
-        operation->Fail(why);
+    for (auto& operation : failed) {
+        const Error error = operation->may_be_made ? Unknown() : why;
+        GiveUp(std::move(operation), error);
+    }
 }
 
 void LinkedFiles::ArmDeadline() {
@@ -196,83 +246,137 @@ void LinkedFiles::CheckDeadlines() {
         late.push_back(std::move(it->second));
         it = operations_.erase(it);
     }
-    for (const auto& operation : late) {
-        operation->Fail(TimedOut(operation->sent && operation->kind != Kind::kQuestion));
+    for (auto& operation : late) {
+        const bool change = operation->kind != Kind::kQuestion;
+        const Error error = TimedOut(change && (operation->sent || operation->may_be_made));
+        GiveUp(std::move(operation), error);
     }
     if (!operations_.empty()) ArmDeadline();
 }
 
+// --- the operations
+
 void FileOperations::Lstat(const std::string& path, StatDone done) {
     Make<RemoteStat>(
-        Kind::kQuestion, [path](RemoteFiles& to, StatDone d) { to.Lstat(path, std::move(d)); },
+        Kind::kQuestion,
+        [path](LinkedFiles&, RemoteFiles& to, StatDone d) { to.Lstat(path, std::move(d)); }, {},
         std::move(done));
 }
 
 void FileOperations::List(const std::string& path, EntriesDone done) {
     Make<std::vector<RemoteEntry>>(
-        Kind::kQuestion, [path](RemoteFiles& to, EntriesDone d) { to.List(path, std::move(d)); },
+        Kind::kQuestion,
+        [path](LinkedFiles&, RemoteFiles& to, EntriesDone d) { to.List(path, std::move(d)); }, {},
         std::move(done));
 }
 
 void FileOperations::ReadLink(const std::string& path, TextDone done) {
     Make<std::string>(
-        Kind::kQuestion, [path](RemoteFiles& to, TextDone d) { to.ReadLink(path, std::move(d)); },
+        Kind::kQuestion,
+        [path](LinkedFiles&, RemoteFiles& to, TextDone d) { to.ReadLink(path, std::move(d)); }, {},
+        std::move(done));
+}
+
+void FileOperations::Statfs(const std::string& path, StatfsDone done) {
+    Make<RemoteStatfs>(
+        Kind::kQuestion,
+        [path](LinkedFiles&, RemoteFiles& to, StatfsDone d) { to.Statfs(path, std::move(d)); }, {},
         std::move(done));
 }
 
 void FileOperations::SetStat(const std::string& path, const StatChange& change, StatDone done) {
     Make<RemoteStat>(
         Kind::kChange,
-        [path, change](RemoteFiles& to, StatDone d) { to.SetStat(path, change, std::move(d)); },
-        std::move(done));
+        [path, change](LinkedFiles&, RemoteFiles& to, StatDone d) {
+            to.SetStat(path, change, std::move(d));
+        },
+        {}, std::move(done));
 }
 
 void FileOperations::MakeDir(const std::string& path, std::uint32_t mode, StatDone done) {
     Make<RemoteStat>(
         Kind::kNameChange,
-        [path, mode](RemoteFiles& to, StatDone d) { to.MakeDir(path, mode, std::move(d)); },
+        [path, mode](LinkedFiles&, RemoteFiles& to, StatDone d) {
+            to.MakeDir(path, mode, std::move(d));
+        },
+        [path](LinkedFiles&, RemoteFiles& to, Alone, VerdictDone<RemoteStat> d) {
+            CheckMakeDir(to, path, std::move(d));
+        },
         std::move(done));
 }
 
 void FileOperations::RemoveDir(const std::string& path, Done done) {
     Make<Unit>(
-        Kind::kNameChange, [path](RemoteFiles& to, Done d) { to.RemoveDir(path, std::move(d)); },
+        Kind::kNameChange,
+        [path](LinkedFiles&, RemoteFiles& to, Done d) { to.RemoveDir(path, std::move(d)); },
+        [path](LinkedFiles&, RemoteFiles& to, Alone, VerdictDone<Unit> d) {
+            CheckRemoval(to, path, std::move(d));
+        },
         std::move(done));
 }
 
 void FileOperations::Unlink(const std::string& path, Done done) {
     Make<Unit>(
-        Kind::kNameChange, [path](RemoteFiles& to, Done d) { to.Unlink(path, std::move(d)); },
+        Kind::kNameChange,
+        [path](LinkedFiles&, RemoteFiles& to, Done d) { to.Unlink(path, std::move(d)); },
+        [path](LinkedFiles&, RemoteFiles& to, Alone, VerdictDone<Unit> d) {
+            CheckRemoval(to, path, std::move(d));
+        },
         std::move(done));
 }
 
 void FileOperations::Symlink(const std::string& target, const std::string& path, StatDone done) {
     Make<RemoteStat>(
         Kind::kNameChange,
-        [target, path](RemoteFiles& to, StatDone d) { to.Symlink(target, path, std::move(d)); },
+        [target, path](LinkedFiles&, RemoteFiles& to, StatDone d) {
+            to.Symlink(target, path, std::move(d));
+        },
+        [target, path](LinkedFiles&, RemoteFiles& to, Alone, VerdictDone<RemoteStat> d) {
+            CheckSymlink(to, target, path, std::move(d));
+        },
         std::move(done));
 }
 
 void FileOperations::Link(const std::string& from, const std::string& to_path, StatDone done) {
     Make<RemoteStat>(
         Kind::kNameChange,
-        [from, to_path](RemoteFiles& to, StatDone d) { to.Link(from, to_path, std::move(d)); },
+        [from, to_path](LinkedFiles&, RemoteFiles& to, StatDone d) {
+            to.Link(from, to_path, std::move(d));
+        },
+        [from, to_path](LinkedFiles&, RemoteFiles& to, Alone, VerdictDone<RemoteStat> d) {
+            CheckLink(to, from, to_path, std::move(d));
+        },
         std::move(done));
 }
 
 void FileOperations::Rename(const std::string& from, const std::string& to_path, Replace replace,
                             Done done) {
+    // What is moved is looked at in the same flight: after a cut it tells whether it has arrived.
+    const auto moved = std::make_shared<std::optional<RemoteStat>>();
     Make<Unit>(
         Kind::kNameChange,
-        [from, to_path, replace](RemoteFiles& to, Done d) {
-            to.Rename(from, to_path, replace, std::move(d));
+        [from, to_path, replace, moved](LinkedFiles& files, RemoteFiles& to, Done d) {
+            to.Lstat(from, [moved](const Result<RemoteStat>& stat) {
+                if (stat) *moved = *stat;
+            });
+            to.Rename(
+                from, to_path, replace,
+                [weak = files.weak_from_this(), from, to_path, d = std::move(d)](Status status) {
+                    if (const auto self = weak.lock(); self && status) self->Moved(from, to_path);
+                    d(std::move(status));
+                });
         },
-        std::move(done));
-}
-
-void FileOperations::Statfs(const std::string& path, StatfsDone done) {
-    Make<RemoteStatfs>(
-        Kind::kQuestion, [path](RemoteFiles& to, StatfsDone d) { to.Statfs(path, std::move(d)); },
+        [from, to_path, replace, moved](LinkedFiles& files, RemoteFiles& to, Alone,
+                                        VerdictDone<Unit> d) {
+            CheckRename(to, from, to_path, replace, *moved,
+                        [weak = files.weak_from_this(), from, to_path,
+                         d = std::move(d)](Verdict<Unit> verdict) {
+                            const auto self = weak.lock();
+                            if (self && verdict.what() == Verdict<Unit>::What::kFinished)
+                                self->Moved(from, to_path);
+                            d(std::move(verdict));
+                        });
+        },
         std::move(done));
 }
 
@@ -280,52 +384,131 @@ void FileOperations::Open(const std::string& path, const OpenHow& how, OpenDone 
     const Kind kind = how.create     ? Kind::kNameChange
                       : how.truncate ? Kind::kChange
                                      : Kind::kQuestion;
+    Check<OpenedFile> check;
+    if (how.create && how.exclusive) {
+        check = [path, how](LinkedFiles& files, RemoteFiles& to, Alone alone,
+                            VerdictDone<OpenedFile> d) {
+            CheckExclusive(to, path, how, alone,
+                           [weak = files.weak_from_this(), path, how,
+                            d = std::move(d)](Verdict<OpenedFile> verdict) {
+                               const auto self = weak.lock();
+                               if (self && verdict.what() == Verdict<OpenedFile>::What::kFinished &&
+                                   verdict.result()) {
+                                   OpenedFile& opened = *verdict.result();
+                                   opened.file = self->Adopt(path, how, opened);
+                               }
+                               d(std::move(verdict));
+                           });
+        };
+    }
     Make<OpenedFile>(
-        kind, [path, how](RemoteFiles& to, OpenDone d) { to.Open(path, how, std::move(d)); },
-        std::move(done));
+        kind,
+        [path, how](LinkedFiles& files, RemoteFiles& to, OpenDone d) {
+            to.Open(path, how,
+                    [weak = files.weak_from_this(), path, how,
+                     d = std::move(d)](Result<OpenedFile> opened) {
+                        if (const auto self = weak.lock(); self && opened)
+                            opened->file = self->Adopt(path, how, *opened);
+                        d(std::move(opened));
+                    });
+        },
+        std::move(check), std::move(done));
+}
+
+template <class T>
+FileOperations::Run<T> FileOperations::With(const RemoteFilePtr& file, OnFile<T> run) {
+    auto linked = std::dynamic_pointer_cast<LinkedFile>(file);
+    CHECK(linked != nullptr);  // of other files: a bug of the layer above
+    return [linked = std::move(linked), run = std::move(run)](LinkedFiles& files, RemoteFiles& to,
+                                                              UniqueFunction<void(Result<T>)> d) {
+        files.Reach(linked, [&run, &to, d = std::move(d)](Result<RemoteFilePtr> inner) mutable {
+            if (!inner) return d(std::move(inner).error());
+            run(to, *inner, std::move(d));
+        });
+    };
 }
 
 void FileOperations::Read(const RemoteFilePtr& file, FileRange range, BytesDone done) {
     Make<std::string>(
         Kind::kQuestion,
-        [file, range](RemoteFiles& to, BytesDone d) { to.Read(file, range, std::move(d)); },
-        std::move(done));
+        With<std::string>(file, [range](RemoteFiles& to, const RemoteFilePtr& inner,
+                                        BytesDone d) { to.Read(inner, range, std::move(d)); }),
+        {}, std::move(done));
 }
 
 void FileOperations::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
                            Done done) {
+    if (static_cast<const LinkedFile&>(*file).how.append)
+        return Append(file, std::move(bytes), std::move(done));
+    // Kept until it is answered: a cut may want it sent again.
+    const auto kept = std::make_shared<const std::string>(std::move(bytes));
     Make<Unit>(
         Kind::kChange,
-        [file, offset, bytes = std::move(bytes)](RemoteFiles& to, Done d) mutable {
-            to.Write(file, offset, std::move(bytes), std::move(d));
-        },
-        std::move(done));
+        With<Unit>(file, [offset, kept](RemoteFiles& to, const RemoteFilePtr& inner,
+                                        Done d) { to.Write(inner, offset, *kept, std::move(d)); }),
+        {}, std::move(done));
+}
+
+void FileOperations::Append(const RemoteFilePtr& file, std::string bytes, Done done) {
+    const auto kept = std::make_shared<const std::string>(std::move(bytes));
+    const auto before = std::make_shared<std::optional<std::uint64_t>>();
+    Check<Unit> check = [file, kept, before](LinkedFiles& files, RemoteFiles& to, Alone,
+                                             VerdictDone<Unit> d) {
+        files.Reach(
+            std::static_pointer_cast<LinkedFile>(file),
+            [&to, kept, before, d = std::move(d)](const Result<RemoteFilePtr>& inner) mutable {
+                if (!inner) return d(Verdict<Unit>::Unknown());
+                CheckAppend(to, *inner, *before, kept->size(), std::move(d));
+            });
+    };
+    // The size in the same flight: after a cut it tells whether this has been appended.
+    Make<Unit>(Kind::kChange,
+               With<Unit>(file,
+                          [kept, before](RemoteFiles& to, const RemoteFilePtr& inner, Done d) {
+                              before->reset();
+                              to.FileStat(inner, [before](const Result<RemoteStat>& stat) {
+                                  if (stat) *before = stat->size;
+                              });
+                              to.Write(inner, 0, *kept, std::move(d));
+                          }),
+               std::move(check), std::move(done));
 }
 
 void FileOperations::FileStat(const RemoteFilePtr& file, StatDone done) {
-    Make<RemoteStat>(
-        Kind::kQuestion, [file](RemoteFiles& to, StatDone d) { to.FileStat(file, std::move(d)); },
-        std::move(done));
+    Make<RemoteStat>(Kind::kQuestion,
+                     With<RemoteStat>(file, [](RemoteFiles& to, const RemoteFilePtr& inner,
+                                               StatDone d) { to.FileStat(inner, std::move(d)); }),
+                     {}, std::move(done));
 }
 
 void FileOperations::SetFileStat(const RemoteFilePtr& file, const StatChange& change,
                                  StatDone done) {
     Make<RemoteStat>(
         Kind::kChange,
-        [file, change](RemoteFiles& to, StatDone d) { to.SetFileStat(file, change, std::move(d)); },
-        std::move(done));
+        With<RemoteStat>(file,
+                         [change](RemoteFiles& to, const RemoteFilePtr& inner, StatDone d) {
+                             to.SetFileStat(inner, change, std::move(d));
+                         }),
+        {}, std::move(done));
 }
 
 void FileOperations::Sync(const RemoteFilePtr& file, Done done) {
-    Make<Unit>(
-        Kind::kQuestion, [file](RemoteFiles& to, Done d) { to.Sync(file, std::move(d)); },
-        std::move(done));
+    Make<Unit>(Kind::kQuestion,
+               With<Unit>(file, [](RemoteFiles& to, const RemoteFilePtr& inner,
+                                   Done d) { to.Sync(inner, std::move(d)); }),
+               {}, std::move(done));
 }
 
 void FileOperations::Close(const RemoteFilePtr& file, Done done) {
     Make<Unit>(
-        Kind::kChange, [file](RemoteFiles& to, Done d) { to.Close(file, std::move(d)); },
-        std::move(done));
+        Kind::kQuestion,
+        [file](LinkedFiles& files, RemoteFiles& to, Done d) {
+            const auto& linked = static_cast<const LinkedFile&>(*file);
+            // The handle of a link that is gone was closed with it.
+            if (linked.link != files.link_) return d(Ok());
+            to.Close(linked.inner, std::move(d));
+        },
+        {}, std::move(done));
 }
 
 }  // namespace sbxfs

@@ -3,9 +3,13 @@
 // Any thread may call; answers come on the sandbox's loop. Owned by Sandbox.
 //
 // A request waits at most op_timeout (name changes: name_timeout, because the kernel holds their
-// directory), then ETIMEDOUT. While the link is known to be down, EHOSTUNREACH at once. A cut in
-// the middle: what only asked is asked again on the next link; a change whose answer was lost is
-// ETIMEDOUT, outcome unknown. What a caller was told had failed is never sent afterwards.
+// directory), then ETIMEDOUT. While the link is known to be down, EHOSTUNREACH at once.
+//
+// A cut in the middle: what only asked is asked again on the next link, and so is what may be done twice
+// without harm (a write at an offset, a truncation, chmod). Other changes whose answer was lost are
+// checked first (linked_checks.h). What nobody can tell is ETIMEDOUT, outcome unknown, and the witness
+// hears of it. What a caller was told had failed is never sent afterwards. Open files go on where the
+// supervisor finds the same inode at their path, else ESTALE (linked_reopen.cc).
 #pragma once
 
 #include <cstdint>
@@ -15,13 +19,37 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "sandbox/linked_checks.h"
+#include "sandbox/linked_file.h"
 #include "sandbox/loop.h"
 #include "sandbox/remote_files.h"
 
 namespace sbxfs {
+
+class LinkedFiles;
+
+// What the links themselves cannot know. Called on the loop.
+class LinkWitness {
+ public:
+    LinkWitness() = default;
+    LinkWitness(const LinkWitness&) = delete;
+    LinkWitness& operator=(const LinkWitness&) = delete;
+    virtual ~LinkWitness() = default;
+    // Nobody but this mount changes files there now.
+    virtual bool IsAlone() const = 0;
+    // The identity of what is at `path`; nothing while nobody can look.
+    using Identified = UniqueFunction<void(std::optional<IdentityStat>)>;
+    virtual void Identify(const std::string& path, Identified done) = 0;
+    // The same of a file that has just been opened there; nothing, too, when it may be another by now.
+    virtual void IdentifyOpened(const std::string& path, const RemoteStat& opened,
+                                Identified done) = 0;
+    // A change may or may not have been made.
+    virtual void OnUnknownOutcome() = 0;
+};
 
 // The calls of RemoteFiles, each made into one Operation.
 class FileOperations : public RemoteFiles {
@@ -49,19 +77,28 @@ class FileOperations : public RemoteFiles {
 
  protected:
     friend class LinkedFiles;
-    // kQuestion may be asked twice; kChange and kNameChange may not.
     enum class Kind { kQuestion, kChange, kNameChange };
     struct Operation;
     template <class T>
     struct TypedOperation;
     template <class T>
-    using Run = UniqueFunction<void(RemoteFiles&, UniqueFunction<void(Result<T>)>)>;
+    using Run = UniqueFunction<void(LinkedFiles&, RemoteFiles&, UniqueFunction<void(Result<T>)>)>;
+    // Whether a change whose answer was lost has been made. Without one it is sent again.
+    template <class T>
+    using Check = UniqueFunction<void(LinkedFiles&, RemoteFiles&, Alone, VerdictDone<T>)>;
 
     virtual void Submit(std::unique_ptr<Operation> operation) = 0;
 
  private:
     template <class T>
-    void Make(Kind kind, Run<T> run, UniqueFunction<void(Result<T>)> done);
+    void Make(Kind kind, Run<T> run, Check<T> check, UniqueFunction<void(Result<T>)> done);
+    // Runs on the file of the present link.
+    template <class T>
+    using OnFile =
+        UniqueFunction<void(RemoteFiles&, const RemoteFilePtr&, UniqueFunction<void(Result<T>)>)>;
+    template <class T>
+    static Run<T> With(const RemoteFilePtr& file, OnFile<T> run);
+    void Append(const RemoteFilePtr& file, std::string bytes, Done done);
 };
 
 class LinkedFiles final : public FileOperations, public std::enable_shared_from_this<LinkedFiles> {
@@ -77,9 +114,12 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     // no is never sent: a signal that ended an mkdir(2) must not leave a directory behind later. `wanted`
     // is asked on the loop.
     class ForAsker;
-    ForAsker For(std::function<bool()> wanted);
 
-    // --- loop thread only: what the sandbox knows of the link ---
+    // --- loop thread only ---
+    void SetWitness(std::weak_ptr<LinkWitness> witness) { witness_ = std::move(witness); }
+    // The witness can look again.
+    void WitnessIsBack();
+    // What the sandbox knows of the link:
     // `target` outlives Cut(), Down() or End().
     void Up(RemoteFiles& target);
     // The link is gone or not there yet; a new one is being made. Requests wait.
@@ -92,10 +132,20 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
  private:
     template <class T>
     friend struct FileOperations::TypedOperation;
+    friend class FileOperations;
     void Submit(std::unique_ptr<Operation> operation) override;
     void Accept(std::unique_ptr<Operation> operation);
     void Start(std::uint64_t id);
     void Lost(std::uint64_t id);
+    void GiveUp(std::unique_ptr<Operation> operation, const Error& error);
+    // linked_reopen.cc
+    RemoteFilePtr Adopt(const std::string& path, const OpenHow& how, const OpenedFile& opened);
+    void Reach(const LinkedFilePtr& file, LinkedFile::Reached reached);
+    void Reopen(const LinkedFilePtr& file);
+    void Compare(const LinkedFilePtr& file, const RemoteFilePtr& opened);
+    static void Reached(const LinkedFilePtr& file, const Result<RemoteFilePtr>& inner);
+    void Moved(const std::string& from, const std::string& to);
+    void DropReopens();
     std::unique_ptr<Operation> Take(std::uint64_t id);
     void FailWaiting(const Error& why);
     void ArmDeadline();
@@ -112,6 +162,8 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     std::map<std::uint64_t, std::unique_ptr<Operation>> operations_;  // by number, oldest first
     std::uint64_t next_ = 1;
     bool deadline_armed_ = false;
+    std::weak_ptr<LinkWitness> witness_;
+    std::vector<std::weak_ptr<LinkedFile>> files_;  // that are open
 };
 
 class LinkedFiles::ForAsker final : public FileOperations {

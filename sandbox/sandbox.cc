@@ -22,6 +22,11 @@ constexpr Duration kFetchPoll = std::chrono::milliseconds(50);
 // A journal that could not be written is tried again this often where a command waits for it.
 constexpr Duration kSaveRetry = std::chrono::seconds(1);
 
+constexpr const char* kUnknownOutcome =
+    "a change of a file before it may or may not have been made: the link was cut before the "
+    "sandbox "
+    "answered (.mount/last_error names it). Look at the files, then run it again";
+
 // 50 ms, doubled for each failure, at most `longest`, a quarter more or less so that many do not
 // come at once.
 Duration Backoff(int failures, Duration longest) {
@@ -170,6 +175,11 @@ void Sandbox::Start() {
         self.commands_->SetObserver(self.cached_.get());
         self.commands_->on_use = [weak = self.weak_from_this()] {
             if (const auto sandbox = weak.lock()) sandbox->CommandMoved();
+        };
+        self.files_->SetWitness(self.cached_);
+        self.cached_->on_unknown_outcome = [weak = std::weak_ptr(self.commands_)] {
+            const auto commands = weak.lock();
+            if (commands != nullptr) commands->RefuseNext(kUnknownOutcome);
         };
         self.commands_->Start();
         switch (self.stage()) {

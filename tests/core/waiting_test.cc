@@ -180,41 +180,6 @@ TEST_F(Waiting, ASecondSignalIsNothing) {
     EXPECT_EQ(lookup->Await().error, EINTR);
 }
 
-TEST_F(Waiting, WhatIsInFlightWhenTheLinkIsCutIsAskedAgainOrReportedAsUnknown) {
-    files().SetAnswers(FakeFiles::Answers::kHeld);
-    const std::vector<RecordingPtr> all = StartAll();
-    files().SetAnswers(FakeFiles::Answers::kAtOnce);
-    Cut();
-    for (std::size_t i = 0; i < all.size(); ++i) {
-        SCOPED_TRACE(kinds_[i].name);
-        if (kinds_[i].is == Is::kQuestion) {
-            EXPECT_FALSE(all[i]->answered());
-        } else {
-            ASSERT_TRUE(all[i]->answered());
-            EXPECT_EQ(me().FinishCode(all[i]), ETIMEDOUT);
-            EXPECT_NE(all[i]->Now()->why.find("may or may not have been made"), std::string::npos);
-        }
-    }
-    Mend();
-    for (std::size_t i = 0; i < all.size(); ++i) {
-        SCOPED_TRACE(kinds_[i].name);
-        if (kinds_[i].is != Is::kQuestion) continue;
-        const int code = me().FinishCode(all[i]);
-        const bool by_handle =
-            kinds_[i].name == "fstat" || kinds_[i].name == "read" || kinds_[i].name == "fsync";
-        EXPECT_EQ(code, by_handle ? ESTALE : 0);
-        if (kinds_[i].name == "open" || kinds_[i].name == "opendir") {
-            const Opened opened = all[i]->Now()->opened;
-            const auto release = me().Ask<EmptyReply>("release", work_, "", [&](EmptyReply reply) {
-                me().fs().Release(opened.handle, std::move(reply));
-            });
-            EXPECT_EQ(me().FinishCode(release), 0);
-        }
-    }
-    EXPECT_EQ(files().Content("/work/a"), "hello");
-    EXPECT_FALSE(files().Exists("/work/m"));
-}
-
 TEST_F(Waiting, EachEndsWithinItsBoundAndWasNotSentAfterwards) {
     Cut();
     const std::size_t before = files().Log().size();

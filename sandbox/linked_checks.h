@@ -1,0 +1,56 @@
+// After a cut: whether a change whose answer was lost has been made (contract 5, "link down"). Each asks
+// the server and says so: it has been, with what its caller is answered; it has not, and may be sent
+// again; or nobody can tell. What may be sent twice without harm needs no check and has none here.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "sandbox/remote_files.h"
+
+namespace sbxfs {
+
+template <class T>
+class Verdict {
+ public:
+    enum class What { kFinished, kRepeat, kUnknown };
+    static Verdict Finished(Result<T> result) { return {What::kFinished, std::move(result)}; }
+    static Verdict Repeat() { return {What::kRepeat, std::nullopt}; }
+    static Verdict Unknown() { return {What::kUnknown, std::nullopt}; }
+
+    What what() const { return what_; }
+    Result<T>& result() { return *result_; }
+
+ private:
+    Verdict(What what, std::optional<Result<T>> result) : what_(what), result_(std::move(result)) {}
+    What what_;
+    std::optional<Result<T>> result_;
+};
+template <class T>
+using VerdictDone = UniqueFunction<void(Verdict<T>)>;
+
+// Whether nobody but us was there to make the same change.
+enum class Alone { kNo, kYes };
+
+void CheckMakeDir(RemoteFiles& files, const std::string& path, VerdictDone<RemoteStat> done);
+void CheckSymlink(RemoteFiles& files, const std::string& target, const std::string& path,
+                  VerdictDone<RemoteStat> done);
+void CheckLink(RemoteFiles& files, const std::string& from, const std::string& to,
+               VerdictDone<RemoteStat> done);
+// Of a directory or anything else.
+void CheckRemoval(RemoteFiles& files, const std::string& path, VerdictDone<Unit> done);
+// `moved`: what was at `from` when the rename was sent, if that was heard.
+void CheckRename(RemoteFiles& files, const std::string& from, const std::string& to,
+                 RemoteFiles::Replace replace, std::optional<RemoteStat> moved,
+                 VerdictDone<Unit> done);
+// Opens what O_EXCL made, if it is ours.
+void CheckExclusive(RemoteFiles& files, const std::string& path, const OpenHow& how, Alone alone,
+                    VerdictDone<OpenedFile> done);
+// `before`: the size when the append was sent, if that was heard. `file` is of this link.
+void CheckAppend(RemoteFiles& files, const RemoteFilePtr& file, std::optional<std::uint64_t> before,
+                 std::size_t count, VerdictDone<Unit> done);
+
+}  // namespace sbxfs

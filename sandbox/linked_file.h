@@ -1,0 +1,39 @@
+// An open file as LinkedFiles hands it out: it goes on over cuts of the link, as long as its path still
+// leads to the same inode. Loop thread only, but for its death.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sandbox/file_identity.h"
+#include "sandbox/remote_files.h"
+
+namespace sbxfs {
+
+class LinkedFile final : public RemoteFile {
+ public:
+    using Reached = UniqueFunction<void(Result<RemoteFilePtr>)>;
+
+    LinkedFile(std::string at, const OpenHow& opened_how, RemoteFilePtr on_link,
+               std::uint64_t link_number)
+        : path(std::move(at)), how(opened_how), inner(std::move(on_link)), link(link_number) {
+        how.create = how.exclusive = how.truncate = false;
+    }
+
+    std::string path;  // follows our renames
+    OpenHow how;       // to open it again
+    RemoteFilePtr inner;
+    std::uint64_t link;  // which `inner` belongs to
+    // Of the file when it was opened; none: nobody looked, and it cannot be recognised.
+    std::optional<IdentityStat> identity;
+    bool lost = false;             // no longer there, or not recognised: ESTALE from now on
+    std::uint64_t reopening = 0;   // the link it is being opened again on
+    std::vector<Reached> waiting;  // for that
+};
+using LinkedFilePtr = std::shared_ptr<LinkedFile>;
+
+}  // namespace sbxfs
