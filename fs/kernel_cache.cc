@@ -127,21 +127,29 @@ void KernelCache::Revoke(Generation box, Job done) {
     (void)grants_.Add(forget);
 }
 
-void KernelCache::DropPages(Generation box, Job done) {
+std::vector<Ino> KernelCache::OpenFiles(Generation box) {
     std::vector<Ino> open;
+    const MutexLock lock(mu_);
+    const auto it = boxes_.find(box);
+    if (it == boxes_.end()) return open;
+    for (const auto& [ino, count] : it->second.files)
+        open.push_back(ino);
+    return open;
+}
+
+void KernelCache::DropPages(Generation box, Job done) {
+    DropPagesOf(OpenFiles(box), std::move(done));
+}
+
+void KernelCache::DropPagesOf(std::vector<Ino> files, Job done) {
     std::shared_ptr<KernelNotifier> notifier;
     {
         const MutexLock lock(mu_);
         notifier = notifier_;
-        const auto it = boxes_.find(box);
-        if (it != boxes_.end()) {
-            for (const auto& [ino, count] : it->second.files)
-                open.push_back(ino);
-        }
     }
-    if (notifier == nullptr || open.empty()) return done();
-    Job drop = [notifier = std::move(notifier), open = std::move(open), done = std::move(done)] {
-        for (const Ino ino : open)
+    if (notifier == nullptr || files.empty()) return done();
+    Job drop = [notifier = std::move(notifier), files = std::move(files), done = std::move(done)] {
+        for (const Ino ino : files)
             notifier->ForgetPages(ino);
         done();
     };

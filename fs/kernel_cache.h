@@ -61,6 +61,9 @@ class KernelCache final : public MountCaches {
     // A file of this sandbox was opened, or closed for the last time of as many.
     void Opened(Generation box, Ino ino);
     void Released(Generation box, Ino ino);
+    std::vector<Ino> OpenFiles(Generation box);
+    // Of these files, as DropPages().
+    void DropPagesOf(std::vector<Ino> files, Job done);
 
     void Allow(Generation box) override;
     void Revoke(Generation box, Job done) override;

@@ -146,6 +146,19 @@ void RemoteNode::WroteAll(FileCache::Era era, const RemoteStat& stat) {
     if (pages_ && pages_->era == era) pages_->stat = stat;
 }
 
+void RemoteNode::DropTwins() {
+    const FileCache& cache = files().cache();
+    if (!HasLostItsName() && !cache.HasOtherNames(RemotePath())) return;
+    std::vector<Ino> twins;
+    for (const Ino other : mount().kernel_cache.OpenFiles(sandbox_->generation())) {
+        const auto node = std::dynamic_pointer_cast<RemoteNode>(mount().inodes.Find(other));
+        if (node == nullptr || node.get() == this) continue;
+        if (node->HasLostItsName() || cache.HasOtherNames(node->RemotePath()))
+            twins.push_back(other);
+    }
+    mount().kernel_cache.DropPagesOf(std::move(twins), [] {});
+}
+
 std::shared_ptr<RemoteOpenFile> RemoteNode::MakeOpen(const CachedFiles::Opened& opened) {
     auto file = std::make_shared<RemoteOpenFile>(Self(), opened);
     const MutexLock lock(open_mu_);

@@ -77,6 +77,9 @@ class RemoteNode final : public Node {
     // to be theirs.
     void WroteAll(FileCache::Era era, const RemoteStat& stat);
     bool HasLostItsName() const;
+    // The content was changed through this node: what the kernel has of it under another of its names is
+    // dropped, soon. Not waited for: dropping a page may write it back first, which waits for us.
+    void DropTwins();
 
  private:
     std::shared_ptr<RemoteNode> Self();

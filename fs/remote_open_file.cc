@@ -71,6 +71,7 @@ void RemoteOpenFile::Write(std::uint64_t offset, std::span<const char> bytes, bo
                 size = bytes.size()](const Status& status) mutable {
                    remote->Changed();
                    if (!status) return parked.Fail(status.error());
+                   remote->DropTwins();
                    if (auto taken = parked.Take()) std::move(*taken).Wrote(size);
                });
 }

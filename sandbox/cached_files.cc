@@ -233,11 +233,12 @@ void CachedFiles::IdentifyOpened(const std::string& path, const RemoteStat& open
                                  Identified done) {
     // While nobody else changes files it is the one that was opened, whatever was written since.
     const bool quiet = cache_.IsQuiet();
-    Identify(path, [weak = weak_from_this(), opened, quiet, era = cache_.era(),
+    Identify(path, [weak = weak_from_this(), path, opened, quiet, era = cache_.era(),
                     done = std::move(done)](const std::optional<IdentityStat>& seen) {
         const auto self = weak.lock();
         const bool alone = quiet && self != nullptr && self->cache_.era() == era;
         const bool known = seen && seen->error == 0 && (alone || Agrees(*seen, opened));
+        if (known && self != nullptr && seen->nlink > 1) self->cache_.Linked(path);
         done(known ? seen : std::nullopt);
     });
 }

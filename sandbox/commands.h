@@ -175,8 +175,8 @@ class Commands final : public SupervisorListener,
     void Detached();
     // The sandbox is gone for good: what waits is refused, what runs is lost.
     void End(const std::string& why);
-    // Files are not known to be what their writers think they are: what waits to be started is refused, and
-    // when nothing does, the next one.
+    // Files are not known to be what their writers think they are: the next command to be accepted is
+    // refused. Those before it were accepted without knowing of the change.
     void RefuseNext(const std::string& why);
     // Output of a command that has ended is still on its way.
     bool OutputPending() const;
@@ -278,7 +278,11 @@ class Commands final : public SupervisorListener,
     std::uint64_t next_finish_ = 1;
     std::string log_waiting_;  // lines that are not in the file yet
     bool log_writing_ = false;
-    std::optional<std::string> refuse_next_;
+    struct Refusal {
+        EventNumber from{};
+        std::string why;
+    };
+    std::optional<Refusal> refusal_;  // of the first command from this number on
     std::optional<std::string> ended_;  // why nothing will be started any more
 };
 

@@ -164,21 +164,17 @@ void Commands::Dispatch() {
 
 void Commands::RefuseNext(const std::string& why) {
     DCHECK(loop_.OnThread());
-    bool any = false;
-    for (const EventPtr& event : Unfinished()) {
-        if (event->sent || event->may_have_run || event->finishing) continue;
-        any = true;
-        FinishAs(event, EventStatus::kRefused, why);
-    }
-    if (!any) refuse_next_ = why;
+    if (refusal_) return;  // the earlier one will be heard
+    const MutexLock lock(mu_);
+    refusal_ = Refusal{EventNumber{next_}, why};
 }
 
 void Commands::Begin(const EventPtr& event) {
     const EventNumber n = event->record.n;
     const bool serial = event->record.spec.lane == CommandLane::kSerial;
     (serial ? active_serial_ : active_parallel_).insert(n);
-    if (refuse_next_) {
-        const std::string why = *std::exchange(refuse_next_, std::nullopt);
+    if (refusal_ && n >= refusal_->from) {
+        const std::string why = std::exchange(refusal_, std::nullopt)->why;
         return FinishAs(event, EventStatus::kRefused, why);
     }
     if (event->script) return Prepare(event, *event->script);

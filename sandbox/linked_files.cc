@@ -156,7 +156,8 @@ void LinkedFiles::Lost(std::uint64_t id) {
         operation.may_be_made = true;
         operation.doubtful = operation.CanCheck();
     }
-    if (down_) return GiveUp(Take(id), operation.may_be_made ? Unknown() : *down_);
+    // What may have been made waits on: the next link tells, if it comes in time.
+    if (down_ && !operation.may_be_made) return Take(id)->Fail(*down_);
     if (target_ != nullptr) Start(id);
 }
 
@@ -209,22 +210,31 @@ void LinkedFiles::Down(const Error& why) {
 
 void LinkedFiles::End(const Error& why) {
     Down(why);
+    std::vector<std::unique_ptr<Operation>> unknown;
+    for (auto it = operations_.begin(); it != operations_.end();) {
+        if (!it->second->may_be_made) {
+            ++it;
+            continue;
+        }
+        unknown.push_back(std::move(it->second));
+        it = operations_.erase(it);
+    }
+    for (const auto& operation : unknown)
+        operation->Fail(Unknown());
 }
 
 void LinkedFiles::FailWaiting(const Error& why) {
     std::vector<std::unique_ptr<Operation>> failed;
     for (auto it = operations_.begin(); it != operations_.end();) {
-        if (it->second->sent) {
+        if (it->second->sent || it->second->may_be_made) {
             ++it;
             continue;
         }
         failed.push_back(std::move(it->second));
         it = operations_.erase(it);
     }
-    for (auto& operation : failed) {
-        const Error error = operation->may_be_made ? Unknown() : why;
-        GiveUp(std::move(operation), error);
-    }
+    for (const auto& operation : failed)
+        operation->Fail(why);
 }
 
 void LinkedFiles::ArmDeadline() {

@@ -52,6 +52,7 @@ class Script:
         self.first, self.second = self.work / f"{label}.1", self.work / f"{label}.2"
         # What may be there: None is nothing. Kept as pairs, for a rename moves both at once.
         self.possible: set[tuple[Optional[bytes], Optional[bytes]]] = {(None, None)}
+        self.unknown = False  # what became of a change
         self.partial = False  # of `first`: any beginning of the data
         lines = max(100, size // 8)
         text = "".join(f"{n}\n" for n in range(1, lines + 1)).encode()
@@ -120,8 +121,15 @@ class Script:
         except OSError as error:
             if error.errno not in allowed:
                 raise
+            self.unknown = self.unknown or error.errno == errno.ETIMEDOUT
             return False
         return True
+
+    def be_refused(self) -> None:
+        """A change of which nobody could tell has stopped the next command, and no other."""
+        (self.ledger.path(self.box) / "run" / f"{self.label}.q").write_text("true\n")
+        said = (self.ledger.path(self.box) / "events" / f"{self.label}.q" / "wait.30").read_text()
+        assert said in ("refused\n", "exited 0\n"), said
 
     def bound(self, limit: float, call: Callable[[], object]) -> None:
         started = time.monotonic()
@@ -135,6 +143,8 @@ class Script:
         """With the link up again for good."""
         status = self.ledger.path(self.box) / "status"
         wait_until(lambda: status.read_text() == "ready\n", f"{self.box.name} is ready again: {status.read_text()}")
+        if self.unknown:
+            self.be_refused()
         found = tuple(self.content(file) for file in (self.first, self.second))
         if self.partial:
             found = tuple(self.data if one is not None and self.data.startswith(one) else one for one in found)

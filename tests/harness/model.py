@@ -125,6 +125,7 @@ class Model:
         self.there.mkdir()
         self.steps: list[str] = []
         self.taken = self.commands = self.cuts = self.unknown = 0
+        self.refused = 0  # of these, those that a command was refused for
 
     def end(self) -> None:
         self.close()
@@ -211,6 +212,11 @@ class Model:
         script = script or draw_script(self.dice)
         self.commands += 1
         seen = run_there(self.box, "/workspace/m", f"c{self.commands}", script)
+        if seen[0] == "refused" and self.unknown > self.refused:
+            # A step that nobody knew of stops one command.
+            self.refused = self.unknown
+            self.commands += 1
+            seen = run_there(self.box, "/workspace/m", f"c{self.commands}", script)
         expected = run_here(self.here, script)
         self.steps.append(f"command {script!r} -> {seen}")
         if seen != expected:
