@@ -67,7 +67,16 @@ OpenHandlePtr MakeGrowingFile(const NodePtr& node, std::shared_ptr<const Growing
 Attr OutputFile::Stat() const {
     const auto view = sandbox_->commands().Find(n_);
     if (!view) return FileAttr(view, 0);
-    return FileAttr(view, stream_ == OutputStream::kStdout ? view->sizes.out : view->sizes.err);
+    const bool out = stream_ == OutputStream::kStdout;
+    const EventState& state = view->record.state;
+    const std::uint64_t size = out ? view->sizes.out : view->sizes.err;
+    Attr attr = FileAttr(view, size);
+    // Of one that has finished only what a child left behind wrote later is newer than its end.
+    if (!IsFinished(state.status) || size > (out ? state.stdout_size : state.stderr_size)) {
+        const std::int64_t arrived = out ? view->arrived.out_ms : view->arrived.err_ms;
+        attr.mtime = attr.ctime = std::max(attr.mtime, FromEpochMs(arrived));
+    }
+    return attr;
 }
 
 void OutputFile::Open(const OpenRequest& request, OpenReply reply) {

@@ -9,19 +9,21 @@
 
 namespace sbxfs {
 
-// Guarded by Commands::mu_: record.state, have, the holes, committed, waiters. All else in record never
+// Guarded by Commands::mu_: record.state, have, arrived, the holes, committed, waiters. All else in record never
 // changes. The rest is the loop's.
 struct Commands::Event {
     CommandRecord record;
-    OutputSizes have;  // bytes here, without gaps
+    OutputSizes have;     // bytes here, without gaps
+    OutputTimes arrived;  // of the newest of them, as far as is known
     OutputHoles stdout_holes;
     OutputHoles stderr_holes;
     bool committed = false;
     std::map<std::uint64_t, Job> waiters;
 
     std::optional<std::string> script;  // when small, until it was sent
-    OutputSizes taken;  // bytes accepted from the supervisor: here or on the way to the disk
-    bool sent = false;  // Start went out, or may have in an earlier life of the daemon
+    OutputSizes taken;      // bytes accepted from the supervisor: here or on the way to the disk
+    bool sent = false;      // Start went out, or may have in an earlier life of the daemon
+    bool recorded = false;  // the journal has been told that it runs
     bool may_have_run = false;  // of an earlier life of the daemon, and not yet looked for there
     bool finishing = false;     // its outcome is on the way to the journal
     bool rereading = false;     // a Read was sent because something is missing
@@ -36,6 +38,9 @@ struct Commands::Event {
     }
     OutputHoles& Holes(OutputStream stream) {
         return stream == OutputStream::kStdout ? stdout_holes : stderr_holes;
+    }
+    std::int64_t& Arrived(OutputStream stream) {
+        return stream == OutputStream::kStdout ? arrived.out_ms : arrived.err_ms;
     }
     std::uint64_t& Taken(OutputStream stream) {
         return stream == OutputStream::kStdout ? taken.out : taken.err;

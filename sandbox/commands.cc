@@ -36,10 +36,14 @@ void Commands::Restore(std::vector<CommandRecord> records, EverAttached ever_att
         event->may_have_run = ever_attached == EverAttached::kYes;
         event->have = event->taken = outputs_.SizesNow(generation_, n);
         event->record = std::move(record);
+        const EventState& state = event->record.state;
+        const bool late =
+            event->have.out > state.stdout_size || event->have.err > state.stderr_size;
+        if (!IsFinished(state.status) || late) event->arrived = outputs_.TimesNow(generation_, n);
         RestoreHoles(*event);
         if (!IsFinished(event->record.state.status)) {
             ++unfinished_;
-            event->sent = event->record.state.status == EventStatus::kRunning;
+            event->sent = event->recorded = state.status == EventStatus::kRunning;
             const bool serial = event->record.spec.lane == CommandLane::kSerial;
             // Whether it was ever started is told by the supervisor at the first attach.
             (serial ? waiting_serial_ : waiting_parallel_).insert(n);
@@ -244,7 +248,8 @@ std::optional<EventView> Commands::Find(EventNumber n) const {
     const auto it = events_.find(n);
     if (it == events_.end() || !it->second->committed) return std::nullopt;
     const Event& event = *it->second;
-    return EventView{event.record, event.have, event.stdout_holes, event.stderr_holes};
+    return EventView{event.record, event.have, event.arrived, event.stdout_holes,
+                     event.stderr_holes};
 }
 
 void Commands::ReadScript(EventNumber n, TextDone done) {

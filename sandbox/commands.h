@@ -40,6 +40,7 @@ namespace sbxfs {
 struct EventView {
     CommandRecord record;
     OutputSizes sizes;         // bytes that can be read here now
+    OutputTimes arrived;       // when the newest of them came, as far as is known
     OutputHoles stdout_holes;  // what of them is not kept
     OutputHoles stderr_holes;
 };
@@ -173,6 +174,8 @@ class Commands final : public SupervisorListener,
     void Allow();
     void AllowFor(std::uint64_t spool_id);  // the same, unless another spool is attached by now
     void Detached();
+    // The daemon is going away; what runs there goes on.
+    void Stop();
     // The sandbox is gone for good: what waits is refused, what runs is lost.
     void End(const std::string& why);
     // Files are not known to be what their writers think they are: the next command to be accepted is
@@ -232,6 +235,8 @@ class Commands final : public SupervisorListener,
     void FinishAs(const EventPtr& event, EventStatus status, const std::string& reason);
     void Publish(const EventPtr& event, const EventState& state);
     void ReleaseSpool(EventNumber n);
+    void RecordSoon(const EventPtr& event);
+    void RecordRunning(const EventPtr& event);
     void Reconcile(const EventPtr& event);
     void TakeOver(const EventPtr& event);
     // Runs `job` on the loop after `delay`, if this still lives then.

@@ -133,6 +133,7 @@ void Commands::TakeOver(const EventPtr& event) {
         event->record.state.status = EventStatus::kRunning;
     }
     changes_.Fire(Raw(n));
+    RecordSoon(event);
     port_->Read(n, event->taken);
 }
 
@@ -241,12 +242,26 @@ void Commands::OnStarted(EventNumber n, std::int64_t started_ms) {
         event->record.state.started_ms = started_ms;
     }
     changes_.Fire(Raw(n));
-    Later(kWorthRecording, [event](Commands& commands) {
-        const EventState state = commands.StateOf(event);
-        if (state.status == EventStatus::kRunning && !event->finishing) {
-            commands.store_.UpdateCommand(commands.generation_, event->record.n, state, {});
-        }
-    });
+    RecordSoon(event);
+}
+
+// That it runs: the next daemon's readers see it also before the sandbox was reached again.
+void Commands::RecordSoon(const EventPtr& event) {
+    if (event->recorded) return;
+    Later(kWorthRecording, [event](Commands& commands) { commands.RecordRunning(event); });
+}
+
+void Commands::RecordRunning(const EventPtr& event) {
+    const EventState state = StateOf(event);
+    if (event->recorded || event->finishing || state.status != EventStatus::kRunning) return;
+    event->recorded = true;
+    store_.UpdateCommand(generation_, event->record.n, state, {});
+}
+
+void Commands::Stop() {
+    for (const EventPtr& event : Unfinished())
+        RecordRunning(event);
+    Detached();
 }
 
 void Commands::OnDone(EventNumber n, const CommandEnd& end) {

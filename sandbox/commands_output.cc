@@ -82,6 +82,7 @@ void Commands::Written(const EventPtr& event, const Piece& piece, const Status& 
         gap = !status || piece.offset > have;
         if (!gap) {
             have = std::max(have, piece.offset + piece.size);
+            event->Arrived(piece.stream) = EpochMs(loop_.clock().System());
             if (!piece.kept)
                 AddHole(event->Holes(piece.stream), {piece.offset, piece.offset + piece.size});
         }
@@ -218,6 +219,7 @@ void Commands::RestoreLog(const std::vector<CommandRecord>& records) {
         const EventState& state = record->state;
         log_waiting_ += EventToJson({*record,
                                      {state.stdout_size, state.stderr_size},
+                                     {},
                                      state.stdout_holes,
                                      state.stderr_holes})
                             .Dump() +
@@ -234,7 +236,8 @@ void Commands::AppendToLog(const EventPtr& event) {
     EventView view;
     {
         const MutexLock lock(mu_);
-        view = {event->record, event->have, event->stdout_holes, event->stderr_holes};
+        view = {event->record, event->have, event->arrived, event->stdout_holes,
+                event->stderr_holes};
     }
     log_waiting_ += EventToJson(view).Dump() + "\n";
     WriteLog();

@@ -83,6 +83,15 @@ OutputSizes Outputs::SizesNow(Generation generation, EventNumber n) const {
     return {size_of(OutputStream::kStdout), size_of(OutputStream::kStderr)};
 }
 
+OutputTimes Outputs::TimesNow(Generation generation, EventNumber n) const {
+    const auto time_of = [&](OutputStream stream) -> std::int64_t {
+        struct stat found {};
+        if (::stat(PathOf(generation, n, stream).c_str(), &found) != 0) return 0;
+        return std::int64_t{found.st_mtim.tv_sec} * 1000 + found.st_mtim.tv_nsec / 1'000'000;
+    };
+    return {time_of(OutputStream::kStdout), time_of(OutputStream::kStderr)};
+}
+
 OutputHoles Outputs::HolesNow(Generation generation, EventNumber n, OutputStream stream) const {
     OutputHoles holes;
     const UniqueFd fd(::open(PathOf(generation, n, stream).c_str(), O_RDONLY | O_CLOEXEC));

@@ -31,6 +31,12 @@ struct OutputSizes {
     std::uint64_t err = 0;
 };
 
+// Epoch ms; 0: not known, or there is nothing.
+struct OutputTimes {
+    std::int64_t out_ms = 0;
+    std::int64_t err_ms = 0;
+};
+
 class Outputs {
  public:
     // `directory` is made when it is not there.
@@ -40,6 +46,8 @@ class Outputs {
 
     // What is there already; before StartThread(), at start.
     OutputSizes SizesNow(Generation generation, EventNumber n) const;
+    // When the newest of it was written.
+    OutputTimes TimesNow(Generation generation, EventNumber n) const;
     // Where a stream of that size has holes, as exactly as the file system here can tell.
     OutputHoles HolesNow(Generation generation, EventNumber n, OutputStream stream) const;
     // The whole lines of log.jsonl; what a crash left of a last one is cut off.

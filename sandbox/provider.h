@@ -94,9 +94,10 @@ struct Launched {
 
 enum class Liveness {
     kAlive,
-    kEnded,    // it is gone; `why` says what is known
-    kExpired,  // its own timer ended it
-    kUnknown,  // cannot tell now (API down); ask again
+    kEnded,     // it is gone; `why` says what is known
+    kExpired,   // its own timer ended it
+    kVanished,  // nothing is known of it: whether and how it ended nobody can tell
+    kUnknown,   // cannot tell now (API down); ask again
 };
 struct Health {
     Liveness liveness = Liveness::kUnknown;

@@ -19,10 +19,11 @@ constexpr std::array kSandboxWords = {
 };
 
 using Box = SandboxStatus;
-constexpr std::array<SandboxEdge, 19> kSandboxEdges = {{
+constexpr std::array<SandboxEdge, 23> kSandboxEdges = {{
     {Box::kLaunching, Box::kReady},
     {Box::kLaunching, Box::kFailed},
     {Box::kLaunching, Box::kExpired},  // before it could be reached
+    {Box::kLaunching, Box::kLost},
     {Box::kReady, Box::kExpiring},
     {Box::kExpiring, Box::kReady},
     {Box::kReady, Box::kUnreachable},
@@ -30,6 +31,7 @@ constexpr std::array<SandboxEdge, 19> kSandboxEdges = {{
     {Box::kUnreachable, Box::kReady},
     {Box::kUnreachable, Box::kFailed},
     {Box::kUnreachable, Box::kExpired},
+    {Box::kUnreachable, Box::kLost},  // its provider knows nothing of it any more
     // rmdir, whatever it is.
     {Box::kLaunching, Box::kStopping},
     {Box::kReady, Box::kStopping},
@@ -37,10 +39,12 @@ constexpr std::array<SandboxEdge, 19> kSandboxEdges = {{
     {Box::kUnreachable, Box::kStopping},
     {Box::kFailed, Box::kStopping},
     {Box::kExpired, Box::kStopping},
+    {Box::kLost, Box::kStopping},
     // Confirmed; how it ended before that stays known.
     {Box::kStopping, Box::kStopped},
     {Box::kStopping, Box::kFailed},
     {Box::kStopping, Box::kExpired},
+    {Box::kStopping, Box::kLost},
 }};
 
 using Event = EventStatus;

@@ -76,6 +76,7 @@ struct SandboxRecord {
     // When it ends itself, as `ttl` has it by now: the template's to begin with. 0: never.
     std::int64_t lifetime_end_ms = 0;
     std::int64_t idle_timeout_s = 0;
+    std::int64_t times_set_ms = 0;  // by a write to ttl; 0: by the launch
 };
 // What a new sandbox begins with.
 void SetFirstTimes(SandboxRecord& record);

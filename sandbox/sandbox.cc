@@ -510,6 +510,7 @@ void Sandbox::Probed(const Health& health) {
     if (stopped_ || stage() != Stage::kLaunched) return;
     if (health.liveness == Liveness::kEnded) return EndAs(SandboxStatus::kFailed, health.why);
     if (health.liveness == Liveness::kExpired) return EndAs(SandboxStatus::kExpired, health.why);
+    if (health.liveness == Liveness::kVanished) return EndAs(SandboxStatus::kLost, health.why);
     if (!ever_ready_ && loop_.clock().Steady() - attach_started_ > services_.launch_limit) {
         const std::string last = Snapshot().error;
         return EndAs(SandboxStatus::kFailed, "it was launched, but could not be reached: " + last);
@@ -648,7 +649,7 @@ void Sandbox::Confirmed() {
 void Sandbox::Stop() {
     DCHECK(loop_.OnThread());
     stopped_ = true;
-    commands_->Detached();
+    commands_->Stop();
     cached_->SupervisorLost();
     files_->Down(Error(Errno{EHOSTUNREACH}, "sbxfs is being unmounted"));
     DropAttachment();

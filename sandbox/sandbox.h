@@ -166,6 +166,7 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     struct Times {
         std::int64_t lifetime_end_ms = 0;
         std::int64_t idle_timeout_s = 0;
+        std::int64_t set_ms = 0;
     };
     void SetTimer();
     void TimerIs(const TimerState& state);
@@ -211,10 +212,9 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     std::string spool_dir_ GUARDED_BY(mu_);
     std::map<std::uint64_t, Job> settled_waiters_ GUARDED_BY(mu_);
     std::uint64_t next_wait_ GUARDED_BY(mu_) = 1;
-    std::int64_t times_set_ms_ GUARDED_BY(mu_) = 0;  // 0: by the launch, or an earlier daemon
-    SteadyTime last_use_ GUARDED_BY(mu_);            // as far as is known here
-    bool attached_before_ GUARDED_BY(mu_) = false;   // by this daemon, so last_use_ is no guess
-    bool use_pending_ GUARDED_BY(mu_) = false;       // the loop is about to tell it there
+    SteadyTime last_use_ GUARDED_BY(mu_);           // as far as is known here
+    bool attached_before_ GUARDED_BY(mu_) = false;  // by this daemon, so last_use_ is no guess
+    bool use_pending_ GUARDED_BY(mu_) = false;      // the loop is about to tell it there
 
     ChangeSignal changes_;
 

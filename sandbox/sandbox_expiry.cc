@@ -53,7 +53,7 @@ std::optional<std::int64_t> Sandbox::TimeLeftMs() const {
 
 std::int64_t Sandbox::TimesSetMs() const {
     const MutexLock lock(mu_);
-    return times_set_ms_ == 0 ? created_ms_ : times_set_ms_;
+    return record_.times_set_ms == 0 ? created_ms_ : record_.times_set_ms;
 }
 
 void Sandbox::SetTimer() {
@@ -196,7 +196,7 @@ Result<Sandbox::Times> Sandbox::TimesAfter(TtlChange change) const {
         return Error(Errno{EINVAL},
                      "ttl must be at least 1 second; to end the sandbox now, use rmdir");
     }
-    Times times{EpochMs(loop_.clock().System()) + wanted, now.record.idle_timeout_s};
+    Times times{EpochMs(loop_.clock().System()) + wanted, now.record.idle_timeout_s, 0};
     if (template_.max_lifetime_s != 0) {
         times.lifetime_end_ms =
             std::min(times.lifetime_end_ms, created_ms_ + template_.max_lifetime_s * 1000);
@@ -212,8 +212,8 @@ void Sandbox::KeepTimes(const Times& times) {
         const MutexLock lock(mu_);
         before.lifetime_end_ms = std::exchange(record_.lifetime_end_ms, times.lifetime_end_ms);
         before.idle_timeout_s = std::exchange(record_.idle_timeout_s, times.idle_timeout_s);
+        before.set_ms = std::exchange(record_.times_set_ms, EpochMs(loop_.clock().System()));
         last_use_ = loop_.clock().Steady();
-        times_set_ms_ = EpochMs(loop_.clock().System());
     }
     TellUse();
     Save([self = shared_from_this(), before](const Status& kept) {
@@ -223,6 +223,7 @@ void Sandbox::KeepTimes(const Times& times) {
                     const MutexLock lock(sandbox.mu_);
                     sandbox.record_.lifetime_end_ms = before.lifetime_end_ms;
                     sandbox.record_.idle_timeout_s = before.idle_timeout_s;
+                    sandbox.record_.times_set_ms = before.set_ms;
                 }
                 if (sandbox.port_ != nullptr) sandbox.SetTimer();
             }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <latch>
+#include <optional>
 #include <utility>
 
 #include "base/log.h"
@@ -14,6 +15,8 @@ namespace {
 
 // Every room a create needs in the journal: template, keys, facts.
 constexpr std::uint64_t kCreateBytes = 64U << 10;
+// Timers stand still while the machine sleeps, and its clock may be set: old history is looked for at least so often.
+constexpr Duration kSweepPause = std::chrono::hours(1);
 
 }  // namespace
 
@@ -195,12 +198,17 @@ void Sandboxes::Gone(const Sandbox& sandbox) {
 }
 
 void Sandboxes::DropOldHistory() {
-    const std::int64_t limit =
-        EpochMs(services_.clock->System()) -
-        std::chrono::duration_cast<std::chrono::milliseconds>(config_.history).count();
+    using std::chrono::milliseconds;
+    const std::int64_t limit = EpochMs(services_.clock->System()) -
+                               std::chrono::duration_cast<milliseconds>(config_.history).count();
+    std::optional<std::int64_t> next;
     for (const SandboxPtr& sandbox : History()) {
         const SandboxRecord record = sandbox->Snapshot().record;
-        if (record.stage != Stage::kGone || record.ended_ms > limit) continue;
+        if (record.stage != Stage::kGone) continue;
+        if (record.ended_ms > limit) {
+            next = std::min(next.value_or(record.ended_ms), record.ended_ms);
+            continue;
+        }
         const Generation generation = sandbox->generation();
         {
             const MutexLock lock(mu_);
@@ -209,6 +217,24 @@ void Sandboxes::DropOldHistory() {
         services_.outputs->RemoveAll(generation);
         services_.store->Remove(generation, [](const Status&) {});
     }
+    if (!next) return;
+    {
+        const MutexLock lock(mu_);
+        if (std::exchange(sweep_waits_, true)) return;
+    }
+    const Duration pause = std::min<Duration>(milliseconds(*next - limit), kSweepPause);
+    Loop& loop = next_loop_();
+    loop.Post([&loop, pause, weak = std::weak_ptr(self_)] {
+        RunLater(loop, pause, [weak] {
+            const auto self = weak.lock();
+            if (self == nullptr) return;
+            {
+                const MutexLock lock((*self)->mu_);
+                (*self)->sweep_waits_ = false;
+            }
+            (*self)->DropOldHistory();
+        });
+    });
 }
 
 }  // namespace sbxfs

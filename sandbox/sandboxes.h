@@ -70,6 +70,7 @@ class Sandboxes {
     SandboxPtr Make(SandboxRecord record, Provider& provider);
     std::string TokenFor(Generation generation) const;
     void Gone(const Sandbox& sandbox);
+    // Forgets those gone for longer than history is kept, and comes back for the others.
     void DropOldHistory();
 
     SandboxServices services_;
@@ -84,6 +85,9 @@ class Sandboxes {
     std::map<Generation, SandboxPtr> all_ GUARDED_BY(mu_);
     std::set<std::string> creating_ GUARDED_BY(mu_);
     std::uint64_t next_generation_ GUARDED_BY(mu_);
+    bool sweep_waits_ GUARDED_BY(mu_) = false;
+    // A sweep that waits may outlive this on its loop.
+    const std::shared_ptr<Sandboxes*> self_ = std::make_shared<Sandboxes*>(this);
 };
 
 }  // namespace sbxfs

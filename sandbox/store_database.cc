@@ -15,7 +15,7 @@ namespace sbxfs {
 namespace {
 
 // A journal of an older version is brought up to date one step after the other; a new one takes the same way.
-constexpr int kSchemaVersion = 2;
+constexpr int kSchemaVersion = 3;
 
 constexpr const char* kSchema = R"sql(
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -43,6 +43,9 @@ ALTER TABLE sandboxes ADD COLUMN config TEXT NOT NULL DEFAULT '';
 ALTER TABLE sandboxes ADD COLUMN lifetime_end_ms INTEGER;
 ALTER TABLE sandboxes ADD COLUMN idle_timeout_s INTEGER;
 CREATE TABLE templates(name TEXT PRIMARY KEY, text TEXT) STRICT;
+)sql",
+                                                                   R"sql(
+ALTER TABLE sandboxes ADD COLUMN times_set_ms INTEGER NOT NULL DEFAULT 0;
 )sql"};
 
 Json SpecToJson(const CommandSpec& spec) {
@@ -282,7 +285,7 @@ Result<std::vector<SandboxRecord>> StoreDatabase::Sandboxes() {
         "SELECT generation, name, template, stage, client_public, client_private, host_public, "
         "host_private,"
         " provider_id, connect, facts, ended_as, error, phases, spool_id, boot_id, protected,"
-        " created_ms, ended_ms, config, lifetime_end_ms, idle_timeout_s"
+        " created_ms, ended_ms, config, lifetime_end_ms, idle_timeout_s, times_set_ms"
         " FROM sandboxes ORDER BY generation"));
     std::vector<SandboxRecord> records;
     int code = 0;
@@ -317,10 +320,14 @@ Result<std::vector<SandboxRecord>> StoreDatabase::Sandboxes() {
         record.ended_ms = row.Number();
         record.config = SandboxConfig::FromText(row.Text());
         SetFirstTimes(record);
-        if (!row.IsNull()) {
+        if (row.IsNull()) {
+            row.Skip();
+            row.Skip();
+        } else {
             record.lifetime_end_ms = row.Number();
             record.idle_timeout_s = row.Number();
         }
+        record.times_set_ms = row.Number();
         records.push_back(std::move(record));
     }
     if (code != SQLITE_DONE) return Failure("reading sandboxes");
@@ -393,7 +400,8 @@ Status StoreDatabase::PutSandbox(const SandboxRecord& record) {
         "INSERT OR REPLACE INTO sandboxes(generation, name, template, stage, client_public,"
         " client_private, host_public, host_private, provider_id, connect, facts, ended_as, error,"
         " phases, spool_id, boot_id, protected, created_ms, ended_ms, config, lifetime_end_ms,"
-        " idle_timeout_s) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
+        " idle_timeout_s, times_set_ms)"
+        " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
     sqlite3_stmt* raw = statement.get();
     const std::string what = record.what.ToJson().Dump();
     const std::string connect = record.connect ? record.connect->ToJson().Dump() : "";
@@ -422,6 +430,7 @@ Status StoreDatabase::PutSandbox(const SandboxRecord& record) {
     Bind(raw, 20, config);
     Bind(raw, 21, record.lifetime_end_ms);
     Bind(raw, 22, record.idle_timeout_s);
+    Bind(raw, 23, record.times_set_ms);
     return Step(raw, "writing a sandbox");
 }
 

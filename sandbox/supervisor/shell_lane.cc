@@ -87,6 +87,8 @@ bool ShellLane::TellSettings(Command& command) {
             Str reason;
             reason.append("config/cwd names ").append(order.cwd.view());
             reason.append(", which is no directory there: make it, or write another to config/cwd");
+            settings_.cwd
+                .clear();  // whatever it is changed to is a change, also back to what it was
             commands_.Finish(command, NotStarted(ENOENT, reason.view()));
             return false;
         }

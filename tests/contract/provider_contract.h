@@ -174,9 +174,9 @@ TYPED_TEST_P(ProviderContract, CallbacksRunOnTheLoopAndNotWithinTheCall) {
     EXPECT_TRUE(launch_on_loop.get_future().get());
 }
 
-TYPED_TEST_P(ProviderContract, WhatWasNeverLaunchedHasEndedAndCanBeDestroyed) {
+TYPED_TEST_P(ProviderContract, OfWhatWasNeverLaunchedNothingIsKnownAndItCanBeDestroyed) {
     const Health health = ProbeAndWait(this->provider(), Token("never"));
-    EXPECT_EQ(health.liveness, Liveness::kEnded);
+    EXPECT_EQ(health.liveness, Liveness::kVanished);
     EXPECT_FALSE(health.why.empty());
     EXPECT_TRUE(DestroyAndWait(this->provider(), Token("never")));
     EXPECT_EQ(this->world_->LeftOf(Token("never")), "");
@@ -189,7 +189,8 @@ TYPED_TEST_P(ProviderContract, DestroyLeavesNothingAndMayBeRepeated) {
     const Status destroyed = DestroyAndWait(this->provider(), spec.token, launched->id);
     EXPECT_TRUE(destroyed) << TextOf(destroyed);
     EXPECT_EQ(this->world_->LeftOf(spec.token), "");
-    EXPECT_EQ(ProbeAndWait(this->provider(), spec.token, launched->id).liveness, Liveness::kEnded);
+    EXPECT_EQ(ProbeAndWait(this->provider(), spec.token, launched->id).liveness,
+              Liveness::kVanished);
     EXPECT_TRUE(DestroyAndWait(this->provider(), spec.token, launched->id));
 }
 
@@ -271,7 +272,7 @@ TYPED_TEST_P(ProviderContract, CheckNamesAnUnknownOption) {
 REGISTER_TYPED_TEST_SUITE_P(ProviderContract, LaunchAnswersWithAllThatIsNeededToConnect,
                             ARepeatedLaunchFindsTheSameSandbox, TwoLaunchesAtOnceMakeOneSandbox,
                             CallbacksRunOnTheLoopAndNotWithinTheCall,
-                            WhatWasNeverLaunchedHasEndedAndCanBeDestroyed,
+                            OfWhatWasNeverLaunchedNothingIsKnownAndItCanBeDestroyed,
                             DestroyLeavesNothingAndMayBeRepeated, TwoDestroysAtOnceBothSucceed,
                             DestroyCancelsALaunchThatHasJustBegun,
                             DestroyCancelsALaunchAtEveryPhase,

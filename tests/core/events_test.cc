@@ -118,6 +118,37 @@ TEST_F(Events, EndAlsoWhenSomebodyCutTheirOutputShortInTheSandbox) {
     EXPECT_EQ(Get(1, "stdout"), std::string("ab\0\0\0cd", 7));
 }
 
+TEST_F(Events, WhatAChildWritesAfterTheEndGrowsStdoutAndMovesItsMtimeAndNothingElse) {
+    const auto mtime = [&](const std::string& file) {
+        return me().Stat("/box/events/1/" + file).mtime;
+    };
+    ASSERT_EQ(me().Echo("(sleep 9; echo late) & echo now", "/box/cmd"), 0);
+    Settle();
+    supervisor().Started(1);
+    Advance(std::chrono::seconds(1));
+    const SystemTime started = mtime("stdout");
+    supervisor().Print(1, "now\n");
+    Settle();
+    EXPECT_GT(mtime("stdout"), started) << "also while it runs";
+    EXPECT_EQ(mtime("stderr"), started);
+    supervisor().Exit(1);
+    Settle();
+    const SystemTime ended = mtime("status");
+    EXPECT_EQ(mtime("stdout"), ended);
+    const std::string result = me().Cat("/box/events/1/result.json");
+    const std::string report = me().Cat("/box/events/1/report");
+    Advance(std::chrono::seconds(9));
+    supervisor().listener().OnOutput(EventNumber{1}, OutputStream::kStdout, 4, "late\n");
+    Settle();
+    EXPECT_EQ(me().Cat("/box/events/1/stdout"), "now\nlate\n");
+    EXPECT_EQ(me().Stat("/box/events/1/stdout").size, 9U);
+    EXPECT_GT(mtime("stdout"), ended);
+    EXPECT_EQ(mtime("stderr"), ended);
+    EXPECT_EQ(mtime("status"), ended);
+    EXPECT_EQ(me().Cat("/box/events/1/result.json"), result);
+    EXPECT_EQ(me().Cat("/box/events/1/report"), report);
+}
+
 TEST_F(Events, AGapInTheOutputIsAskedForAgain) {
     EXPECT_EQ(Submit(), 0);
     Settle();

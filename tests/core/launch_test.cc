@@ -307,6 +307,26 @@ TEST_F(Launching, HistoryIsKeptSevenDays) {
     EXPECT_EQ(me().List("/.mount/history"), std::vector<std::string>{"box.2"});  // never reused
 }
 
+TEST_F(Launching, HistoryIsGoneAfterSevenDaysAlsoWhenNothingElseHappens) {
+    MakeBox();
+    MakeBox("later");
+    EXPECT_EQ(me().Rmdir("/box"), 0);
+    Advance(std::chrono::seconds(1));
+    world_.loop.Advance(std::chrono::hours(24));
+    EXPECT_EQ(me().Rmdir("/later"), 0);
+    Settle();
+    world_.loop.Advance(std::chrono::hours(24 * 6) - std::chrono::minutes(1));
+    EXPECT_EQ(me().List("/.mount/history"), (std::vector<std::string>{"box.1", "later.2"}));
+    world_.loop.Advance(std::chrono::minutes(2));
+    EXPECT_EQ(me().List("/.mount/history"), std::vector<std::string>{"later.2"});
+    EXPECT_EQ(me().Look("/.mount/history/box.1"), ENOENT);
+    KillAndStart();
+    world_.loop.Advance(std::chrono::hours(25));
+    EXPECT_EQ(me().List("/.mount/history"), std::vector<std::string>{});
+    KillAndStart();
+    EXPECT_EQ(me().List("/.mount/history"), std::vector<std::string>{}) << "for good";
+}
+
 TEST_F(Launching, ADaemonKilledWhileItLaunchedAsksAgainAndMakesOneSandboxOnly) {
     provider().SetLaunches(Held::kHeld);
     MakeBox();

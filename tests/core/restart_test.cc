@@ -73,6 +73,40 @@ TEST_F(Restart, ACommandThatEndedMeanwhileEndsWithItsTrueOutcome) {
     EXPECT_EQ(Get(1, "stdout"), "all of it");
 }
 
+TEST_F(Restart, WithoutNetworkARunningCommandReadsRunning) {
+    Submit();
+    Submit();
+    box_->supervisor().Started(1);
+    Advance(std::chrono::milliseconds(100));
+    box_->SetAttaches(FakeMachine::Answers::kHeld);
+    for (int life = 0; life < 2; ++life) {
+        KillAndStart();
+        EXPECT_EQ(me().Cat("/box/status"), "unreachable\n");
+        EXPECT_EQ(Get(1, "status"), "running\n");
+        EXPECT_EQ(Get(2, "status"), "queued\n");
+    }
+}
+
+TEST_F(Restart, WhatWasTakenOverReadsRunningAlsoInTheNextLife) {
+    Submit();
+    box_->supervisor().Started(1);
+    KillAndStart();  // before the journal knew
+    Advance(std::chrono::milliseconds(100));
+    box_->SetAttaches(FakeMachine::Answers::kHeld);
+    KillAndStart();
+    EXPECT_EQ(Get(1, "status"), "running\n");
+}
+
+TEST_F(Restart, WhatRunsWhenTheDaemonEndsReadsRunningHoweverShortItHasRun) {
+    Submit();
+    box_->supervisor().Started(1);
+    Settle();
+    box_->SetAttaches(FakeMachine::Answers::kHeld);
+    Unmount();
+    Start();
+    EXPECT_EQ(Get(1, "status"), "running\n");
+}
+
 TEST_F(Restart, WithoutNetworkAQueuedCommandStaysQueued) {
     Submit();
     box_->SetAttaches(FakeMachine::Answers::kHeld);

@@ -133,6 +133,24 @@ TEST_F(SandboxStates, EveryEdgeIsWalkedAndThereAreNoOthers) {
     ProbeSays(Liveness::kExpired);
     Remove();
 
+    BeginUnreachable("lost");
+    provider().ForgetEverything();
+    machine(name_).Cut();
+    See();
+    EXPECT_NE(me().Cat("/lost/error").find("knows nothing of it"), std::string::npos);
+    Remove();
+
+    Begin("lost-early");
+    world_.machines.furnish = [](FakeMachine& machine) {
+        machine.files().PutDir("/work");
+        machine.SetAttaches(FakeMachine::Answers::kHeld);
+    };
+    provider().FinishLaunch();
+    See();
+    ProbeSays(Liveness::kVanished);
+    Remove();
+    world_.machines.furnish = [](FakeMachine& machine) { machine.files().PutDir("/work"); };
+
     BeginUnreachable("removed");
     Remove();
 

@@ -155,6 +155,17 @@ TEST_F(Ttl, SurvivesKillAndIsSetAgainWithoutRestartingTheIdleClock) {
     EXPECT_EQ(Left(), 1000) << "what the supervisor says of its idle clock";
 }
 
+TEST_F(Ttl, TheTimeOfAWriteIsItsMtimeAlsoAfterKill) {
+    const SystemTime made = me().Stat("/box/ttl").mtime;
+    Advance(minutes(1));
+    EXPECT_EQ(me().Stat("/box/ttl").mtime, made);
+    EXPECT_EQ(Set("1800"), 0);
+    const SystemTime set = me().Stat("/box/ttl").mtime;
+    EXPECT_GE(set, made + minutes(1));
+    KillAndStart();
+    EXPECT_EQ(me().Stat("/box/ttl").mtime, set);
+}
+
 TEST_F(Ttl, FileAccessIsUseAndIsToldInTimeStatAndListingAreNot) {
     files().PutFile("/work/a", "hello");
     Advance(minutes(5));

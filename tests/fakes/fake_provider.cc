@@ -45,7 +45,7 @@ Launched FakeProvider::Make(const LaunchSpec& spec) {
 
 Health FakeProvider::HealthOf(const std::string& token) const {
     if (existing_.contains(token)) return health_;
-    return {Liveness::kEnded, "the provider knows nothing of it"};
+    return {Liveness::kVanished, "the provider knows nothing of it"};
 }
 
 Status FakeProvider::Check(const Template&) {

@@ -31,7 +31,7 @@ class FakeProvider final : public Provider {
     void RefuseAll(std::optional<Error> why) { refusal_ = std::move(why); }
     // The next so many calls of any kind fail with EAGAIN.
     void Throttle(int calls) { throttled_ = calls; }
-    // It has no memory of what it made: Probe says "ended".
+    // It has no memory of what it made: Probe says "vanished".
     void ForgetEverything() { existing_.clear(); }
     // Sandboxes live on a machine that stays, each with a spool in /home/user/.sbxfs.
     void SetOwnsMachine(bool owns) { owns_machine_ = owns; }

@@ -70,6 +70,18 @@ TEST_P(Settings, AChangedDirectoryIsEnteredOnceAndAMissingOneIsSaid) {
     EXPECT_EQ(Out("pwd; echo $X"), options_.cwd + "\nkept\n");
 }
 
+TEST_P(Settings, ADirectoryThatWasChangedToAMissingOneAndBackIsEnteredAgain) {
+    options_.cwd = "/usr";
+    EXPECT_EQ(Out("pwd; cd /tmp"), "/usr\n");
+    for (int tries = 0; tries < 2; ++tries) {
+        options_.cwd = spool_.Root() + "/none";
+        EXPECT_EQ(client_->Run("pwd", options_).end.fields.outcome, Outcome::kNotStarted);
+    }
+    options_.cwd = "/usr";
+    EXPECT_EQ(Out("pwd; cd /tmp"), "/usr\n");
+    EXPECT_EQ(Out("pwd"), "/tmp\n") << "once";
+}
+
 TEST_P(Settings, LeaveStatusOptionsAndTrapsAlone) {
     client_->Run("(exit 7)", options_);
     options_.env["A"] = "1";

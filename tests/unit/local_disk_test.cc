@@ -131,7 +131,7 @@ TEST_F(LocalDisk, ALaunchDoesNotMakeTheLockOfABoxThatIsGoing) {
 
 TEST_F(LocalDisk, HealthTellsHalfMadeFromEnded) {
     ASSERT_TRUE(MakeDirs(Path("boxes"), 0700));
-    EXPECT_EQ(HealthOf(directory_, "t1").liveness, Liveness::kEnded);
+    EXPECT_EQ(HealthOf(directory_, "t1").liveness, Liveness::kVanished);
     ASSERT_TRUE(Box::Create(directory_, "t1"));
     EXPECT_NE(HealthOf(directory_, "t1").why.find("did not come to an end"), std::string::npos);
     Box box = *Box::Open(directory_, "t1");

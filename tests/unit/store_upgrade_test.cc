@@ -61,6 +61,7 @@ TEST(JournalUpgrade, AJournalOfVersion1IsTakenOver) {
         EXPECT_EQ(box.config.changed_ms, 0);
         EXPECT_EQ(box.lifetime_end_ms, 61000);
         EXPECT_EQ(box.idle_timeout_s, 30);
+        EXPECT_EQ(box.times_set_ms, 0);
         auto templates = (*store)->LoadTemplates();
         ASSERT_TRUE(templates);
         EXPECT_TRUE(templates->empty());

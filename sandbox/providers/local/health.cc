@@ -25,8 +25,11 @@ std::int64_t MemoryKills(const Box& box) {
 Health HealthOf(const std::string& state_dir, const std::string& token) {
     const auto box = Box::Open(state_dir, token);
     if (!box) {
-        if (box.error().code() == Errno{ENOENT})
-            return {Liveness::kEnded, "it was destroyed, or never launched here"};
+        if (box.error().code() == Errno{ENOENT}) {
+            return {Liveness::kVanished,
+                    "nothing of it is in the state directory any more: somebody removed it there. "
+                    "Remove it with rmdir and make a new one"};
+        }
         return {Liveness::kUnknown, box.error().what()};
     }
     if (box->IsDestroyed()) return {Liveness::kEnded, "it is being destroyed"};

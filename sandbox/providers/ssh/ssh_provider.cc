@@ -141,7 +141,7 @@ void SshProvider::Probe(const std::string& token, const std::string&, HealthDone
         Health health{Liveness::kAlive, ""};
         if (!CheckToken(token) || ::access(RecordPath(token).c_str(), F_OK) != 0) {
             health = {
-                Liveness::kEnded,
+                Liveness::kVanished,
                 "nothing is known of this sandbox any more: its record was removed. Remove it "
                 "with rmdir and make a new one"};
         }
