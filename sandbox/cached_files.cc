@@ -223,10 +223,14 @@ void CachedFiles::Look(const std::vector<std::string>& paths,
 }
 
 void CachedFiles::Identify(const std::string& path, Identified done) {
-    Look({path}, [done = std::move(done)](const std::optional<std::vector<IdentityStat>>& stats) {
-        if (!stats || stats->size() != 1) return done(std::nullopt);
-        done(stats->front());
-    });
+    DCHECK(loop_.OnThread());
+    if (port_ == nullptr) return done(std::nullopt);
+    // However long it takes: whoever waits for it has a bound of its own.
+    port_->StatBatch({path},
+                     [done = std::move(done)](const Result<std::vector<IdentityStat>>& stats) {
+                         if (!stats || stats->size() != 1) return done(std::nullopt);
+                         done(stats->front());
+                     });
 }
 
 void CachedFiles::IdentifyOpened(const std::string& path, const RemoteStat& opened,
@@ -396,30 +400,29 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
     std::vector<std::string> below = cache.LinkedBelow(from);
     const FileCache::Question gone = cache.ChangingName(from);
     const FileCache::Question came = cache.ChangingName(to);
-    files_.Rename(
-        from, to, replace,
-        [owner = owner_, from, to, linked, below = std::move(below), gone, came,
-         done = std::move(done)](Status status) {
-            FileCache& known = owner->cache_;
-            // Where both names lead to one file rename(2) does nothing, and says that all is well.
-            if (linked) {
-                known.Made(gone, Error(Errno{EAGAIN}, ""));
-            } else {
-                known.Gone(gone, status);
-            }
-            // What is there now is known by type at best; the next look tells all.
-            known.Made(came, Error(Errno{EAGAIN}, ""));
-            if (status && linked) known.Linked(to);
-            if (status) {
-                for (const std::string& path : below)
-                    known.Linked(to + path.substr(from.size()));
-            }
-            if (status && !known.IsQuiet()) {
-                known.ForgetDirectory(ParentOf(from));
-                known.ForgetDirectory(ParentOf(to));
-            }
-            done(std::move(status));
-        });
+    files_.Rename(from, to, replace,
+                  [owner = owner_, from, to, linked, below = std::move(below), gone, came,
+                   done = std::move(done)](Status status) {
+                      FileCache& known = owner->cache_;
+                      // Where both names lead to one file rename(2) does nothing, and says that all is well.
+                      if (linked) {
+                          known.Made(gone, Error(Errno{EAGAIN}, ""));
+                      } else {
+                          known.Gone(gone, status);
+                      }
+                      // What is there now is known by type at best; the next look tells all.
+                      known.Made(came, Error(Errno{EAGAIN}, ""));
+                      if (status && linked) known.Linked(to);
+                      if (status) {
+                          for (const std::string& path : below)
+                              known.Linked(to + path.substr(from.size()));
+                      }
+                      if (status && !known.IsQuiet()) {
+                          known.ForgetDirectory(ParentOf(from));
+                          known.ForgetDirectory(ParentOf(to));
+                      }
+                      done(std::move(status));
+                  });
 }
 
 void CachedFiles::Asker::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,

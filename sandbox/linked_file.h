@@ -16,8 +16,6 @@ namespace sbxfs {
 
 class LinkedFile final : public RemoteFile {
  public:
-    using Reached = UniqueFunction<void(Result<RemoteFilePtr>)>;
-
     LinkedFile(std::string at, const OpenHow& opened_how, RemoteFilePtr on_link,
                std::uint64_t link_number)
         : path(std::move(at)), how(opened_how), inner(std::move(on_link)), link(link_number) {
@@ -30,9 +28,11 @@ class LinkedFile final : public RemoteFile {
     std::uint64_t link;  // which `inner` belongs to
     // Of the file when it was opened; none: nobody looked, and it cannot be recognised.
     std::optional<IdentityStat> identity;
-    bool lost = false;             // no longer there, or not recognised: ESTALE from now on
-    std::uint64_t reopening = 0;   // the link it is being opened again on
-    std::vector<Reached> waiting;  // for that
+    bool lost = false;                   // no longer there, or not recognised: ESTALE from now on
+    std::uint64_t reopening = 0;         // the link it is being opened again on
+    RemoteFilePtr reopened;              // on that link, and still to be recognised
+    bool comparing = false;              // somebody looks at what is at its path
+    std::vector<std::uint64_t> waiting;  // for that: operations, by number
 };
 using LinkedFilePtr = std::shared_ptr<LinkedFile>;
 

@@ -24,6 +24,14 @@ Error TimedOut(bool sent_change) {
         Blame::kRemote};
 }
 
+Error Stale(const std::string& path) {
+    return {
+        Errno{ESTALE},
+        path +
+            ": the link was cut, and what is there now is not known to be the file that was open",
+        Blame::kRemote};
+}
+
 Error Unknown() {
     return {
         Errno{ETIMEDOUT},
@@ -48,6 +56,7 @@ struct FileOperations::Operation {
 
     const Kind kind;
     std::function<bool()> wanted;  // empty: in any case
+    LinkedFilePtr file;            // must be open on the present link before this is sent
     SteadyTime deadline{};
     bool sent = false;         // on the present link
     bool may_be_made = false;  // a change that was sent and never answered
@@ -85,6 +94,7 @@ struct FileOperations::TypedOperation final : Operation {
                   switch (verdict.what()) {
                       case Verdict<T>::What::kRepeat:
                           it->second->doubtful = it->second->may_be_made = false;
+                          it->second->sent = false;
                           return self->Start(id);
                       case Verdict<T>::What::kFinished: {
                           const std::unique_ptr<Operation> operation = self->Take(id);
@@ -138,7 +148,11 @@ void LinkedFiles::Accept(std::unique_ptr<Operation> operation) {
 
 void LinkedFiles::Start(std::uint64_t id) {
     Operation& operation = *operations_.at(id);
-    if (operation.Unwanted()) return Take(id)->Fail(Error(Errno{EINTR}, "interrupted"));
+    // One that may have been made is still looked after, but never sent again.
+    if (operation.Unwanted() && !operation.doubtful)
+        return GiveUp(Take(id), Error(Errno{EINTR}, "interrupted"));
+    if (operation.file != nullptr && operation.file->link != link_)
+        return Reach(operation.file, id);
     operation.sent = true;
     if (operation.doubtful) return operation.Check(*this, id, *target_);
     const auto witness = witness_.lock();
@@ -166,9 +180,16 @@ void LinkedFiles::GiveUp(std::unique_ptr<Operation> operation, const Error& erro
     const bool unknown =
         operation->kind != Kind::kQuestion && (operation->sent || operation->may_be_made);
     if (const auto witness = witness_.lock(); unknown && witness != nullptr) {
-        if (!operation->Unwanted()) witness->OnUnknownOutcome();
+        witness->OnUnknownOutcome();
     }
     operation->Fail(error);
+}
+
+// Its file cannot be told from another any more.
+void LinkedFiles::FailStale(std::uint64_t id) {
+    std::unique_ptr<Operation> operation = Take(id);
+    const Error error = operation->may_be_made ? Unknown() : Stale(operation->file->path);
+    GiveUp(std::move(operation), error);
 }
 
 std::unique_ptr<LinkedFiles::Operation> LinkedFiles::Take(std::uint64_t id) {
@@ -426,23 +447,27 @@ void FileOperations::Open(const std::string& path, const OpenHow& how, OpenDone 
 }
 
 template <class T>
-FileOperations::Run<T> FileOperations::With(const RemoteFilePtr& file, OnFile<T> run) {
+void FileOperations::MakeOn(const RemoteFilePtr& file, Kind kind, OnFile<T> run, Check<T> check,
+                            UniqueFunction<void(Result<T>)> done) {
     auto linked = std::dynamic_pointer_cast<LinkedFile>(file);
     CHECK(linked != nullptr);  // of other files: a bug of the layer above
-    return [linked = std::move(linked), run = std::move(run)](LinkedFiles& files, RemoteFiles& to,
-                                                              UniqueFunction<void(Result<T>)> d) {
-        files.Reach(linked, [&run, &to, d = std::move(d)](Result<RemoteFilePtr> inner) mutable {
-            if (!inner) return d(std::move(inner).error());
-            run(to, *inner, std::move(d));
-        });
-    };
+    auto operation = std::make_unique<TypedOperation<T>>(
+        kind,
+        [linked, run = std::move(run)](LinkedFiles&, RemoteFiles& to,
+                                       UniqueFunction<void(Result<T>)> d) {
+            run(to, linked->inner, std::move(d));
+        },
+        std::move(check), std::move(done));
+    operation->file = std::move(linked);
+    Submit(std::move(operation));
 }
 
 void FileOperations::Read(const RemoteFilePtr& file, FileRange range, BytesDone done) {
-    Make<std::string>(
-        Kind::kQuestion,
-        With<std::string>(file, [range](RemoteFiles& to, const RemoteFilePtr& inner,
-                                        BytesDone d) { to.Read(inner, range, std::move(d)); }),
+    MakeOn<std::string>(
+        file, Kind::kQuestion,
+        [range](RemoteFiles& to, const RemoteFilePtr& inner, BytesDone d) {
+            to.Read(inner, range, std::move(d));
+        },
         {}, std::move(done));
 }
 
@@ -452,61 +477,58 @@ void FileOperations::Write(const RemoteFilePtr& file, std::uint64_t offset, std:
         return Append(file, std::move(bytes), std::move(done));
     // Kept until it is answered: a cut may want it sent again.
     const auto kept = std::make_shared<const std::string>(std::move(bytes));
-    Make<Unit>(
-        Kind::kChange,
-        With<Unit>(file, [offset, kept](RemoteFiles& to, const RemoteFilePtr& inner,
-                                        Done d) { to.Write(inner, offset, *kept, std::move(d)); }),
+    MakeOn<Unit>(
+        file, Kind::kChange,
+        [offset, kept](RemoteFiles& to, const RemoteFilePtr& inner, Done d) {
+            to.Write(inner, offset, *kept, std::move(d));
+        },
         {}, std::move(done));
 }
 
 void FileOperations::Append(const RemoteFilePtr& file, std::string bytes, Done done) {
     const auto kept = std::make_shared<const std::string>(std::move(bytes));
     const auto before = std::make_shared<std::optional<std::uint64_t>>();
-    Check<Unit> check = [file, kept, before](LinkedFiles& files, RemoteFiles& to, Alone,
-                                             VerdictDone<Unit> d) {
-        files.Reach(
-            std::static_pointer_cast<LinkedFile>(file),
-            [&to, kept, before, d = std::move(d)](const Result<RemoteFilePtr>& inner) mutable {
-                if (!inner) return d(Verdict<Unit>::Unknown());
-                CheckAppend(to, *inner, *before, kept->size(), std::move(d));
-            });
-    };
     // The size in the same flight: after a cut it tells whether this has been appended.
-    Make<Unit>(Kind::kChange,
-               With<Unit>(file,
-                          [kept, before](RemoteFiles& to, const RemoteFilePtr& inner, Done d) {
-                              before->reset();
-                              to.FileStat(inner, [before](const Result<RemoteStat>& stat) {
-                                  if (stat) *before = stat->size;
-                              });
-                              to.Write(inner, 0, *kept, std::move(d));
-                          }),
-               std::move(check), std::move(done));
+    MakeOn<Unit>(
+        file, Kind::kChange,
+        [kept, before](RemoteFiles& to, const RemoteFilePtr& inner, Done d) {
+            before->reset();
+            to.FileStat(inner, [before](const Result<RemoteStat>& stat) {
+                if (stat) *before = stat->size;
+            });
+            to.Write(inner, 0, *kept, std::move(d));
+        },
+        [file, kept, before](LinkedFiles&, RemoteFiles& to, Alone, VerdictDone<Unit> d) {
+            CheckAppend(to, static_cast<const LinkedFile&>(*file).inner, *before, kept->size(),
+                        std::move(d));
+        },
+        std::move(done));
 }
 
 void FileOperations::FileStat(const RemoteFilePtr& file, StatDone done) {
-    Make<RemoteStat>(Kind::kQuestion,
-                     With<RemoteStat>(file, [](RemoteFiles& to, const RemoteFilePtr& inner,
-                                               StatDone d) { to.FileStat(inner, std::move(d)); }),
-                     {}, std::move(done));
+    MakeOn<RemoteStat>(
+        file, Kind::kQuestion,
+        [](RemoteFiles& to, const RemoteFilePtr& inner, StatDone d) {
+            to.FileStat(inner, std::move(d));
+        },
+        {}, std::move(done));
 }
 
 void FileOperations::SetFileStat(const RemoteFilePtr& file, const StatChange& change,
                                  StatDone done) {
-    Make<RemoteStat>(
-        Kind::kChange,
-        With<RemoteStat>(file,
-                         [change](RemoteFiles& to, const RemoteFilePtr& inner, StatDone d) {
-                             to.SetFileStat(inner, change, std::move(d));
-                         }),
+    MakeOn<RemoteStat>(
+        file, Kind::kChange,
+        [change](RemoteFiles& to, const RemoteFilePtr& inner, StatDone d) {
+            to.SetFileStat(inner, change, std::move(d));
+        },
         {}, std::move(done));
 }
 
 void FileOperations::Sync(const RemoteFilePtr& file, Done done) {
-    Make<Unit>(Kind::kQuestion,
-               With<Unit>(file, [](RemoteFiles& to, const RemoteFilePtr& inner,
-                                   Done d) { to.Sync(inner, std::move(d)); }),
-               {}, std::move(done));
+    MakeOn<Unit>(
+        file, Kind::kQuestion,
+        [](RemoteFiles& to, const RemoteFilePtr& inner, Done d) { to.Sync(inner, std::move(d)); },
+        {}, std::move(done));
 }
 
 void FileOperations::Close(const RemoteFilePtr& file, Done done) {

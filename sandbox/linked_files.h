@@ -92,12 +92,13 @@ class FileOperations : public RemoteFiles {
  private:
     template <class T>
     void Make(Kind kind, Run<T> run, Check<T> check, UniqueFunction<void(Result<T>)> done);
-    // Runs on the file of the present link.
+    // On an open file; `run` is given the one of the present link, and so it is for `check`.
     template <class T>
     using OnFile =
         UniqueFunction<void(RemoteFiles&, const RemoteFilePtr&, UniqueFunction<void(Result<T>)>)>;
     template <class T>
-    static Run<T> With(const RemoteFilePtr& file, OnFile<T> run);
+    void MakeOn(const RemoteFilePtr& file, Kind kind, OnFile<T> run, Check<T> check,
+                UniqueFunction<void(Result<T>)> done);
     void Append(const RemoteFilePtr& file, std::string bytes, Done done);
 };
 
@@ -140,10 +141,15 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     void GiveUp(std::unique_ptr<Operation> operation, const Error& error);
     // linked_reopen.cc
     RemoteFilePtr Adopt(const std::string& path, const OpenHow& how, const OpenedFile& opened);
-    void Reach(const LinkedFilePtr& file, LinkedFile::Reached reached);
+    // Starts the operation once the file is open on this link, or fails it. Only its number waits: it
+    // may end meanwhile.
+    void Reach(const LinkedFilePtr& file, std::uint64_t id);
     void Reopen(const LinkedFilePtr& file);
-    void Compare(const LinkedFilePtr& file, const RemoteFilePtr& opened);
-    static void Reached(const LinkedFilePtr& file, const Result<RemoteFilePtr>& inner);
+    void Compare(const LinkedFilePtr& file);
+    void CompareLater(const LinkedFilePtr& file);
+    void Reached(const LinkedFilePtr& file);
+    bool IsAwaited(const LinkedFile& file) const;
+    void FailStale(std::uint64_t id);
     void Moved(const std::string& from, const std::string& to);
     void DropReopens();
     std::unique_ptr<Operation> Take(std::uint64_t id);

@@ -3,8 +3,6 @@
 // The server forgets its handles with the connection. A file is opened again by its path, and taken for the
 // same one when the supervisor sees the inode there that it saw when the file was opened first. While
 // there is no supervisor to ask, operations on the file wait, within their bound.
-#include <errno.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -14,17 +12,8 @@
 namespace sbxfs {
 namespace {
 
-Error Stale(const std::string& path) {
-    return {
-        Errno{ESTALE},
-        path +
-            ": the link was cut, and what is there now is not known to be the file that was open",
-        Blame::kRemote};
-}
-
-Error CutAgain() {
-    return {Errno{EHOSTUNREACH}, "the link was cut", Blame::kRemote};
-}
+// How soon a path is looked at again that nobody could look at.
+constexpr Duration kLookAgain = std::chrono::milliseconds(250);
 
 }  // namespace
 
@@ -44,14 +33,13 @@ RemoteFilePtr LinkedFiles::Adopt(const std::string& path, const OpenHow& how,
     return file;
 }
 
-void LinkedFiles::Reach(const LinkedFilePtr& file, LinkedFile::Reached reached) {
+void LinkedFiles::Reach(const LinkedFilePtr& file, std::uint64_t id) {
     DCHECK(target_ != nullptr);
-    if (file->link == link_) return reached(file->inner);
     if (file->lost || !file->identity) {
         file->lost = true;
-        return reached(Stale(file->path));
+        return FailStale(id);
     }
-    file->waiting.push_back(std::move(reached));
+    file->waiting.push_back(id);
     if (std::exchange(file->reopening, link_) != link_) Reopen(file);
 }
 
@@ -61,46 +49,69 @@ void LinkedFiles::Reopen(const LinkedFilePtr& file) {
                       const auto self = weak.lock();
                       if (self == nullptr || self->link_ != link || self->target_ == nullptr)
                           return;
-                      if (opened) return self->Compare(file, opened->file);
+                      if (opened) {
+                          file->reopened = opened->file;
+                          return self->Compare(file);
+                      }
                       file->lost = true;
-                      Reached(file, Stale(file->path));
+                      self->Reached(file);
                   });
 }
 
-void LinkedFiles::Compare(const LinkedFilePtr& file, const RemoteFilePtr& opened) {
+void LinkedFiles::Compare(const LinkedFilePtr& file) {
     const auto witness = witness_.lock();
     if (witness == nullptr) return;
-    witness->Identify(file->path, [weak = weak_from_this(), file, opened,
+    file->comparing = true;
+    witness->Identify(file->path, [weak = weak_from_this(), file,
                                    link = link_](const std::optional<IdentityStat>& now) {
         const auto self = weak.lock();
         if (self == nullptr || self->link_ != link || self->target_ == nullptr) return;
-        if (!now) {
-            file->reopening = 0;  // WitnessIsBack() goes on
-            return;
-        }
-        if (!SameFile(*file->identity, *now)) {
+        file->comparing = false;
+        if (!now) return self->CompareLater(file);
+        if (SameFile(*file->identity, *now)) {
+            file->inner = file->reopened;
+            file->link = link;
+        } else {
             file->lost = true;
-            return Reached(file, Stale(file->path));
         }
-        file->inner = opened;
-        file->link = link;
-        Reached(file, opened);
+        self->Reached(file);
     });
 }
 
-void LinkedFiles::Reached(const LinkedFilePtr& file, const Result<RemoteFilePtr>& inner) {
+// Nobody can look now, or would not. The supervisor's return is told at once: WitnessIsBack().
+void LinkedFiles::CompareLater(const LinkedFilePtr& file) {
+    RunLater(loop_, kLookAgain, [weak = weak_from_this(), file, link = link_] {
+        const auto self = weak.lock();
+        if (self == nullptr || self->link_ != link || self->target_ == nullptr) return;
+        if (file->reopened == nullptr || file->comparing) return;
+        if (self->IsAwaited(*file)) return self->Compare(file);
+        self->Reached(file);  // who uses it next begins anew
+    });
+}
+
+bool LinkedFiles::IsAwaited(const LinkedFile& file) const {
+    return std::any_of(file.waiting.begin(), file.waiting.end(),
+                       [this](std::uint64_t id) { return operations_.contains(id); });
+}
+
+void LinkedFiles::Reached(const LinkedFilePtr& file) {
     file->reopening = 0;
-    for (const LinkedFile::Reached& waiting : std::exchange(file->waiting, {}))
-        waiting(inner);
+    file->reopened.reset();
+    for (const std::uint64_t id : std::exchange(file->waiting, {})) {
+        if (!operations_.contains(id)) continue;
+        if (file->lost) {
+            FailStale(id);
+        } else {
+            Start(id);
+        }
+    }
 }
 
 void LinkedFiles::WitnessIsBack() {
     if (target_ == nullptr) return;
     for (const auto& weak : std::vector(files_)) {
         const auto file = weak.lock();
-        if (file == nullptr || file->waiting.empty() || file->reopening == link_) continue;
-        file->reopening = link_;
-        Reopen(file);
+        if (file != nullptr && file->reopened != nullptr && !file->comparing) Compare(file);
     }
 }
 
@@ -113,10 +124,15 @@ void LinkedFiles::Moved(const std::string& from, const std::string& to) {
     }
 }
 
-// What waits for a file to be opened again moves on to the next link: see TypedOperation::Run.
+// What waits for a file to be opened again has not been sent, and begins anew on the next link.
 void LinkedFiles::DropReopens() {
-    for (const auto& weak : std::vector(files_)) {
-        if (const auto file = weak.lock()) Reached(file, CutAgain());
+    for (const auto& weak : files_) {
+        const auto file = weak.lock();
+        if (file == nullptr) continue;
+        file->reopening = 0;
+        file->comparing = false;
+        file->waiting.clear();
+        file->reopened.reset();
     }
 }
 

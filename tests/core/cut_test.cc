@@ -226,6 +226,53 @@ TEST_F(LinkCut, OpenFilesWaitForTheSupervisorThatKnowsThemAgain) {
     EXPECT_EQ(me().Finish(read).bytes, "hello");
 }
 
+TEST_F(LinkCut, AWriteThatTimedOutWaitingForItsFileIsNeverSent) {
+    const auto file = me().Open("/box/fs/work/a", O_RDWR);
+    machine().SetAttaches(FakeMachine::Answers::kHeld);
+    machine().Cut();
+    Settle();
+    machine().ConnectFiles();
+    const auto late = file->StartWrite("LATE!");
+    Settle();
+    Advance(seconds(31));
+    EXPECT_EQ(me().Finish(late).error, ETIMEDOUT);
+    machine().ConnectSupervisor();
+    Settle();
+    EXPECT_EQ(files().Content("/work/a"), "hello");
+    EXPECT_EQ(file->WriteAt(0, "J"), 0);
+    EXPECT_EQ(files().Content("/work/a"), "Jello");
+    EXPECT_EQ(NextCommand(), "exited\n");
+}
+
+TEST_F(LinkCut, AnInterruptedWriteThatWaitsForItsFileIsNeverSent) {
+    const auto file = me().Open("/box/fs/work/a", O_RDWR);
+    machine().SetAttaches(FakeMachine::Answers::kHeld);
+    machine().Cut();
+    Settle();
+    machine().ConnectFiles();
+    const auto write = file->StartWrite("LATE!");
+    Settle();
+    mount_->context().lot.PostInterrupt(write->interrupt());
+    EXPECT_EQ(write->Await().error, EINTR);
+    machine().ConnectSupervisor();
+    Settle();
+    EXPECT_EQ(files().Content("/work/a"), "hello");
+    EXPECT_EQ(NextCommand(), "exited\n");
+}
+
+TEST_F(LinkCut, AnOpenFileIsLookedAtAgainWhenTheSupervisorWouldNot) {
+    const auto file = me().Open("/box/fs/work/a", O_RDONLY);
+    const auto look = std::exchange(supervisor().look, {});
+    machine().Cut();
+    Settle();
+    const auto read = file->StartRead();
+    Settle();
+    EXPECT_FALSE(read->answered());
+    supervisor().look = look;
+    Advance(seconds(1));
+    EXPECT_EQ(me().Finish(read).bytes, "hello");
+}
+
 TEST_F(LinkCut, AFileThatIsAnotherOneIsStale) {
     const auto file = me().Open("/box/fs/work/a", O_RDONLY);
     const auto gone = me().Open("/box/fs/work/b", O_RDONLY);
