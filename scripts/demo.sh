@@ -38,6 +38,7 @@ show() {
 
 export PATH=$PWD/build/release:$PATH
 show "sbxfs mount -o state_dir=$place/state $mnt"
+mountpoint -q "$mnt" || exit 1  # it has said why
 cd "$mnt"
 show 'mkdir b1'
 show 'cat b1/ready'

@@ -30,4 +30,9 @@ done
 for session in turns apart cuts; do
     python3 tests/harness/model.py $session --seconds 600 || broken=1
 done
+# The package of the release build, as Debian's own checker and a machine of its own see it.
+# shellcheck disable=SC2086 # lists of words
+install_missing $BUILD_PACKAGES dpkg-dev file man-db lintian
+package=$(scripts/package.sh) && lintian --fail-on error "$package" || broken=1
+SBXFS_BUILD=$PWD/build/release SBXFS_BINARY=$PWD/build/release/sbxfs python3 tests/package/package_test.py || broken=1
 exit $broken
