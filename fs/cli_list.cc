@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/strings.h"
 #include "fs/describe.h"
+#include "fs/mount_probe.h"
 #include "fs/mounts.h"
 #include "sandbox/unmounted.h"
 
@@ -27,6 +28,13 @@ void ReadSandbox(const std::string& directory, std::vector<Json>& found) {
 // The sandboxes of a mount; `paid` adds those whose end the provider has not confirmed.
 std::vector<Json> ReadMount(const std::string& mountpoint, bool paid) {
     std::vector<Json> found;
+    // One whose daemon is stopped must not keep us from the others.
+    const auto answers = ProbeFiles({mountpoint + "/.mount/version"}, std::chrono::seconds(3));
+    if (!answers) {
+        (void)std::fprintf(stderr, "sbxfs: %s: %s\n", mountpoint.c_str(),
+                           answers.error().what().c_str());
+        return found;
+    }
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(mountpoint, error)) {
         const std::string name = entry.path().filename();

@@ -43,6 +43,9 @@ Result<std::vector<std::string>> ProbeFiles(const std::vector<std::string>& path
     const pid_t child = ::fork();  // a subcommand has no threads
     if (child < 0) return SystemError(errno, "fork");
     if (child == 0) {
+        // Should it hang, nobody who reads our output is to wait for its end.
+        for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+            (void)::close(fd);
         (void)WriteAll(to_parent.get(), ReadAll(paths));
         ::_exit(0);
     }

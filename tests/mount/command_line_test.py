@@ -117,7 +117,7 @@ class Configuration(MountCase):
 class Status(MountCase):
     def test_it_says_whether_a_mount_is_well_and_where_all_of_it_is(self) -> None:
         with self.assertRaises(OSError):
-            os.mkdir(self.mnt / ".hidden")
+            os.mkdir(self.mnt / "not a name")
         done = run(sbxfs(), "status", self.mnt)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         assert self.daemon.process is not None
@@ -136,9 +136,12 @@ class Status(MountCase):
         began = time.monotonic()
         try:
             done = run(sbxfs(), "status", daemon.mnt)
+            listed = run(sbxfs(), "list")
         finally:
             daemon.process.send_signal(signal.SIGCONT)
-        self.assertLess(time.monotonic() - began, 10)
+        self.assertLess(time.monotonic() - began, 25)  # list asks every mount of this user
+        self.assertIn(f"{daemon.mnt}: it does not answer", listed.stderr)
+        self.assertIn(f"{self.mnt}/b ", listed.stdout)
         self.assertEqual(done.returncode, 1)
         self.assertIn("no answer", done.stdout)
         daemon.kill()
