@@ -3,7 +3,7 @@
 
 # What sbxfs is built from and runs with.
 BUILD_PACKAGES="cmake ninja-build g++ g++-aarch64-linux-gnu pkg-config libfuse3-dev libssh-dev libsqlite3-dev
-    nlohmann-json3-dev libtomlplusplus-dev libcli11-dev libspdlog-dev libfmt-dev"
+    libcurl4-openssl-dev libssl-dev libpugixml-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev libspdlog-dev libfmt-dev"
 [ "$(uname -m)" = aarch64 ] && BUILD_PACKAGES="${BUILD_PACKAGES/g++-aarch64-linux-gnu/g++-x86-64-linux-gnu}"
 RUN_PACKAGES="fuse3 bubblewrap openssh-server openssh-client openssh-sftp-server"
 # What the tests need beyond that.
