@@ -37,6 +37,7 @@ struct LaunchSpec {
                         // repeats are harmless
     SandboxName name;
     Generation generation{};
+    std::int64_t created_ms = 0;  // of the mkdir: what is counted from it is the same at every repeat
     Template what;
     std::string client_key;  // public line to be let in
     SshKeyPair
@@ -80,6 +81,9 @@ struct ConnectInfo {
         other_host_keys;           // more of the same server, of other types: any of them will do
     std::vector<ClientAuth> auth;  // tried in order; empty: the sandbox's own client key
     std::string spool_dir;         // where the supervisor lives, 0700; empty: ~/.sbxfs
+    // Where others share the host key, the sandbox must show a text that only it was given: SHA-256
+    // of it in hex. Empty: the host key is the sandbox's own.
+    std::string proof_sha256;
 
     Json ToJson() const;
     static Result<ConnectInfo> FromJson(const Json& json);

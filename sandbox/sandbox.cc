@@ -324,6 +324,7 @@ void Sandbox::Launch() {
     }
     spec.token = token_;
     spec.generation = generation_;
+    spec.created_ms = created_ms_;
     spec.what = template_;
     Phase("requested");
     provider_.Launch(

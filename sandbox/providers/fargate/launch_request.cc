@@ -1,0 +1,92 @@
+#include "sandbox/providers/fargate/launch_request.h"
+
+#include <algorithm>
+#include <map>
+
+#include "aws/crypto.h"
+#include "base/strings.h"
+
+namespace sbxfs {
+namespace {
+
+std::map<std::string, std::string> EnvironmentFor(const LaunchParts& parts) {
+    const Template& what = parts.spec.what;
+    std::map<std::string, std::string> environment = what.env;
+    environment["SBXFS_CLIENT_KEY"] = parts.spec.client_key;
+    environment["SBXFS_TOKEN"] = std::string(parts.proof.Reveal());
+    environment["SBXFS_SSH_PORT"] = std::to_string(parts.settings.ssh_port);
+    environment["SBXFS_MAX_LIFETIME_S"] = std::to_string(what.max_lifetime_s);
+    environment["SBXFS_IDLE_TIMEOUT_S"] = std::to_string(what.idle_timeout_s);
+    environment["SBXFS_WORKDIR"] = what.workdir;
+    if (parts.settings.host_key == HostKeyMode::kOverride)
+        environment["SBXFS_HOST_KEY"] = aws::Base64(parts.spec.host_key.private_pem.Reveal());
+    if (parts.settings.host_key == HostKeyMode::kLogs) environment["SBXFS_HOST_KEY_LOG"] = "1";
+    return environment;
+}
+
+aws::Tags TagsFor(const LaunchParts& parts) {
+    const LaunchSpec& spec = parts.spec;
+    aws::Tags tags = parts.settings.tags;
+    tags[kMountTag] = parts.owner.mount_id;
+    tags[kTokenTag] = spec.token;
+    tags[kNameTag] = TagValue(spec.name.full);
+    tags[kGenerationTag] = ToString(spec.generation);
+    tags[kOwnerTag] = TagValue(parts.owner.who);
+    if (spec.what.max_lifetime_s > 0)
+        tags[kExpiryTag] = Rfc3339(FromEpochMs(spec.created_ms + spec.what.max_lifetime_s * 1000));
+    return tags;
+}
+
+}  // namespace
+
+std::string ProofFor(const Secret& mount_secret, const std::string& token) {
+    return Hex(aws::HmacSha256(mount_secret, "sandbox " + token).Reveal()).substr(0, 32);
+}
+
+std::string TagValue(std::string_view text) {
+    std::string value(text.substr(0, 256));
+    constexpr std::string_view kMarks = " +-=._:/@";
+    std::replace_if(
+        value.begin(), value.end(),
+        [&](char c) {
+            const bool word =
+                (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+            return !word && kMarks.find(c) == std::string_view::npos;
+        },
+        '_');
+    return value;
+}
+
+Result<aws::RunTaskRequest> MakeRunTaskRequest(const LaunchParts& parts) {
+    const FargateSettings& settings = parts.settings;
+    aws::RunTaskRequest request;
+    request.client_token = parts.spec.token;
+    request.started_by = parts.spec.token;
+    request.cluster = settings.cluster;
+    request.task_definition = parts.task_definition;
+    request.platform_version = settings.platform_version;
+    request.capacity_provider = settings.capacity_provider;
+    request.subnets = settings.subnets;
+    request.security_groups = settings.security_groups;
+    request.assign_public_ip = settings.assign_public_ip;
+    request.enable_execute_command = settings.enable_execute_command;
+    request.cpu = std::to_string(settings.size.cpu);
+    request.memory = std::to_string(settings.size.memory);
+    request.ephemeral_storage_gib = settings.ephemeral_storage_gib;
+    request.task_role_arn = settings.task_role_arn;
+    request.execution_role_arn = settings.execution_role_arn;
+    request.tags = TagsFor(parts);
+    aws::ContainerOverride container{settings.container_name, EnvironmentFor(parts), {}, {}};
+    if (!parts.host_key_file_arn.empty()) container.environment_files = {parts.host_key_file_arn};
+    request.containers = {std::move(container)};
+
+    const std::size_t length = aws::OverridesJson(request).Dump().size();
+    if (length > aws::kLargestOverrides)
+        return Error(Errno{E2BIG}, "the sandbox's own settings take " + std::to_string(length) +
+                                       " characters and ECS takes " +
+                                       std::to_string(aws::kLargestOverrides) +
+                                       ": shorten `env`, or put it into the image or into secrets");
+    return request;
+}
+
+}  // namespace sbxfs

@@ -1,0 +1,143 @@
+#include "sandbox/providers/fargate/task_definition.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "aws/crypto.h"
+#include "base/strings.h"
+
+namespace sbxfs {
+namespace {
+
+constexpr const char* kHostKeyVariable = "SBXFS_HOST_KEY";
+
+Json LogSettings(const FargateSettings& settings) {
+    const Json options = Json::Object()
+                             .Set("awslogs-group", settings.log_group)
+                             .Set("awslogs-region", settings.account.region)
+                             .Set("awslogs-stream-prefix", settings.log_stream_prefix);
+    return Json::Object().Set("logDriver", "awslogs").Set("options", options);
+}
+
+// What a container refers to but does not hold.
+Json SecretsList(const FargateSettings& settings) {
+    Json list = Json::Array();
+    for (const auto& [name, arn] : settings.secrets)
+        list.Append(Json::Object().Set("name", name).Set("valueFrom", arn));
+    if (settings.host_key == HostKeyMode::kShared)
+        list.Append(Json::Object()
+                        .Set("name", kHostKeyVariable)
+                        .Set("valueFrom", settings.host_key_secret));
+    return list;
+}
+
+// Installs what is missing and hands over to the sandbox's own entrypoint, which comes in the environment (launch_request).
+Json BootstrapCommand() {
+    return Json::Array()
+        .Append(Json::String("/bin/sh"))
+        .Append(Json::String("-c"))
+        .Append(Json::String("eval \"$SBXFS_BOOTSTRAP\""));
+}
+
+void Configure(Json& container, const FargateSettings& settings, const std::string& image) {
+    if (!image.empty()) container.Set("image", image);
+    container.Set("essential", true);
+    if (settings.bootstrap)
+        container.Set("entryPoint", BootstrapCommand()).Set("command", Json::Array());
+    if (!settings.log_group.empty()) container.Set("logConfiguration", LogSettings(settings));
+    if (const Json secrets = SecretsList(settings); !secrets.Elements().empty())
+        container.Set("secrets", secrets);
+    // Shared keys and processes that outlive their parent need somebody who reaps: the entrypoint does.
+    container.Set("stopTimeout", std::int64_t{30});
+}
+
+DefinitionPayload Finish(Json body, const FargateSettings& settings) {
+    DefinitionPayload payload;
+    payload.hash = aws::Sha256Hex(body.Dump()).substr(0, 32);
+    payload.family = settings.family_prefix + "-" + payload.hash;
+    payload.body = std::move(body);
+    return payload;
+}
+
+void SetCommon(Json& body, const FargateSettings& settings) {
+    body.Set("networkMode", "awsvpc");
+    body.Set("requiresCompatibilities", Json::Array().Append(Json::String("FARGATE")));
+    body.Set("cpu", std::to_string(settings.size.cpu))
+        .Set("memory", std::to_string(settings.size.memory));
+    if (!settings.execution_role_arn.empty())
+        body.Set("executionRoleArn", settings.execution_role_arn);
+    if (!settings.task_role_arn.empty()) body.Set("taskRoleArn", settings.task_role_arn);
+}
+
+}  // namespace
+
+Json DefinitionPayload::Request() const {
+    Json request = body;
+    request.Set("family", family);
+    request.Set("tags",
+                Json::Array().Append(Json::Object().Set("key", kHashTag).Set("value", hash)));
+    return request;
+}
+
+DefinitionPayload DefineFromScratch(const FargateSettings& settings, const std::string& image) {
+    Json container = Json::Object().Set("name", settings.container_name);
+    Configure(container, settings, image);
+    const Json port =
+        Json::Object().Set("containerPort", std::int64_t{settings.ssh_port}).Set("protocol", "tcp");
+    container.Set("portMappings", Json::Array().Append(port));
+    Json body = Json::Object();
+    SetCommon(body, settings);
+    body.Set("containerDefinitions", Json::Array().Append(container));
+    return Finish(std::move(body), settings);
+}
+
+Result<DefinitionPayload> DefineFromBase(const FargateSettings& settings, const std::string& image,
+                                         const Json& base) {
+    // What RegisterTaskDefinition takes of what DescribeTaskDefinition gives.
+    constexpr const char* kKept[] = {
+        "volumes",          "placementConstraints", "pidMode",
+        "ipcMode",          "proxyConfiguration",   "runtimePlatform",
+        "executionRoleArn", "taskRoleArn",          "ephemeralStorage"};
+    Json body = Json::Object();
+    for (const char* key : kKept) {
+        const auto value = base.Find(key);
+        if (value && !(value->IsArray() && value->Elements().empty())) body.Set(key, *value);
+    }
+    SetCommon(body, settings);
+    Json containers = Json::Array();
+    std::vector<std::string> names;
+    bool found = false;
+    const auto given = base.Find("containerDefinitions");
+    for (Json container : given ? given->Elements() : std::vector<Json>()) {
+        names.push_back(container.GetString("name").value_or(""));
+        if (names.back() == settings.container_name) {
+            found = true;
+            Configure(container, settings, image);
+        }
+        containers.Append(container);
+    }
+    if (!found)
+        return Error(Errno{EINVAL}, "the task definition " + settings.task_definition +
+                                        " has no container \"" + settings.container_name +
+                                        "\"; it has: " + Join(names, ", "));
+    body.Set("containerDefinitions", containers);
+    return Finish(std::move(body), settings);
+}
+
+std::string ImageFor(const FargateSettings& settings, const std::string& sandbox_name,
+                     const std::string& token) {
+    std::string image = settings.image;
+    std::string fit = sandbox_name;
+    std::replace_if(
+        fit.begin(), fit.end(), [](char c) { return c == '@'; }, '-');
+    const std::pair<std::string_view, std::string> places[] = {
+        {"{name}", fit}, {"{id}", token}, {"{task_id}", fit}, {"{task_id_sanitized}", fit}};
+    for (const auto& [place, value] : places)
+        for (std::size_t at = image.find(place); at != std::string::npos;
+             at = image.find(place, at + value.size()))
+            image.replace(at, place.size(), value);
+    return image;
+}
+
+}  // namespace sbxfs
