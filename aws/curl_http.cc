@@ -33,6 +33,14 @@ using CurlEasyPtr = std::unique_ptr<CURL, EasyDeleter>;
 using CurlMultiPtr = std::unique_ptr<CURLM, MultiDeleter>;
 using CurlListPtr = std::unique_ptr<curl_slist, ListDeleter>;
 
+CurlMultiPtr MakeMulti() {
+    static std::once_flag once;
+    std::call_once(once, [] { CHECK(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK); });
+    CurlMultiPtr multi(curl_multi_init());
+    CHECK(multi != nullptr);  // out of memory
+    return multi;
+}
+
 // Every setting below is of a kind and for a handle that curl accepts; a refusal would be a bug.
 template <class Value>
 void Set(CURL* easy, CURLoption option, Value value) {
@@ -108,11 +116,14 @@ HttpFailure ToFailure(const Exchange& exchange, CURLcode code) {
 
 class CurlHttp::Worker {
  public:
-    Worker(Loop& loop, Settings settings, CurlMultiPtr multi)
+    Worker(Loop& loop, Settings settings)
         : loop_(loop),
           settings_(std::move(settings)),
-          multi_(std::move(multi)),
-          thread_([this] { Run(); }) {}
+          multi_(MakeMulti()),
+          thread_([this] { Run(); }) {
+        CHECK(curl_multi_setopt(multi_.get(), CURLMOPT_MAX_HOST_CONNECTIONS,
+                                settings_.connections_per_host) == CURLM_OK);
+    }
     Worker(const Worker&) = delete;
     Worker& operator=(const Worker&) = delete;
     ~Worker() {
@@ -246,22 +257,17 @@ class CurlHttp::Worker {
     std::thread thread_;  // last: started after, joined before all it uses
 };
 
-CurlHttp::CurlHttp(std::unique_ptr<Worker> worker) : worker_(std::move(worker)) {}
+CurlHttp::CurlHttp(Loop& loop, Settings settings) : loop_(loop), settings_(std::move(settings)) {}
 CurlHttp::~CurlHttp() = default;
 
-Result<std::unique_ptr<CurlHttp>> CurlHttp::Make(Loop& loop, const Settings& settings) {
-    static std::once_flag once;
-    std::call_once(once, [] { CHECK(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK); });
-    CurlMultiPtr multi(curl_multi_init());
-    if (multi == nullptr) return Error(Errno{ENOMEM}, "libcurl cannot be set up", Blame::kBug);
-    CHECK(curl_multi_setopt(multi.get(), CURLMOPT_MAX_HOST_CONNECTIONS,
-                            settings.connections_per_host) == CURLM_OK);
-    return std::unique_ptr<CurlHttp>(
-        new CurlHttp(std::make_unique<Worker>(loop, settings, std::move(multi))));
-}
-
 void CurlHttp::Send(HttpRequest request, HttpDone done) {
-    worker_->Send(std::move(request), std::move(done));
+    Worker* worker = nullptr;
+    {
+        const MutexLock lock(mu_);
+        if (worker_ == nullptr) worker_ = std::make_unique<Worker>(loop_, settings_);
+        worker = worker_.get();
+    }
+    worker->Send(std::move(request), std::move(done));
 }
 
 }  // namespace sbxfs::aws

@@ -7,6 +7,7 @@
 
 #include "aws/http.h"
 #include "base/loop.h"
+#include "base/sync.h"
 
 namespace sbxfs::aws {
 
@@ -17,8 +18,9 @@ class CurlHttp final : public HttpClient {
         std::size_t largest_answer = 16U << 20;  // bytes of a body; longer ones are refused, EFBIG
         long connections_per_host = 8;
     };
-    // Answers are posted to `loop`, which outlives this. Proxies are taken from https_proxy, http_proxy and no_proxy.
-    static Result<std::unique_ptr<CurlHttp>> Make(Loop& loop, const Settings& settings);
+    // Answers are posted to `loop`, which outlives this. Proxies are taken from https_proxy,
+    // http_proxy and no_proxy. Costs nothing until something is sent.
+    CurlHttp(Loop& loop, Settings settings);
     // What has not been answered is: ECANCELED.
     ~CurlHttp() override;
 
@@ -26,8 +28,10 @@ class CurlHttp final : public HttpClient {
 
  private:
     class Worker;
-    explicit CurlHttp(std::unique_ptr<Worker> worker);
-    std::unique_ptr<Worker> worker_;
+    Loop& loop_;
+    const Settings settings_;
+    Mutex mu_{LockRank::kProvider};
+    std::unique_ptr<Worker> worker_ GUARDED_BY(mu_);  // made by the first Send
 };
 
 }  // namespace sbxfs::aws

@@ -17,6 +17,25 @@ struct NetworkInterface {
     std::string subnet;
 };
 
+struct Subnet {
+    std::string id;
+    std::string vpc;
+    std::string zone;
+};
+
+// Which connections a security group lets in.
+struct IngressRule {
+    std::string protocol;  // "tcp", "-1" for all
+    int from_port = -1;    // with "-1": all
+    int to_port = -1;
+    std::vector<std::string> sources;  // address ranges, groups and prefix lists
+};
+struct SecurityGroup {
+    std::string id;
+    std::string vpc;
+    std::vector<IngressRule> ingress;
+};
+
 class Ec2 {
  public:
     using InterfacesDone = UniqueFunction<void(Outcome<std::vector<NetworkInterface>>)>;
@@ -25,6 +44,12 @@ class Ec2 {
 
     // All of `ids` in one call. Found by a filter, so that one that is gone does not fail the rest.
     void DescribeNetworkInterfaces(const std::vector<std::string>& ids, InterfacesDone done);
+
+    // Whether each subnet exists, and in which VPC. All of `ids`, or a failure that names the unknown one.
+    using SubnetsDone = UniqueFunction<void(Outcome<std::vector<Subnet>>)>;
+    void DescribeSubnets(const std::vector<std::string>& ids, SubnetsDone done);
+    using GroupsDone = UniqueFunction<void(Outcome<std::vector<SecurityGroup>>)>;
+    void DescribeSecurityGroups(const std::vector<std::string>& ids, GroupsDone done);
 
     const std::shared_ptr<Service>& service() const { return service_; }
 

@@ -89,6 +89,9 @@ Result<std::string> ResolveEndpoint(const ServiceNames& service, std::string_vie
                                     const SharedConfig& shared, const Profile* profile) {
     std::string text(wanted);
     if (text.empty()) text = Configured(service, environment, shared, profile);
+    // IAM has no regions; its commercial address is the odd one without any.
+    if (text.empty() && service.endpoint == kIam.endpoint && PartitionOf(region).name == "aws")
+        return std::string("https://iam.amazonaws.com");
     if (text.empty())
         return "https://" + std::string(service.endpoint) + "." + std::string(region) + "." +
                std::string(PartitionOf(region).dns_suffix);

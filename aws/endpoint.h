@@ -30,6 +30,7 @@ inline constexpr ServiceNames kSts{"sts", "sts", "STS"};
 inline constexpr ServiceNames kSecretsManager{"secretsmanager", "secretsmanager",
                                               "SECRETS_MANAGER"};
 inline constexpr ServiceNames kLogs{"logs", "logs", "CLOUDWATCH_LOGS"};
+inline constexpr ServiceNames kIam{"iam", "iam", "IAM"};  // one for all regions of a partition
 inline constexpr ServiceNames kSimpleStorage{"s3", "s3", "S3"};
 
 // `wanted`, else AWS_REGION, AWS_DEFAULT_REGION, the profile's. EINVAL when none is set or it is no region's name: it

@@ -3,7 +3,7 @@
 namespace sbxfs {
 
 std::vector<std::string_view> BackendNames() {
-    return {"local", "ssh"};
+    return {"local", "ssh", "fargate"};
 }
 
 std::vector<std::string_view> NamesOf(const std::vector<FileKey>& keys) {
@@ -33,7 +33,48 @@ const std::vector<FileKey>& BackendOptions(std::string_view backend) {
          "the way there, through ssh(1); several with commas"},
         {"spool_dir", "\"/scratch\"", "where .sbxfs/ is made; default: the home directory"},
     };
+    static const std::vector<FileKey> kFargate = {
+        {"aws_region", "\"us-east-1\"", "default: as the AWS tools find it"},
+        {"aws_profile", "\"lab\"", "of ~/.aws/config; default: AWS_PROFILE, else \"default\""},
+        {"aws_role_arn", "\"arn:aws:iam::123456789012:role/sandboxes\"",
+         "assumed before anything is done"},
+        {"aws_external_id", "\"...\"", "for that role"},
+        {"aws_role_session_name", "\"sbxfs\"", "shown in AWS's own logs"},
+        {"aws_endpoint_url", "\"https://...\"", "of all services, where it is not AWS's own"},
+        {"ecs_cluster", "\"sandboxes\"", "a name or an ARN; required"},
+        {"subnets", "[\"subnet-0123456789abcdef0\"]", "required; SBXFS_FARGATE_SUBNETS wins"},
+        {"security_groups", "[\"sg-0123456789abcdef0\"]",
+         "must let ssh_port in; SBXFS_FARGATE_SECURITY_GROUPS wins"},
+        {"assign_public_ip", "true", ""},
+        {"address", "\"auto\"", "where sshd is dialled: auto, public or private"},
+        {"task_definition", "\"family:1\"", "a base to clone; default: from scratch"},
+        {"task_definition_family_prefix", "\"sbxfs\"", "of the definitions that are registered"},
+        {"container_name", "\"main\"", "which container of the base is the sandbox"},
+        {"image_template", "\"repo/{name}:{id}\"",
+         "in place of image; one task definition for each text"},
+        {"bootstrap", "false", "true: the image has no sshd, it is installed at each start"},
+        {"ephemeral_storage_gib", "21", "to 200; default: Fargate's 20"},
+        {"platform_version", "\"1.4.0\"", "default: the latest"},
+        {"execution_role_arn", "\"arn:aws:iam::...\"",
+         "with which ECS pulls, logs and reads secrets"},
+        {"task_role_arn", "\"arn:aws:iam::...\"", "what commands in the sandbox may do in AWS"},
+        {"log_group", "\"/sbxfs\"", "made when missing; default: no log"},
+        {"log_stream_prefix", "\"sbxfs\"", ""},
+        {"secrets", "[\"NAME=arn:...\"]", "variables by reference"},
+        {"capacity_provider", "\"FARGATE_SPOT\"", "default: launch type FARGATE"},
+        {"enable_execute_command", "false", ""},
+        {"ssh_port", "22", ""},
+        {"ssh_user", "\"root\"", ""},
+        {"host_key", "\"shared\"", "or s3, logs, override: how the host key is known beforehand"},
+        {"host_key_secret", "\"sbxfs/host-key\"",
+         "for shared: a name or an ARN; made when missing"},
+        {"host_key_bucket", "\"bucket\"", "for s3"},
+        {"host_key_prefix", "\"sbxfs/\"", "for s3"},
+        {"tags", "[\"team=lab\"]", "of each task"},
+        {"startup_timeout", "300", "seconds until the task has an address"},
+    };
     if (backend == "local") return kLocal;
+    if (backend == "fargate") return kFargate;
     if (backend == "ssh") return kSsh;
     return kNone;
 }
@@ -44,6 +85,7 @@ bool IsPaid(std::string_view backend) {
 }
 
 void ApplyBackendDefaults(Template& what) {
+    if (what.backend == "fargate") what.idle_timeout_s = 3600;  // nobody's money runs on unused
     if (what.backend != "ssh") return;
     // Others use the machine too, and it goes on when we are gone.
     what.exclusive = false;

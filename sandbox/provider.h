@@ -81,8 +81,9 @@ struct ConnectInfo {
         other_host_keys;           // more of the same server, of other types: any of them will do
     std::vector<ClientAuth> auth;  // tried in order; empty: the sandbox's own client key
     std::string spool_dir;         // where the supervisor lives, 0700; empty: ~/.sbxfs
-    // Where others share the host key, the sandbox must show a text that only it was given: SHA-256
-    // of it in hex. Empty: the host key is the sandbox's own.
+    // Where others share the host key, the sandbox must show a text that only it was given: the file
+    // it is in, and its SHA-256 in hex. Empty: the host key is the sandbox's own.
+    std::string proof_file;
     std::string proof_sha256;
 
     Json ToJson() const;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "aws/crypto.h"
 #include "base/check.h"
 #include "base/files.h"
 #include "base/log.h"
@@ -25,6 +26,7 @@ constexpr Duration kLongestExecRetry = std::chrono::seconds(5);
 constexpr Duration kKeepAlive = std::chrono::seconds(15);
 constexpr std::size_t kUploadPart = 256U << 10;
 constexpr std::size_t kMaxErrorText = 4096;
+constexpr std::size_t kLongestProof = 256;
 // What a shell says of a program it cannot find (127) or not execute (126).
 constexpr int kNotFound = 127;
 constexpr int kNotExecutable = 126;
@@ -195,6 +197,7 @@ SshAttachment::SshAttachment(IoLoop& loop, const AttachRequest& request,
 
 SshAttachment::~SshAttachment() {
     detached_ = true;  // nobody is to hear of what follows
+    proving_.reset();
     if (upload_ != nullptr) upload_->owner = nullptr;
     const Error gone(Errno{EHOSTUNREACH}, "the link was closed", Blame::kRemote);
     if (sftp_ != nullptr) sftp_->FailAll(gone);
@@ -245,7 +248,7 @@ void SshAttachment::OnLoggedIn() {
     sftp_->SetWake([this] { link_->Kick(); });
     sftp_user_ = std::make_unique<SftpChannel>(*this);
     sftp_channel_ = link_->Open("", *sftp_user_);
-    OpenExec();
+    if (request_.connect.proof_sha256.empty()) OpenExec();
 }
 
 void SshAttachment::OnLinkLost(const Error& why) {
@@ -256,6 +259,41 @@ void SshAttachment::SftpReady(const Status& status) {
     if (detached_) return;
     if (!status) return Detach(status.error());
     files_ = SftpFiles::Make(sftp_, loop_);
+    if (request_.connect.proof_sha256.empty()) return FilesReady();
+    ReadProof();
+}
+
+void SshAttachment::ReadProof() {
+    proving_ = std::make_shared<Proving>();
+    OpenHow how;
+    how.read = true;
+    files_->Open(request_.connect.proof_file, how,
+                 [this, weak = std::weak_ptr(proving_)](Result<OpenedFile> opened) {
+                     if (weak.expired() || detached_) return;
+                     if (!opened) return Proven(opened.error());
+                     files_->Read(
+                         opened->file, {0, kLongestProof},
+                         [this, weak, file = opened->file](const Result<std::string>& text) {
+                             if (!weak.expired() && !detached_) Proven(text);
+                         });
+                 });
+}
+
+void SshAttachment::Proven(const Result<std::string>& shown) {
+    // An answer that failed because the link did says nothing about the sandbox.
+    if (!shown && shown.error().code() == Errno{EHOSTUNREACH}) return Detach(shown.error());
+    if (!shown || aws::Sha256Hex(Trim(*shown)) != request_.connect.proof_sha256) {
+        return Detach(Error(Errno{EACCES},
+                            "another sandbox answers at " + AddressText(request_.connect.address) +
+                                ": it has the shared host key but not this sandbox's token",
+                            Blame::kRemote));
+    }
+    listener_.OnAttachPhase("proven");
+    OpenExec();
+    FilesReady();
+}
+
+void SshAttachment::FilesReady() {
     files_up_ = true;
     if (exec_user_ != nullptr && exec_user_->said_hello()) limit_.reset();
     listener_.OnAttachPhase(kFilesPhase);

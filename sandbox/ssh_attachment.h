@@ -8,6 +8,9 @@
 //                        +-> exec: uname -m; exec supervisor -> magic -> Hello ---------+
 //                            (not there: upload over SFTP, exec again)
 //
+// Where the host key is shared by several sandboxes (ConnectInfo::proof_sha256), the sandbox shows over
+// SFTP which one it is before anything else is done there.
+//
 // The supervisor's file name carries the hash of the programs this daemon has, so a newer daemon
 // brings its own and takes over what an older supervisor runs (supervisor/protocol.h).
 #pragma once
@@ -44,6 +47,9 @@ class SshAttachment final : public Attachment, public SshListener {
     void Dialed(Result<Connected> connected);
     void UploadIfSpool();
     void SftpReady(const Status& status);
+    void ReadProof();
+    void Proven(const Result<std::string>& shown);
+    void FilesReady();
     void OpenExec();
     void ExecClosed(const Error& why, int exit_status);
     void SupervisorMissing();
@@ -80,6 +86,8 @@ class SshAttachment final : public Attachment, public SshListener {
     SshLink::ChannelPtr sftp_channel_;
     SshLink::ChannelPtr exec_channel_;
     std::shared_ptr<Upload> upload_;
+    struct Proving {};
+    std::shared_ptr<Proving> proving_;  // alive: its answers find this object
     TimerPtr limit_;  // until the supervisor answered
     TimerPtr retry_;  // of the exec channel
     TimerPtr keepalive_;

@@ -39,8 +39,8 @@ Result<std::shared_ptr<FargateClient>> FargateClient::Make(Loop& loop, aws::Http
     const aws::ChainParts parts{loop, http, environment, shared, client->region_, random};
     const aws::CredentialProviderPtr credentials = TRY(aws::MakeCredentialChain(parts, chain));
 
-    for (const aws::ServiceNames& names :
-         {aws::kEcs, aws::kEc2, aws::kSts, aws::kLogs, aws::kSimpleStorage, aws::kSecretsManager}) {
+    for (const aws::ServiceNames& names : {aws::kEcs, aws::kEc2, aws::kSts, aws::kIam, aws::kLogs,
+                                           aws::kSimpleStorage, aws::kSecretsManager}) {
         aws::ServiceSettings service;
         service.names = names;
         service.region = client->region_;
@@ -55,6 +55,7 @@ Result<std::shared_ptr<FargateClient>> FargateClient::Make(Loop& loop, aws::Http
     const auto& services = client->services_;
     client->ecs_ = std::make_unique<aws::Ecs>(services.at("ecs"));
     client->ec2_ = std::make_unique<aws::Ec2>(services.at("ec2"));
+    client->iam_ = std::make_unique<aws::Iam>(services.at("iam"));
     client->sts_ = std::make_unique<aws::Sts>(services.at("sts"));
     client->logs_ = std::make_unique<aws::Logs>(services.at("logs"));
     client->s3_ = std::make_unique<aws::S3>(services.at("s3"));

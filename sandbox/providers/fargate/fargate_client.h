@@ -9,6 +9,7 @@
 #include "aws/credential_chain.h"
 #include "aws/ec2.h"
 #include "aws/ecs.h"
+#include "aws/iam.h"
 #include "aws/logs.h"
 #include "aws/s3.h"
 #include "aws/secrets_manager.h"
@@ -31,6 +32,7 @@ class FargateClient {
     aws::Ecs& ecs() { return *ecs_; }
     aws::Ec2& ec2() { return *ec2_; }
     aws::Sts& sts() { return *sts_; }
+    aws::Iam& iam() { return *iam_; }
     aws::Logs& logs() { return *logs_; }
     aws::S3& s3() { return *s3_; }
     aws::SecretsManager& secrets() { return *secrets_; }
@@ -48,6 +50,7 @@ class FargateClient {
     std::unique_ptr<aws::Ecs> ecs_;
     std::unique_ptr<aws::Ec2> ec2_;
     std::unique_ptr<aws::Sts> sts_;
+    std::unique_ptr<aws::Iam> iam_;
     std::unique_ptr<aws::Logs> logs_;
     std::unique_ptr<aws::S3> s3_;
     std::unique_ptr<aws::SecretsManager> secrets_;

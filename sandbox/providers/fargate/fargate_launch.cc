@@ -284,9 +284,13 @@ void FargateLaunch::Finish() {
     launched.connect.address = TcpAddress{address_, settings_.ssh_port};
     launched.connect.user = settings_.ssh_user;
     launched.connect.host_key = key_.public_line;
-    if (settings_.host_key == HostKeyMode::kShared)
+    if (settings_.host_key == HostKeyMode::kShared) {
+        // Where the entrypoint puts SBXFS_TOKEN.
+        launched.connect.proof_file =
+            settings_.ssh_user == "root" ? "/run/sbxfs/token" : ".sbxfs-token";
         launched.connect.proof_sha256 =
             aws::Sha256Hex(ProofFor(books_.mount_secret(), spec_.token));
+    }
     launched.facts = TaskFacts(task_);
     launched.facts.Set("host_key_mode", ToString(settings_.host_key))
         .Set("region", settings_.account.region);

@@ -155,7 +155,7 @@ class FargateProvider::Core : public std::enable_shared_from_this<Core> {
 Result<std::unique_ptr<FargateProvider>> FargateProvider::Open(Loop& loop, FargateOptions options) {
     aws::CurlHttp::Settings http;
     http.ca_bundle = aws::Lookup(options.environment, "AWS_CA_BUNDLE");
-    std::unique_ptr<aws::HttpClient> client = TRY(aws::CurlHttp::Make(loop, http));
+    auto client = std::make_unique<aws::CurlHttp>(loop, http);
     return Open(loop, std::move(options), std::move(client));
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "sandbox/backends.h"
 
 namespace sbxfs {
 namespace {
@@ -76,7 +77,7 @@ class Reader {
     }
 
     Status CheckKnown() const {
-        const auto& known = FargateOptionNames();
+        const std::vector<std::string_view> known = NamesOf(BackendOptions("fargate"));
         for (const auto& [key, value] : what_.options) {
             if (std::find(known.begin(), known.end(), key) != known.end()) continue;
             const std::string_view nearest = Nearest(key, known);
@@ -317,43 +318,6 @@ std::string_view ToString(HostKeyMode mode) {
             return "override";
     }
     return "";
-}
-
-const std::vector<std::string_view>& FargateOptionNames() {
-    static const std::vector<std::string_view> names = {"aws_region",
-                                                        "aws_profile",
-                                                        "aws_role_arn",
-                                                        "aws_external_id",
-                                                        "aws_role_session_name",
-                                                        "aws_endpoint_url",
-                                                        "ecs_cluster",
-                                                        "subnets",
-                                                        "security_groups",
-                                                        "assign_public_ip",
-                                                        "address",
-                                                        "task_definition",
-                                                        "task_definition_family_prefix",
-                                                        "container_name",
-                                                        "image_template",
-                                                        "bootstrap",
-                                                        "ephemeral_storage_gib",
-                                                        "platform_version",
-                                                        "execution_role_arn",
-                                                        "task_role_arn",
-                                                        "log_group",
-                                                        "log_stream_prefix",
-                                                        "secrets",
-                                                        "capacity_provider",
-                                                        "enable_execute_command",
-                                                        "ssh_port",
-                                                        "ssh_user",
-                                                        "host_key",
-                                                        "host_key_secret",
-                                                        "host_key_bucket",
-                                                        "host_key_prefix",
-                                                        "tags",
-                                                        "startup_timeout"};
-    return names;
 }
 
 Result<TaskSize> FitTaskSize(std::int64_t cpu, std::int64_t memory) {

@@ -102,7 +102,4 @@ struct FargateSettings {
 Result<FargateSettings> ReadFargateSettings(const Template& what,
                                             const aws::Environment& environment);
 
-// All option names, for the configuration's check.
-const std::vector<std::string_view>& FargateOptionNames();
-
 }  // namespace sbxfs
