@@ -1,5 +1,7 @@
 #include "aws/shared_config.h"
 
+#include <unistd.h>
+
 #include "base/files.h"
 #include "base/strings.h"
 
@@ -83,6 +85,17 @@ SharedConfig ParseSharedConfig(std::string_view config, std::string_view credent
     ParseInto(shared, config, File::kConfig);
     ParseInto(shared, credentials, File::kCredentials);
     return shared;
+}
+
+Environment CurrentEnvironment() {
+    Environment environment;
+    for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry) {
+        const std::string_view text(*entry);
+        const std::size_t equals = text.find('=');
+        if (equals != std::string_view::npos)
+            environment.emplace(text.substr(0, equals), text.substr(equals + 1));
+    }
+    return environment;
 }
 
 std::string Lookup(const Environment& environment, const std::string& name) {

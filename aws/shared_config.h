@@ -36,6 +36,9 @@ SharedConfig ParseSharedConfig(std::string_view config, std::string_view credent
 using Environment = std::map<std::string, std::string>;
 Result<SharedConfig> LoadSharedConfig(const Environment& environment);
 
+// Of this process. Before threads start: setenv(3) elsewhere would race.
+Environment CurrentEnvironment();
+
 // The value, "" when it is not set.
 std::string Lookup(const Environment& environment, const std::string& name);
 

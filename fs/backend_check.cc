@@ -1,5 +1,7 @@
 #include "fs/backend_check.h"
 
+#include "aws/shared_config.h"
+#include "sandbox/providers/fargate/fargate_settings.h"
 #include "sandbox/providers/ssh/ssh_settings.h"
 
 namespace sbxfs {
@@ -11,6 +13,7 @@ Status CheckBackendSettings(const Template& what) {
         self.agent = true;
         (void)TRY(ReadSshSettings(what, self));
     }
+    if (what.backend == "fargate") (void)TRY(ReadFargateSettings(what, aws::CurrentEnvironment()));
     return Ok();
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <filesystem>
 #include <latch>
@@ -27,6 +28,7 @@
 #include "fs/service_manager.h"
 #include "sandbox/io_loop.h"
 #include "sandbox/outputs.h"
+#include "sandbox/providers/fargate/fargate_provider.h"
 #include "sandbox/providers/local/local_provider.h"
 #include "sandbox/providers/ssh/ssh_provider.h"
 #include "sandbox/sandboxes.h"
@@ -106,6 +108,11 @@ class Loops {
     std::atomic<std::size_t> next_{0};
 };
 
+std::string HostName() {
+    std::array<char, 256> name{};
+    return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "localhost";
+}
+
 // SIGHUP: templates, providers and limits as the file says now. A file with a mistake changes nothing.
 void Reload(const std::string& path, FileSystem& fs, Sandboxes& sandboxes) {
     MountContext& mount = fs.context();
@@ -152,6 +159,7 @@ void DestroyAll(Sandboxes& sandboxes) {
 Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     HardenProcess();
     BlockHangup();
+    const aws::Environment environment = aws::CurrentEnvironment();  // no thread has started
     const ServiceManager manager = ServiceManager::FromEnvironment();
     const std::string state_path = options.mount.state_dir.empty()
                                        ? TRY(StateDir::DefaultFor(options.mountpoint))
@@ -175,6 +183,9 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
         TRY(LocalProvider::Open(loops->first(), std::move(local_options)));
     const std::unique_ptr<SshProvider> ssh =
         TRY(SshProvider::Open(loops->first(), {state.path(), SshSelf::Now()}));
+    const std::unique_ptr<FargateProvider> fargate = TRY(FargateProvider::Open(
+        loops->first(),
+        {state.path(), {store->mount_id(), SshSelf::Now().user + "@" + HostName()}, environment}));
     SshAttacher attacher;
     SandboxServices services;
     services.store = store.get();
@@ -184,9 +195,10 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     services.timeouts.operation = options.mount.op_timeout;
     Sandboxes sandboxes(
         services, Sandboxes::Config{},
-        [&local, &ssh](const Template& what) -> Result<Provider*> {
+        [&local, &ssh, &fargate](const Template& what) -> Result<Provider*> {
             if (what.backend == "local") return local.get();
             if (what.backend == "ssh") return ssh.get();
+            if (what.backend == "fargate") return fargate.get();
             return Error(Errno{EOPNOTSUPP}, "there is no backend '" + what.backend + "'");
         },
         [&loops]() -> Loop& { return loops->Next(); });
