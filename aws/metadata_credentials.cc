@@ -109,13 +109,19 @@ void ContainerCredentials::Get(CredentialsDone done) {
 }
 
 void InstanceCredentials::Get(CredentialsDone done) {
-    http_.Send(MetadataRequest("PUT", endpoint_ + "/latest/api/token",
-                               {{"X-aws-ec2-metadata-token-ttl-seconds", "21600"}}),
-               [self = shared_from_this(), done = std::move(done)](HttpOutcome outcome) mutable {
-                   auto token = Expect200(std::move(outcome), "the instance's metadata service");
-                   if (!token) return done(std::move(token).error());
-                   self->AskRole(token->body, std::move(done));
-               });
+    http_.Send(
+        MetadataRequest("PUT", endpoint_ + "/latest/api/token",
+                        {{"X-aws-ec2-metadata-token-ttl-seconds", "21600"}}),
+        [self = shared_from_this(), done = std::move(done)](HttpOutcome outcome) mutable {
+            auto token = Expect200(std::move(outcome), "the instance's metadata service");
+            if (token) return self->AskRole(token->body, std::move(done));
+            // Asked last: whoever is not on an instance has set up no credentials at all.
+            done(Error(Errno{EKEYEXPIRED},
+                       "no AWS credentials are set: run `aws configure`, or set AWS_PROFILE or "
+                       "AWS_ACCESS_KEY_ID where the mount is started (" +
+                           token.error().what() + ")",
+                       Blame::kCaller));
+        });
 }
 
 void InstanceCredentials::AskRole(const std::string& token, CredentialsDone done) {

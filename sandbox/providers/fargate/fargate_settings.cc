@@ -71,6 +71,9 @@ class Reader {
     }
 
  private:
+    // A [providers.NAME] alone is checked, too: what is missing there a template may have.
+    bool Whole() const { return !what_.name.empty(); }
+
     const OptionValue* Find(const std::string& key) const {
         const auto it = what_.options.find(key);
         return it == what_.options.end() ? nullptr : &it->second;
@@ -168,10 +171,10 @@ class Reader {
 
     Status ReadPlace(FargateSettings& settings) const {
         settings.cluster = TRY(Text("ecs_cluster"));
-        if (settings.cluster.empty())
+        if (settings.cluster.empty() && Whole())
             return Wrong("`ecs_cluster` is missing: the name or ARN of an ECS cluster");
         settings.subnets = TRY(Ids("subnets", "SBXFS_FARGATE_SUBNETS", "subnet-"));
-        if (settings.subnets.empty())
+        if (settings.subnets.empty() && Whole())
             return Wrong(
                 "`subnets` is missing: at least one, such as [\"subnet-0123456789abcdef0\"], or "
                 "SBXFS_FARGATE_SUBNETS");
@@ -237,7 +240,7 @@ class Reader {
         if (!OnlyHas(settings.container_name, "-_"))
             return Wrong("`container_name` may hold letters, digits, - and _");
         settings.image = TRY(Text("image_template", what_.image));
-        if (settings.image.empty() && settings.task_definition.empty())
+        if (settings.image.empty() && settings.task_definition.empty() && Whole())
             return Wrong("`image` is missing: name one, or a task_definition whose image is used");
         settings.bootstrap = TRY(Flag("bootstrap", false));
         settings.log_group = TRY(Text("log_group"));
@@ -250,7 +253,7 @@ class Reader {
         for (const auto& [name, value] : what_.env)
             if (settings.secrets.contains(name))
                 return Wrong("`" + Printable(name, 60) + "` is in both env and secrets");
-        const bool needs_role = settings.task_definition.empty() &&
+        const bool needs_role = Whole() && settings.task_definition.empty() &&
                                 (!settings.log_group.empty() || !settings.secrets.empty());
         if (needs_role && settings.execution_role_arn.empty())
             return Wrong(
@@ -284,6 +287,8 @@ class Reader {
             if (settings.log_group.empty()) return Wrong("host_key = \"logs\" needs log_group");
         } else if (mode == "override") {
             settings.host_key = HostKeyMode::kOverride;
+        } else if (mode.empty() && !Whole()) {
+            return Ok();
         } else if (mode.empty()) {
             return Wrong(
                 "`host_key` is missing: shared (with host_key_secret), s3, logs, or override, "

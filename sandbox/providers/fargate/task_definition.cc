@@ -15,6 +15,7 @@ constexpr const char* kHostKeyVariable = "SBXFS_HOST_KEY";
 Json LogSettings(const FargateSettings& settings) {
     const Json options = Json::Object()
                              .Set("awslogs-group", settings.log_group)
+                             .Set("awslogs-create-group", "true")
                              .Set("awslogs-region", settings.account.region)
                              .Set("awslogs-stream-prefix", settings.log_stream_prefix);
     return Json::Object().Set("logDriver", "awslogs").Set("options", options);
