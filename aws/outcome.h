@@ -16,6 +16,8 @@ struct ApiFailure {
     std::string code;     // "ConflictException"; empty when no answer came
     std::string message;  // the service's words
     int http_status = 0;  // 0 when no answer came
+    // Some attempt had no answer and may have been acted on, whatever the last one says.
+    bool maybe_done = false;
 };
 
 template <class T>

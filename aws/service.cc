@@ -27,6 +27,7 @@ struct Service::Running {
     int attempts = 0;
     bool refreshed = false;  // one more try with fresh credentials was made
     bool set_clock = false;  // one more try with the service's time was made
+    bool maybe_done = false;
     std::string access_key_id{};
 };
 
@@ -122,6 +123,7 @@ void Service::Failed(const RunningPtr& running, ApiFailure failure, Sent sent,
             bucket != settings_.buckets.end())
             bucket->second.Throttled(loop_.clock().Steady());
     }
+    if (failure.kind == FailureKind::kTransient && sent == Sent::kMaybe) running->maybe_done = true;
     // Two causes that one more try mends, whatever the call: it was refused before anything was done.
     if (failure.kind == FailureKind::kClockSkew && response != nullptr && !running->set_clock) {
         running->set_clock = true;
@@ -142,6 +144,7 @@ void Service::Failed(const RunningPtr& running, ApiFailure failure, Sent sent,
                         [self = shared_from_this(), running] { self->Begin(running); });
     }
     ++counters.failed;
+    failure.maybe_done = running->maybe_done;
     running->done(std::move(failure));
 }
 

@@ -125,7 +125,7 @@ class Provider {
     // a remedy.
     virtual Status Check(const Template& what) = 0;
     // Starts it, or finds what an earlier call with this token started. Done when ConnectInfo is
-    // known; sshd may still be starting.
+    // known; sshd may still be starting. ETIME: it was started before, and its own timer has ended it.
     virtual void Launch(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) = 0;
     // Is it still there, and if not, why. `id` may be empty when Launch never answered.
     virtual void Probe(const std::string& token, const std::string& id, HealthDone done) = 0;

@@ -369,7 +369,8 @@ void Sandbox::FailedToLaunch(const Error& why) {
             Log(LogLevel::kWarning, "after a failed launch",
                 {{"box", name}, {"why", status.error()}});
     });
-    EndAs(SandboxStatus::kFailed, why.what());
+    const bool expired = why.code() == Errno{ETIME};
+    EndAs(expired ? SandboxStatus::kExpired : SandboxStatus::kFailed, why.what());
 }
 
 // --- the link ---

@@ -41,6 +41,7 @@ void FargateLaunch::Start() {
     settings_ = *std::move(settings);
     if (const FargateRecord* known = books_.Find(spec_.token)) {
         record_ = *known;
+        resumed_ = true;
         // Where it was started, it is looked for, whatever the configuration says by now.
         settings_.account = record_.account;
         settings_.cluster = record_.cluster;
@@ -96,7 +97,9 @@ void FargateLaunch::DefinitionReady(Result<std::string> arn) {
     KeepIntent();
 }
 
+// Before anything is kept: settings that ECS would not take leave no trace.
 void FargateLaunch::KeepIntent() {
+    if (const auto request = Request(); !request) return Fail(request.error());
     record_.token = spec_.token;
     record_.account = settings_.account;
     record_.cluster = settings_.cluster;
@@ -113,15 +116,15 @@ void FargateLaunch::KeepIntent() {
     });
 }
 
+Result<aws::RunTaskRequest> FargateLaunch::Request() const {
+    return MakeRunTaskRequest({settings_, spec_, books_.owner(), definition_,
+                               Secret(ProofFor(books_.mount_secret(), spec_.token)),
+                               key_.file_arn});
+}
+
 void FargateLaunch::RunTask() {
     if (cancelled_) return;
-    const LaunchParts parts{settings_,
-                            spec_,
-                            books_.owner(),
-                            definition_,
-                            Secret(ProofFor(books_.mount_secret(), spec_.token)),
-                            key_.file_arn};
-    auto request = MakeRunTaskRequest(parts);
+    auto request = Request();
     if (!request) return Fail(request.error());
     asking_ = true;
     Tell("run_task");
@@ -139,6 +142,9 @@ void FargateLaunch::Answered(aws::Outcome<aws::EcsTasks> answer) {
         if (failure.kind == aws::FailureKind::kConflict) return Adopt("RUNNING");
         const bool stale = failure.message.find("INACTIVE") != std::string::npos ||
                            failure.message.find("inactive") != std::string::npos;
+        const bool nothing_started = failure.http_status != 0 && !failure.maybe_done && !resumed_ &&
+                                     failure.kind != aws::FailureKind::kTransient;
+        if (nothing_started && !stale) return Refused(failure.error);
         AnsweredAll();
         if (stale && !std::exchange(definition_renewed_, true)) {
             access_.client->definitions().Forget(definition_);
@@ -151,6 +157,14 @@ void FargateLaunch::Answered(aws::Outcome<aws::EcsTasks> answer) {
         return Fail(Error(Errno{EIO}, "ecs:RunTask answered with neither a task nor a reason",
                           Blame::kRemote));
     NotPlaced(answer->failures.front());
+}
+
+// ECS has heard of this launch once, and said no: there is no task to look for.
+void FargateLaunch::Refused(const Error& why) {
+    books_.Remove(spec_.token, [self = shared_from_this(), why](const Status&) {
+        self->AnsweredAll();
+        self->Fail(why);
+    });
 }
 
 // A 200 that says no: capacity comes back, a wrong setting does not.
@@ -299,15 +313,14 @@ void FargateLaunch::Finish() {
 }
 
 void FargateLaunch::Explain(const aws::EcsTask& task) {
-    if (record_.log_group.empty())
-        return Fail(Error(Errno{EHOSTDOWN}, WhyStopped(task, {}), Blame::kRemote));
-    const std::string stream =
-        LogStream(record_.log_stream_prefix, record_.container_name, record_.arn);
+    const Errno code = EndedByTimer(task) ? Errno{ETIME} : Errno{EHOSTDOWN};
+    if (record_.log_group.empty()) return Fail(Error(code, WhyStopped(task, {}), Blame::kRemote));
     access_.client->logs().GetLogEvents(
-        record_.log_group, stream, kLastLines,
-        [self = shared_from_this(), task](aws::Outcome<std::vector<aws::LogLine>> lines) {
+        record_.log_group,
+        LogStream(record_.log_stream_prefix, record_.container_name, record_.arn), kLastLines,
+        [self = shared_from_this(), task, code](aws::Outcome<std::vector<aws::LogLine>> lines) {
             const auto last = lines ? *lines : std::vector<aws::LogLine>();
-            self->Fail(Error(Errno{EHOSTDOWN}, WhyStopped(task, last), Blame::kRemote));
+            self->Fail(Error(code, WhyStopped(task, last), Blame::kRemote));
         });
 }
 

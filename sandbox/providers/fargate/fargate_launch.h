@@ -33,8 +33,10 @@ class FargateLaunch : public std::enable_shared_from_this<FargateLaunch> {
     void FindDefinition();
     void DefinitionReady(Result<std::string> arn);
     void KeepIntent();
+    Result<aws::RunTaskRequest> Request() const;
     void RunTask();
     void Answered(aws::Outcome<aws::EcsTasks> answer);
+    void Refused(const Error& why);
     void NotPlaced(const aws::EcsFailure& failure);
     void Adopt(const std::string& desired_status);
     void Started(const std::string& arn);
@@ -61,7 +63,8 @@ class FargateLaunch : public std::enable_shared_from_this<FargateLaunch> {
     std::string address_;
     std::string told_;  // the last phase
     SteadyTime begun_{};
-    int unplaced_ = 0;  // tries without capacity
+    int unplaced_ = 0;      // tries without capacity
+    bool resumed_ = false;  // an earlier daemon may have asked
     bool definition_renewed_ = false;
     bool asking_ = false;
     bool cancelled_ = false;

@@ -13,7 +13,8 @@ namespace sbxfs {
 namespace {
 
 constexpr std::size_t kRememberedTokens = 4096;
-constexpr auto kBadCredentialsFor = std::chrono::seconds(60);
+// Long enough to spare a script a hundred failed launches, short enough for whoever has just renewed them.
+constexpr auto kBadCredentialsFor = std::chrono::seconds(10);
 constexpr int kLastLines = 10;
 
 }  // namespace

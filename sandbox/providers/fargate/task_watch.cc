@@ -15,18 +15,23 @@ constexpr std::size_t kMostInterfaces = 200;  // values of one filter
 std::uint64_t TaskWatch::Watch(const std::string& arn, Pace pace, PublicAddress address,
                                OnLook on_look) {
     const bool wants_address = address == PublicAddress::kWanted;
-    watched_[next_] = {arn, pace, wants_address, std::move(on_look), loop_.clock().Steady()};
+    const SteadyTime now = loop_.clock().Steady();
+    watched_[next_] = {arn, pace, wants_address, std::move(on_look), now, now};
     Plan();
     return next_++;
 }
 
 void TaskWatch::Plan() {
     if (watched_.empty() || asking_ > 0) return;
-    const bool starting = std::any_of(watched_.begin(), watched_.end(), [](const auto& entry) {
-        return entry.second.pace == Pace::kStarting;
-    });
-    const Duration pause = starting ? Duration(kStartingPause) : Duration(kStoppingPause);
     const SteadyTime now = loop_.clock().Steady();
+    Duration pause = kStoppingPause;
+    for (const auto& [id, watched] : watched_) {
+        // What has just been asked to stop may be quick; what takes long is looked at less often.
+        const Duration own = watched.pace == Pace::kStarting
+                                 ? Duration(kStartingPause)
+                                 : std::max<Duration>(kStartingPause, (now - watched.begun) / 2);
+        pause = std::min(pause, own);
+    }
     const SteadyTime next = last_round_ == SteadyTime{} ? now : std::max(now, last_round_ + pause);
     if (timer_ != nullptr && due_ <= next) return;
     due_ = next;

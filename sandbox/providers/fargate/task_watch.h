@@ -36,6 +36,7 @@ class TaskWatch : public std::enable_shared_from_this<TaskWatch> {
     void Unwatch(std::uint64_t id) { watched_.erase(id); }
 
     static constexpr auto kStartingPause = std::chrono::milliseconds(1000);
+    // The first looks at what stops come sooner.
     static constexpr auto kStoppingPause = std::chrono::seconds(5);
     static constexpr auto kMissingFor = std::chrono::seconds(60);
 
@@ -46,6 +47,7 @@ class TaskWatch : public std::enable_shared_from_this<TaskWatch> {
         bool wants_address = false;
         OnLook on_look;
         SteadyTime known{};  // when ECS knew it last, or the watch began
+        SteadyTime begun{};
     };
     struct Interface {
         std::string id;
