@@ -11,6 +11,7 @@
 #include "fs/cli_config.h"
 #include "fs/cli_doctor.h"
 #include "fs/cli_exec.h"
+#include "fs/cli_iam_policy.h"
 #include "fs/cli_list.h"
 #include "fs/cli_mount.h"
 #include "fs/cli_ssh.h"
@@ -203,6 +204,11 @@ struct CommandLine {
         leaf = sub->add_subcommand("show", "Show all that is in effect, secrets as <set>");
         AddConfigFile(leaf, config);
 
+        sub = app.add_subcommand("iam-policy",
+                                 "Print the AWS permissions that the configuration needs");
+        AddConfigFile(sub, config);
+        sub->footer("A policy document for the user or role that mounts; least privilege.");
+
         sub = app.add_subcommand("completion", "Print a completion script for a shell");
         sub->add_option("shell", shell, "bash, zsh or fish")
             ->type_name("SHELL")
@@ -268,6 +274,7 @@ int Run(CommandLine& line) {
         DropDashes(line.ssh.command);
         return SshCommand(line.ssh);
     }
+    if (app.got_subcommand("iam-policy")) return IamPolicyCommand(line.config);
     if (app.got_subcommand("config")) {
         const bool check = app.get_subcommand("config")->got_subcommand("check");
         return check ? ConfigCheckCommand(line.config) : ConfigShowCommand(line.config);

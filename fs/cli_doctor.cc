@@ -11,11 +11,13 @@
 #include <set>
 #include <vector>
 
+#include "aws/shared_config.h"
 #include "base/strings.h"
 #include "base/unique_fd.h"
 #include "fs/config.h"
 #include "sandbox/backends.h"
 #include "sandbox/doctor.h"
+#include "sandbox/providers/fargate/fargate_doctor.h"
 #include "sandbox/providers/local/local_doctor.h"
 #include "sandbox/providers/ssh/ssh_doctor.h"
 
@@ -56,6 +58,7 @@ void Examine(const Template& what, Report& report) {
     const Tell tell = [&report](const Finding& finding) { report.Say(finding); };
     if (what.backend == "local") return ExamineLocal(what, tell);
     if (what.backend == "ssh") return ExamineSsh(what, SshSelf::Now(), tell);
+    if (what.backend == "fargate") return ExamineFargate(what, aws::CurrentEnvironment(), tell);
     report.Say({true, "backend", "'" + what.backend + "' has no checks of its own"});
 }
 
