@@ -8,8 +8,8 @@ BUILD_PACKAGES="cmake ninja-build g++ g++-aarch64-linux-gnu pkg-config libfuse3-
 RUN_PACKAGES="fuse3 bubblewrap openssh-server openssh-client openssh-sftp-server"
 # What the tests need beyond that.
 TEST_PACKAGES="libgtest-dev libgmock-dev libbenchmark-dev clang qemu-user dash bash busybox python3 procps
-    util-linux uidmap strace git rsync ed zsh nodejs perl vim nano emacs-nox sqlite3 ripgrep make
-    mksh ksh93u+m yash dpkg-dev file man-db"
+    util-linux uidmap strace git rsync ed zsh nodejs perl vim nano emacs-nox sqlite3 ripgrep make mksh
+    ksh93u+m yash dpkg-dev file man-db python3-botocore"
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi

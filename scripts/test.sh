@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds everything and runs every test: installs what is missing first. `scripts/test.sh quick` leaves
 # the sanitizers out; `scripts/test.sh TIER...` runs some tiers only (unit core protocol contract
-# supervisor mount package harness).
+# supervisor aws mount package harness).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh

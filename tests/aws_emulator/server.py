@@ -50,6 +50,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _serve
 
+    def handle_expect_100(self) -> bool:
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
+
     def _send(self, answer: Answer) -> None:
         self.send_response(answer.status)
         if answer.status != 204:
@@ -72,6 +77,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """/_control/history has it."""
+
+    def date_time_string(self, timestamp: Optional[float] = None) -> str:
+        """The services' own time: a client with a wrong clock learns the right one here."""
+        return super().date_time_string(self.server.world.identity.now().timestamp())
 
     def version_string(self) -> str:
         return "sbxfs-aws-emulator"

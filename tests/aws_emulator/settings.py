@@ -20,13 +20,14 @@ class Delays:
     running: Seconds = 1.0         # containers started until RUNNING is shown
     sshd: Seconds = 0.0            # RUNNING or not, the container's program starts that much later
     deactivating: Seconds = 0.5    # stop asked for until containers get TERM
+    stopping: Seconds = 0.5        # TERM until a container without a process has ended; real ones take what they take
     deprovisioning: Seconds = 5.0  # containers gone until STOPPED
     log: Seconds = 5.0             # a line printed until CloudWatch Logs shows it
 
 
 @dataclass
 class Rates:
-    """[per second, burst]. Of what is throttled, in calls; `launch` in tasks."""
+    """[per second, burst], set at the start. Of what is throttled, in calls; `launch` in tasks."""
 
     run_task: list[float] = field(default_factory=lambda: [20, 20])
     launch: list[float] = field(default_factory=lambda: [20, 100])

@@ -242,7 +242,9 @@ class Task:
         """`pretended`: the exit code where there is no process, or where the signal stands for another death."""
         if part.status != "RUNNING":
             return
-        if part.process is None or part.process.ended:
+        if part.process is None and number == signal.SIGTERM:
+            self._after(self._draw("stopping"), lambda: self._kill(part, signal.SIGKILL, pretended))
+        elif part.process is None or part.process.ended:
             self._part_ended(part, pretended)
         else:
             if number == signal.SIGKILL and pretended != 137:

@@ -34,6 +34,7 @@ _BUCKETS = {"ecs:RunTask": "run_task", "ecs:RegisterTaskDefinition": "register",
             "ecs:DescribeTasks": "ecs_read", "ecs:ListTasks": "ecs_read", "ecs:DescribeTaskDefinition": "ecs_read",
             "ecs:ListTaskDefinitions": "ecs_read", "ec2:DescribeNetworkInterfaces": "ec2_read",
             "logs:FilterLogEvents": "logs_read", "logs:GetLogEvents": "logs_read"}
+_TAKEN = ("stall", "truncate")  # faults that there is an answer for
 _UNSIGNED = ("sts:AssumeRoleWithWebIdentity",)
 
 
@@ -118,10 +119,9 @@ class World:
             if answer is None:
                 answer = self._answer(service, action, request, request_id, text)
             after = self.faults.meet(name, text, TRANSPORT, "after")
-            if after is not None:
-                answer = self._disturb(answer, after, service, request_id)
-            if before is not None and before.do == "stall":
-                answer.stall_s = float(before.args.get("seconds", 3600))
+            for fault in (before if before is not None and before.do in _TAKEN else None, after):
+                if fault is not None:
+                    answer = self._disturb(answer, fault, service, request_id)
             self.history.append({"time": self.clock.date().isoformat(), "action": name, "status": answer.status,
                                  "reset": answer.reset, "code": answer.headers.get("x-emulator-code", ""),
                                  "key": (read_authorization(request.headers.get("authorization")) or _NOBODY).key})
@@ -190,8 +190,8 @@ class World:
     # --- faults
 
     def _disturbed(self, fault: Fault, service: str, request_id: str) -> Optional[Answer]:
-        """The answer of a call that is not taken at all; None when it is, only late."""
-        if fault.do == "stall":
+        """The answer of a call that is not taken at all; None when it is, and something befalls its answer."""
+        if fault.do in _TAKEN:
             return None
         return self._disturb(Answer(200, "text/plain", b"{}"), fault, service, request_id)
 
