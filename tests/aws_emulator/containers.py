@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
 
-from aws_emulator.rootfs import bubblewrap, make_root
+from aws_emulator.rootfs import add_program, bubblewrap, make_root
 
 _CHILD = re.compile(rb'"child-pid": *(\d+)\D')
 _LONGEST_LINE = 16 << 10  # what the awslogs driver puts into one event
@@ -30,6 +30,8 @@ class Plan:
     argv: list[str]
     environment: dict[str, str]
     workdir: str
+    files: dict[str, str]   # see Image
+    covers: dict[str, str]
     printed: Callable[[str], None]
     ended: Callable[[int], None]  # exit code, 128 + n for a signal
     started: Callable[[], None]
@@ -128,7 +130,11 @@ class Containers:
         info_read, info_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             make_root(root, hostname, plan.workdir, self._entrypoint)
+            for name, text in plan.files.items():
+                add_program(root, name, text)
             words = bubblewrap(root, hostname, plan.workdir, info_write)
+            for name, here in plan.covers.items():
+                words += ["--ro-bind", here, name]
             for name, value in plan.environment.items():
                 words += ["--setenv", name, value]
             container.process = subprocess.Popen([*words, "--", *plan.argv], stdin=subprocess.DEVNULL,

@@ -89,7 +89,7 @@ class Control:
         return said
 
     def _post_images(self, said: Any) -> Any:
-        """{"NAME": {"entrypoint", "command", "environment", "workdir", "error"}}"""
+        """{"NAME": {"entrypoint", "command", "environment", "workdir", "files", "covers", "error"}}"""
         self._world.images.known.update({name: Image.from_json(one) for name, one in said.items()})
         return sorted(self._world.images.known)
 

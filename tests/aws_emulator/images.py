@@ -13,6 +13,8 @@ class Image:
     command: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     workdir: str = "/workspace"
+    files: dict[str, str] = field(default_factory=dict)   # programs of its own outside of /usr: path to text
+    covers: dict[str, str] = field(default_factory=dict)  # files of /usr that are another file of this machine
     error: str = ""  # why it cannot be pulled; empty: it can
 
     @staticmethod

@@ -52,6 +52,13 @@ def make_root(root: Path, hostname: str, workdir: str, entrypoint: Path) -> None
     os.chmod(f"{root}{ENTRYPOINT}", 0o755)
 
 
+def add_program(root: Path, name: str, text: str) -> None:
+    file = Path(f"{root}/{name}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    file.chmod(0o755)
+
+
 def bubblewrap(root: Path, hostname: str, workdir: str, info_fd: int) -> list[str]:
     """The command line up to the program. No network namespace: sshd listens on an address of its own."""
     words = ["bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent",

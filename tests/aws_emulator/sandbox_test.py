@@ -10,69 +10,10 @@ import time
 from pathlib import Path
 
 from frame import AwsCase, main, need, wait_until
-
-PORT = 22 if os.geteuid() == 0 else 20022
-USER = "root" if os.geteuid() == 0 else "user"
-LOG = {"logDriver": "awslogs", "options": {"awslogs-group": "/boxes", "awslogs-region": "us-east-1",
-                                           "awslogs-stream-prefix": "box", "awslogs-create-group": "true"}}
+from sandbox_case import LOG, PORT, USER, SandboxCase
 
 
-class Sandboxes(AwsCase):
-    scale = 50.0
-    settings = {"rates": {"register": [1e6, 1e6], "logs_read": [1e6, 1e6], "ecs_read": [1e6, 1e6]},
-                "delays": {"log": 0.1, "deprovisioning": 0.5}}
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        place = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(place.cleanup)
-        cls.place = Path(place.name)
-        cls.definition = cls.register("box", container={"logConfiguration": LOG})
-        cls.client_key = cls.make_key("client")
-        cls.host_key = cls.make_key("host")
-
-    @classmethod
-    def make_key(cls, name):
-        """The public line; the private one is a file of that name."""
-        file = cls.place / name
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(file)], check=True)
-        return file.with_suffix(".pub").read_text().strip()
-
-    def launch(self, environment=None, **request):
-        """A task with our keys in its environment."""
-        wanted = {"SBXFS_CLIENT_KEY": self.client_key, "SBXFS_HOST_KEY": (self.place / "host").read_text(),
-                  "SBXFS_TOKEN": "token-1", "SBXFS_MAX_LIFETIME_S": "90", "SBXFS_SSH_PORT": str(PORT), **(environment or {})}
-        arn = self.run_task(environment={name: value for name, value in wanted.items() if value is not None}, **request)
-        self.addCleanup(self.ecs.stop_task, cluster="sandboxes", task=arn)
-        return arn
-
-    def running(self, environment=None, **request):
-        """ARN and private address of a task whose sshd answers."""
-        arn = self.launch(environment, **request)
-        address = self.await_status(arn, "RUNNING")["containers"][0]["networkInterfaces"][0]["privateIpv4Address"]
-        wait_until(lambda: self.ssh(address, "true").returncode == 0, "sshd answers", pause=0.05)
-        return arn, address
-
-    def ssh(self, address, script, host_key=None, **options):
-        known = self.place / f"known-{address}"
-        known.write_text(f"[{address}]:{PORT} {host_key or self.host_key}\n{address} {host_key or self.host_key}\n")
-        return subprocess.run(["ssh", "-F", "none", "-i", str(self.place / "client"), "-p", str(PORT), "-o", "BatchMode=yes",
-                               "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes", "-o", "LogLevel=ERROR",
-                               f"{USER}@{address}", script], capture_output=True, text=True, timeout=20, check=False, **options)
-
-    def lines(self, arn):
-        stream = f"box/main/{arn.rsplit('/', 1)[1]}"
-        found = self.client("logs").filter_log_events(logGroupName="/boxes", logStreamNames=[stream])["events"]
-        return [event["message"] for event in found]
-
-    def ended(self, arn, limit=20):
-        """Stop code, exit code and the last line it printed."""
-        task = self.await_status(arn, "STOPPED", limit)
-        wait_until(lambda: self.lines(arn), "its lines are there")
-        time.sleep(0.01)
-        return task["stopCode"], task["containers"][0].get("exitCode"), self.lines(arn)[-1]
-
+class Sandboxes(SandboxCase):
     # --- in it
 
     def test_it_is_logged_in_to_with_the_keys_it_was_given_and_shows_its_token(self):
@@ -106,7 +47,7 @@ class Sandboxes(AwsCase):
             {"name": "TWICE", "value": "override"}]}]}
         arn = self.run_task(taskDefinition=definition, overrides=overrides)
         self.addCleanup(self.ecs.stop_task, cluster="sandboxes", task=arn)
-        address = self.await_status(arn, "RUNNING")["containers"][0]["networkInterfaces"][0]["privateIpv4Address"]
+        address = self.address(arn)
         wait_until(lambda: self.ssh(address, "true").returncode == 0, "sshd answers with the secret's key", pause=0.05)
         said = self.ssh(address, "tr '\\0' '\\n' </proc/1/environ").stdout.splitlines()
         self.assertIn("FROM_FILE=a=b", said)
@@ -114,7 +55,7 @@ class Sandboxes(AwsCase):
 
     def test_without_a_host_key_one_is_made_and_printed(self):
         arn = self.launch({"SBXFS_HOST_KEY": None})
-        address = self.await_status(arn, "RUNNING")["containers"][0]["networkInterfaces"][0]["privateIpv4Address"]
+        address = self.address(arn)
         line = wait_until(lambda: [line for line in self.lines(arn) if line.startswith("sbxfs-host-key ")], "it is printed")[0]
         key = line.removeprefix("sbxfs-host-key ")
         self.assertNotEqual(key, self.host_key)
@@ -206,7 +147,7 @@ class Sandboxes(AwsCase):
     def test_a_wrong_host_key_and_anothers_token(self):
         self.fault(on="ecs:RunTask", do="task", host_key="wrong", token="other")
         arn = self.launch()
-        address = self.await_status(arn, "RUNNING")["containers"][0]["networkInterfaces"][0]["privateIpv4Address"]
+        address = self.address(arn)
         wait_until(lambda: "Host key verification failed" in self.ssh(address, "true").stderr, "another key is shown", pause=0.05)
 
     def test_another_sandbox_at_the_address_has_another_token(self):
@@ -219,7 +160,7 @@ class Sandboxes(AwsCase):
     def test_sshd_may_be_later_than_running(self):
         self.fault(on="ecs:RunTask", do="task", delays={"sshd": 50})
         arn = self.launch()
-        address = self.await_status(arn, "RUNNING")["containers"][0]["networkInterfaces"][0]["privateIpv4Address"]
+        address = self.address(arn)
         self.assertIn("refused", self.ssh(address, "true").stderr)
         wait_until(lambda: self.ssh(address, "true").returncode == 0, "sshd answers", pause=0.05)
 
@@ -245,7 +186,7 @@ class LeavesNothing(AwsCase):
         os.close(write)
         with os.fdopen(read) as ready:
             url = ready.read().strip()
-        other = type("Other", (Sandboxes,), {})
+        other = type("Other", (AwsCase,), {})
         other.aws = type("At", (), {"url": url})
         other.ecs = other.client("ecs")
         arn = other.ecs.register_task_definition(

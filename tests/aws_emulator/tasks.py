@@ -188,6 +188,8 @@ class Task:
             argv=[*(entry or part.image.entrypoint), *command],
             environment=environment,
             workdir=part.defined.get("workingDirectory", part.image.workdir),
+            files=part.image.files,
+            covers=part.image.covers,
             printed=self._world.locked(lambda line: self._printed(part, line)),
             ended=self._world.locked(lambda code: self._part_ended(part, code)),
             started=lambda: None,
