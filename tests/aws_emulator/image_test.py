@@ -1,4 +1,4 @@
-"""What a Fargate task is made from: scripts/image/entrypoint in every shell and as a command of an image without sshd."""
+"""What a Fargate task is made from: scripts/image/entrypoint in every shell and sent along to images without sshd."""
 
 import json
 import shutil
@@ -9,8 +9,8 @@ from frame import main, need, skip
 from sandbox_case import LOG, PORT, SandboxCase
 
 IMAGE = Path(__file__).resolve().parents[2] / "scripts" / "image"
-# How the daemon starts an image that has no entrypoint of ours; `$0` is the script.
-STARTER = "umask 022; printf '%s' \"$0\" >/tmp/.sbxfs && exec /bin/sh /tmp/.sbxfs"
+# How an image is started that has no entrypoint of ours.
+STARTER = ["/bin/sh", "-c", 'eval "$SBXFS_BOOTSTRAP"']
 # A package manager whose mirror is this machine.
 MANAGER = """#!/bin/sh
 echo "$(basename "$0") $*" >>/tmp/asked
@@ -50,11 +50,10 @@ class Entrypoint(SandboxCase):
         said = self.ssh(address, "for pid in /proc/[0-9]*; do read -r _ _ _ parent _ <$pid/stat; [ $parent != 1 ] || cat $pid/comm; done")
         self.assertEqual(sorted(said.stdout.split()), ["sleep", "sshd"])
 
-    def test_it_fits_into_a_command_with_everything_else(self):
-        command = ["/bin/sh", "-c", STARTER, compact()]
-        environment = {"SBXFS_CLIENT_KEY": "ssh-ed25519 " + "A" * 68, "SBXFS_TOKEN": "t" * 64, "SBXFS_MAX_LIFETIME_S": "14400",
-                       "SBXFS_IDLE_TIMEOUT_S": "3600", "SBXFS_SSH_PORT": "22"}
-        override = {"name": "main", "command": command,
+    def test_it_fits_into_what_a_launch_overrides_with_everything_else(self):
+        environment = {"SBXFS_BOOTSTRAP": compact(), "SBXFS_CLIENT_KEY": "ssh-ed25519 " + "A" * 68, "SBXFS_TOKEN": "t" * 64, "SBXFS_MAX_LIFETIME_S": "14400",
+                       "SBXFS_IDLE_TIMEOUT_S": "3600", "SBXFS_SSH_PORT": "22", "SBXFS_WORKDIR": "/workspace"}
+        override = {"name": "main",
                     "environment": [{"name": name, "value": value} for name, value in environment.items()]}
         size = len(json.dumps({"cpu": "16384", "memory": "122880", "containerOverrides": [override]}, separators=(",", ":")))
         self.assertLess(size, 6500, "too little is left for the user's own environment")
@@ -68,31 +67,32 @@ class Entrypoint(SandboxCase):
                 covers = {f"/usr/bin/{name}": "/dev/null" for name in ("apt-get", "apk", "dnf", "yum")
                           if Path(f"/usr/bin/{name}").exists()}
                 self.control("POST", "images", {f"bare-{manager}": {
-                    "entrypoint": [], "environment": {"PATH": "/opt/bin:/usr/bin"},
+                    "environment": {"PATH": "/opt/bin:/usr/bin"},
                     "covers": {"/usr/sbin/sshd": "/dev/null", "/srv/mirror-sshd": "/usr/sbin/sshd", **covers},
                     "files": {f"/opt/bin/{manager}": MANAGER, "/srv/mirror-sshd": ""}}})
                 definition = self.register(f"bare-{manager}", container={
-                    "image": f"bare-{manager}", "logConfiguration": LOG, "command": ["/bin/sh", "-c", STARTER, compact()]})
-                arn, address = self.running(taskDefinition=definition)
+                    "image": f"bare-{manager}", "logConfiguration": LOG, "entryPoint": STARTER})
+                arn, address = self.running({"SBXFS_BOOTSTRAP": compact(), "SBXFS_WORKDIR": "/srv/new/w"}, taskDefinition=definition)
+                self.assertEqual(self.ssh(address, "ls -d /srv/new/w").stdout, "/srv/new/w\n")
                 self.assertIn(asked, self.ssh(address, "cat /tmp/asked").stdout)
                 self.assertIn("sbxfs: installing sshd", self.lines(arn))
 
     def test_an_image_where_sshd_cannot_be_installed_says_what_to_do(self):
         self.control("POST", "images", {"bare": {
-            "entrypoint": [], "covers": {"/usr/sbin/sshd": "/dev/null", "/usr/bin/apt-get": "/dev/null"}}})
+            "covers": {"/usr/sbin/sshd": "/dev/null", "/usr/bin/apt-get": "/dev/null"}}})
         definition = self.register("bare", container={"image": "bare", "logConfiguration": LOG,
-                                                      "command": ["/bin/sh", "-c", STARTER, compact()]})
-        stop, code, line = self.ended(self.launch(taskDefinition=definition))
+                                                      "entryPoint": STARTER})
+        stop, code, line = self.ended(self.launch({"SBXFS_BOOTSTRAP": compact()}, taskDefinition=definition))
         self.assertEqual((stop, code), ("EssentialContainerExited", 1))
         self.assertIn("use an image with openssh-server", line)
 
     def test_the_lifetime_ends_an_installation_that_hangs(self):
         self.control("POST", "images", {"hanging": {
-            "entrypoint": [], "environment": {"PATH": "/opt/bin:/usr/bin"}, "covers": {"/usr/sbin/sshd": "/dev/null"},
+            "environment": {"PATH": "/opt/bin:/usr/bin"}, "covers": {"/usr/sbin/sshd": "/dev/null"},
             "files": {"/opt/bin/apt-get": "#!/bin/sh\nexec sleep 1000\n"}}})
         definition = self.register("hanging", container={"image": "hanging", "logConfiguration": LOG,
-                                                         "command": ["/bin/sh", "-c", STARTER, compact()]})
-        arn = self.launch({"SBXFS_MAX_LIFETIME_S": "2"}, taskDefinition=definition)
+                                                         "entryPoint": STARTER})
+        arn = self.launch({"SBXFS_BOOTSTRAP": compact(), "SBXFS_MAX_LIFETIME_S": "2"}, taskDefinition=definition)
         self.assertEqual(self.ended(arn)[1:], (120, "sbxfs: expired lifetime"))
 
     def test_a_program_runs_beside_sshd_and_may_end(self):
