@@ -9,7 +9,7 @@ RUN_PACKAGES="fuse3 bubblewrap openssh-server openssh-client openssh-sftp-server
 # What the tests need beyond that.
 TEST_PACKAGES="libgtest-dev libgmock-dev libbenchmark-dev clang qemu-user dash bash busybox python3 procps
     util-linux uidmap strace git rsync ed zsh nodejs perl vim nano emacs-nox sqlite3 ripgrep make mksh
-    ksh93u+m yash dpkg-dev file man-db python3-botocore"
+    ksh93u+m yash dpkg-dev file man-db python3-botocore python3-yaml"
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi

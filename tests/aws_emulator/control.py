@@ -63,15 +63,15 @@ class Control:
         return self._world.settings.as_json()
 
     def _get_keys(self, _: Any) -> Any:
-        return [{"id": key.id, "arn": key.arn, "denied": key.denied,
+        return [{"id": key.id, "arn": key.arn, "allowed": key.allowed, "denied": key.denied,
                  "expires": key.expires.isoformat() if key.expires else None}
                 for key in self._world.identity.keys.values()]
 
     def _post_keys(self, said: Any) -> Any:
-        """{"id", "secret", "token", "arn", "denied": [...], "expires_in_s"}: a new one, or changes of one."""
+        """{"id", "secret", "token", "arn", "allowed": [...], "denied": [...], "expires_in_s"}: a new one, or changes of one."""
         keys = self._world.identity.keys
         key = keys.get(said["id"]) or Key(said["id"], said.get("secret", "secret"), f"arn:aws:iam::{ACCOUNT}:user/other")
-        for name in ("secret", "token", "arn", "denied"):
+        for name in ("secret", "token", "arn", "allowed", "denied"):
             if name in said:
                 setattr(key, name, said[name])
         if "expires_in_s" in said:

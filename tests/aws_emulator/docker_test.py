@@ -51,6 +51,10 @@ class Engine:
         if self.own is not None:
             self.own.send_signal(signal.SIGTERM)
             self.own.wait(60)
+            for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+                point = line.split()[4]
+                if point.startswith(f"{self.place}/"):  # dockerd leaves the network namespace it shared
+                    subprocess.run(["umount", point], check=False)
 
 
 def engine(place: Path) -> Engine:

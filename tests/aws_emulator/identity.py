@@ -24,17 +24,20 @@ TOLERATED = timedelta(minutes=5)
 
 @dataclass
 class Key:
-    """An access key, and what its owner may not do ("ecs:RunTask", "iam:PassRole", "ecs:*")."""
+    """An access key, and what its owner may and may not do ("ecs:RunTask", "iam:PassRole", "ecs:*")."""
 
     id: str
     secret: str
     arn: str
     token: str = ""  # of temporary ones, which must be sent with them
     expires: Optional[datetime] = None
+    allowed: list[str] = field(default_factory=lambda: ["*"])
     denied: list[str] = field(default_factory=list)
 
     def may(self, action: str) -> bool:
-        return not any(fnmatch.fnmatchcase(action, pattern) for pattern in self.denied)
+        """Of resources and conditions nothing is known here."""
+        matches = lambda patterns: any(fnmatch.fnmatchcase(action, pattern) for pattern in patterns)
+        return matches(self.allowed) and not matches(self.denied)
 
     @property
     def user_id(self) -> str:
