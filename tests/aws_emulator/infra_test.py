@@ -3,6 +3,7 @@ mounts is the one of client-policy.json, which has what the client calls and no 
 
 import json
 import re
+import tomllib
 import unittest
 from pathlib import Path
 
@@ -156,6 +157,18 @@ class Template(unittest.TestCase):
         made = render(self.template["Resources"]["ClientPolicy"]["Properties"]["PolicyDocument"])
         text = json.dumps(client_policy()).replace("${host_key_prefix}", "sbxfs/")
         self.assertEqual(made, json.loads(text))
+
+
+class Configuration(unittest.TestCase):
+    def test_what_the_stack_prints_is_a_configuration_of_documented_keys(self):
+        text, given = template()["Outputs"]["Configuration"]["Value"]["Fn::Sub"]
+        self.assertEqual(list(given), ["Subnets"])
+        values = {"SshPort": "22", "Subnets": 'subnet-1", "subnet-2'}
+        said = tomllib.loads(re.sub(r"\$\{([^}]+)\}", lambda found: values.get(found[1], "x"), text))
+        settings = said["providers"]["fargate"]
+        self.assertEqual((settings["subnets"], settings["ssh_port"]), (["subnet-1", "subnet-2"], 22))
+        documented = set(re.findall(r"`([a-z_]+)`", (SOURCE / "docs" / "fargate.md").read_text()))
+        self.assertLessEqual(set(settings) - {"backend"}, documented)
 
 
 class ClientPolicy(unittest.TestCase):
