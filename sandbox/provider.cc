@@ -91,7 +91,8 @@ Json ConnectInfo::ToJson() const {
     json.Set("address", AddressToJson(address)).Set("user", user);
     json.Set("host_key", host_key).Set("spool_dir", spool_dir);
     if (!other_host_keys.empty()) json.Set("other_host_keys", ListOf(other_host_keys));
-    if (!proof_sha256.empty()) json.Set("proof_file", proof_file).Set("proof_sha256", proof_sha256);
+    if (!proof_sha256.empty())
+        json.Set("proof_files", ListOf(proof_files)).Set("proof_sha256", proof_sha256);
     if (auth.empty()) return json;
     Json ways = Json::Array();
     for (const ClientAuth& way : auth)
@@ -107,7 +108,7 @@ Result<ConnectInfo> ConnectInfo::FromJson(const Json& json) {
     const auto address = in.TakeAny("address");
     in.Take("user", info.user).Take("host_key", info.host_key).Take("spool_dir", info.spool_dir);
     in.Take("other_host_keys", info.other_host_keys);
-    in.Take("proof_file", info.proof_file).Take("proof_sha256", info.proof_sha256);
+    in.Take("proof_files", info.proof_files).Take("proof_sha256", info.proof_sha256);
     const auto auth = in.TakeAny("auth");
     (void)TRY(in.Finish());
     info.address = TRY(AddressFromJson(*address));

@@ -82,8 +82,9 @@ struct ConnectInfo {
     std::vector<ClientAuth> auth;  // tried in order; empty: the sandbox's own client key
     std::string spool_dir;         // where the supervisor lives, 0700; empty: ~/.sbxfs
     // Where others share the host key, the sandbox must show a text that only it was given: the file
-    // it is in, and its SHA-256 in hex. Empty: the host key is the sandbox's own.
-    std::string proof_file;
+    // it is in (the first that is there), and its SHA-256 in hex. Empty: the host key is the
+    // sandbox's own.
+    std::vector<std::string> proof_files;
     std::string proof_sha256;
 
     Json ToJson() const;

@@ -260,23 +260,27 @@ void SshAttachment::SftpReady(const Status& status) {
     if (!status) return Detach(status.error());
     files_ = SftpFiles::Make(sftp_, loop_);
     if (request_.connect.proof_sha256.empty()) return FilesReady();
-    ReadProof();
+    proving_ = std::make_shared<Proving>();
+    ReadProof(0);
 }
 
-void SshAttachment::ReadProof() {
-    proving_ = std::make_shared<Proving>();
+void SshAttachment::ReadProof(std::size_t which) {
+    const std::vector<std::string>& places = request_.connect.proof_files;
     OpenHow how;
     how.read = true;
-    files_->Open(request_.connect.proof_file, how,
-                 [this, weak = std::weak_ptr(proving_)](Result<OpenedFile> opened) {
-                     if (weak.expired() || detached_) return;
-                     if (!opened) return Proven(opened.error());
-                     files_->Read(
-                         opened->file, {0, kLongestProof},
-                         [this, weak, file = opened->file](const Result<std::string>& text) {
-                             if (!weak.expired() && !detached_) Proven(text);
-                         });
-                 });
+    const auto opened_next = [this, which,
+                              weak = std::weak_ptr(proving_)](Result<OpenedFile> opened) {
+        if (weak.expired() || detached_) return;
+        const bool elsewhere = !opened && opened.error().code() == Errno{ENOENT} &&
+                               which + 1 < request_.connect.proof_files.size();
+        if (elsewhere) return ReadProof(which + 1);
+        if (!opened) return Proven(opened.error());
+        files_->Read(opened->file, {0, kLongestProof},
+                     [this, weak, file = opened->file](const Result<std::string>& text) {
+                         if (!weak.expired() && !detached_) Proven(text);
+                     });
+    };
+    files_->Open(which < places.size() ? places[which] : "", how, opened_next);
 }
 
 void SshAttachment::Proven(const Result<std::string>& shown) {

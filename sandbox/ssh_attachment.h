@@ -47,7 +47,7 @@ class SshAttachment final : public Attachment, public SshListener {
     void Dialed(Result<Connected> connected);
     void UploadIfSpool();
     void SftpReady(const Status& status);
-    void ReadProof();
+    void ReadProof(std::size_t which);
     void Proven(const Result<std::string>& shown);
     void FilesReady();
     void OpenExec();

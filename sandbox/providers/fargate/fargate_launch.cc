@@ -299,9 +299,8 @@ void FargateLaunch::Finish() {
     launched.connect.user = settings_.ssh_user;
     launched.connect.host_key = key_.public_line;
     if (settings_.host_key == HostKeyMode::kShared) {
-        // Where the entrypoint puts SBXFS_TOKEN.
-        launched.connect.proof_file =
-            settings_.ssh_user == "root" ? "/run/sbxfs/token" : ".sbxfs-token";
+        // Where the entrypoint puts SBXFS_TOKEN: the second where the image's user is not root.
+        launched.connect.proof_files = {"/run/sbxfs/token", ".sbxfs-token"};
         launched.connect.proof_sha256 =
             aws::Sha256Hex(ProofFor(books_.mount_secret(), spec_.token));
     }

@@ -7,6 +7,12 @@
 #include "aws/crypto.h"
 #include "base/strings.h"
 
+// From entrypoint_text.S.
+extern "C" {
+extern const char sbxfs_entrypoint_begin[];
+extern const char sbxfs_entrypoint_end[];
+}
+
 namespace sbxfs {
 namespace {
 
@@ -33,19 +39,33 @@ Json SecretsList(const FargateSettings& settings) {
     return list;
 }
 
-// Installs what is missing and hands over to the sandbox's own entrypoint, which comes in the environment (launch_request).
-Json BootstrapCommand() {
-    return Json::Array()
-        .Append(Json::String("/bin/sh"))
-        .Append(Json::String("-c"))
-        .Append(Json::String("eval \"$SBXFS_BOOTSTRAP\""));
+// The sandbox's own entrypoint without what only people read: it is sent along with every definition that needs it.
+std::string EntrypointText() {
+    const std::string_view whole(
+        &sbxfs_entrypoint_begin[0],
+        static_cast<std::size_t>(&sbxfs_entrypoint_end[0] - &sbxfs_entrypoint_begin[0]));
+    std::string text;
+    for (const std::string& line : Split(whole, '\n'))
+        if (!Trim(line).starts_with('#')) text += line + "\n";
+    return text;
+}
+
+// Written to a file first, because the entrypoint starts itself again; it installs sshd where that is missing.
+Json Bootstrap() {
+    Json command = Json::Array();
+    command.Append(
+        Json::String("umask 022; printf '%s' \"$0\" >/tmp/.sbxfs && exec /bin/sh /tmp/.sbxfs"));
+    return command.Append(Json::String(EntrypointText()));
 }
 
 void Configure(Json& container, const FargateSettings& settings, const std::string& image) {
     if (!image.empty()) container.Set("image", image);
     container.Set("essential", true);
-    if (settings.bootstrap)
-        container.Set("entryPoint", BootstrapCommand()).Set("command", Json::Array());
+    if (settings.bootstrap) {
+        container.Set("entryPoint",
+                      Json::Array().Append(Json::String("/bin/sh")).Append(Json::String("-c")));
+        container.Set("command", Bootstrap());
+    }
     if (!settings.log_group.empty()) container.Set("logConfiguration", LogSettings(settings));
     if (const Json secrets = SecretsList(settings); !secrets.Elements().empty())
         container.Set("secrets", secrets);
