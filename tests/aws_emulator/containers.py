@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
 
-from aws_emulator.rootfs import add_program, bubblewrap, make_root
+from aws_emulator.rootfs import add_program, bubblewrap, copy_shared_etc, make_root
 
 _CHILD = re.compile(rb'"child-pid": *(\d+)\D')
 _LONGEST_LINE = 16 << 10  # what the awslogs driver puts into one event
@@ -68,6 +68,7 @@ class Containers:
     def __init__(self, directory: Path, entrypoint: Path) -> None:
         self._directory = directory
         self._entrypoint = entrypoint
+        self._shared = directory / "etc"
         self._selector = selectors.DefaultSelector()
         self._orders: "queue.SimpleQueue[Optional[Container]]" = queue.SimpleQueue()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -129,10 +130,12 @@ class Containers:
         hostname = plan.name[:63]
         info_read, info_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
+            if not self._shared.exists():
+                copy_shared_etc(self._shared)
             make_root(root, hostname, plan.workdir, self._entrypoint)
             for name, text in plan.files.items():
                 add_program(root, name, text)
-            words = bubblewrap(root, hostname, plan.workdir, info_write)
+            words = bubblewrap(root, self._shared, hostname, plan.workdir, info_write)
             for name, here in plan.covers.items():
                 words += ["--ro-bind", here, name]
             for name, value in plan.environment.items():

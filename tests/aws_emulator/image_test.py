@@ -39,7 +39,7 @@ class Entrypoint(SandboxCase):
                 self.assertEqual(self.ssh(address, f"cmp /proc/1/exe {program}").returncode, 0, "PID 1 is another shell")
                 self.ssh(address, "kill -USR1 1")
                 self.assertEqual(self.ended(arn), ("EssentialContainerExited", 121, "sbxfs: expired idle"))
-                arn, _ = self.running({"SBXFS_MAX_LIFETIME_S": "2"}, taskDefinition=definition)
+                arn = self.launch({"SBXFS_MAX_LIFETIME_S": "1"}, taskDefinition=definition)
                 self.assertEqual(self.ended(arn), ("EssentialContainerExited", 120, "sbxfs: expired lifetime"))
                 arn, _ = self.running(taskDefinition=definition)
                 self.ecs.stop_task(cluster="sandboxes", task=arn)

@@ -17,12 +17,24 @@ nobody:*:65534:65534::/nonexistent:/usr/sbin/nologin
 """
 _GROUP = "root:*:0:\ndaemon:*:1:\nbin:*:2:\ntty:*:5:\nusers:*:100:\nnogroup:*:65534:\n"
 _NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n"
+_SHARED = "/opt/sbxfs/etc"  # where containers see the copy
 ENTRYPOINT = "/opt/sbxfs/entrypoint"
+
+
+def copy_shared_etc(shared: Path) -> None:
+    """Once, for the first container: a mount for each of these would be most of what a start costs."""
+    shared.mkdir()
+    for name in _SHARED_ETC:
+        (shared / name).parent.mkdir(parents=True, exist_ok=True)
+        if os.path.isdir(f"/etc/{name}"):
+            shutil.copytree(f"/etc/{name}", shared / name, symlinks=True)
+        elif os.path.exists(f"/etc/{name}"):
+            shutil.copy(f"/etc/{name}", shared / name)
 
 
 def make_root(root: Path, hostname: str, workdir: str, entrypoint: Path) -> None:
     """The parts that are the container's own. Its directory must not exist yet."""
-    for name in ("dev", "etc/ssl", "home", "mnt", "opt/sbxfs", "proc", "root", "run/sshd", "srv", "sys", "tmp", "usr",
+    for name in ("dev", "etc/ssl", "home", "mnt", "opt/sbxfs/etc", "proc", "root", "run/sshd", "srv", "sys", "tmp", "usr",
                  "var/tmp", "var/log", "var/lib", "var/cache", "workspace"):
         (root / name).mkdir(parents=True)
     root.chmod(0o755)
@@ -41,10 +53,8 @@ def make_root(root: Path, hostname: str, workdir: str, entrypoint: Path) -> None
     for name, text in etc.items():
         (root / "etc" / name).write_text(text)
     for name in _SHARED_ETC:
-        if os.path.isdir(f"/etc/{name}"):
-            (root / "etc" / name).mkdir(parents=True, exist_ok=True)
-        elif os.path.exists(f"/etc/{name}"):
-            (root / "etc" / name).touch()
+        if os.path.exists(f"/etc/{name}"):
+            (root / "etc" / name).symlink_to(f"{_SHARED}/{name}")
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         if os.path.islink(f"/{name}"):
             (root / name).symlink_to(os.readlink(f"/{name}"))
@@ -59,7 +69,7 @@ def add_program(root: Path, name: str, text: str) -> None:
     file.chmod(0o755)
 
 
-def bubblewrap(root: Path, hostname: str, workdir: str, info_fd: int) -> list[str]:
+def bubblewrap(root: Path, shared: Path, hostname: str, workdir: str, info_fd: int) -> list[str]:
     """The command line up to the program. No network namespace: sshd listens on an address of its own."""
     words = ["bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent",
              "--new-session", "--as-pid-1", "--info-fd", str(info_fd), "--hostname", hostname]
@@ -74,7 +84,5 @@ def bubblewrap(root: Path, hostname: str, workdir: str, info_fd: int) -> list[st
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"):
             words += ["--ro-bind", f"/{name}", f"/{name}"]
-    for name in _SHARED_ETC:
-        if os.path.exists(f"/etc/{name}"):
-            words += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
+    words += ["--ro-bind", str(shared), _SHARED]
     return [*words, "--clearenv", "--chdir", workdir]
