@@ -6,6 +6,7 @@ from typing import Any
 from aws_emulator.errors import ApiError
 from aws_emulator.identity import ACCOUNT
 from aws_emulator.images import PATH, Image
+from aws_emulator.rootfs import HOME
 from aws_emulator.s3 import S3
 from aws_emulator.secretsmanager import SecretsManager
 
@@ -22,7 +23,7 @@ def container_environment(image: Image, defined: dict[str, Any], override: dict[
     found.update((pair["name"], pair.get("value", "")) for pair in override.get("environment", []))
     found.update({"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE", "AWS_REGION": region, "AWS_DEFAULT_REGION": region,
                   "HOSTNAME": hostname(task_id)})
-    found.setdefault("HOME", "/root")
+    found.setdefault("HOME", HOME)
     return found
 
 

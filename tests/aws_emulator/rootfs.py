@@ -18,6 +18,8 @@ nobody:*:65534:65534::/nonexistent:/usr/sbin/nologin
 _GROUP = "root:*:0:\ndaemon:*:1:\nbin:*:2:\ntty:*:5:\nusers:*:100:\nnogroup:*:65534:\n"
 _NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n"
 _SHARED = "/opt/sbxfs/etc"  # where containers see the copy
+# Of the user programs run as: bubblewrap keeps the id of an ordinary user.
+HOME = "/root" if os.geteuid() == 0 else "/home/user"
 ENTRYPOINT = "/opt/sbxfs/entrypoint"
 
 
@@ -44,7 +46,7 @@ def make_root(root: Path, hostname: str, workdir: str, entrypoint: Path) -> None
     (root / "var/run").symlink_to("/run")
     Path(f"{root}/{workdir}").mkdir(parents=True, exist_ok=True)
     passwd, group = _PASSWD, _GROUP
-    if os.geteuid() != 0:  # bubblewrap keeps our own id: sshd of an ordinary user lets in that user
+    if os.geteuid() != 0:  # sshd of an ordinary user lets in that user
         passwd += f"user:*:{os.geteuid()}:{os.getegid()}::/home/user:/bin/bash\n"
         group += f"user:*:{os.getegid()}:\n"
         (root / "home/user").mkdir()
