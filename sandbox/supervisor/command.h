@@ -66,7 +66,9 @@ struct Command {
     uint64_t started_ms = 0;
     int64_t deadline_ms = kNever;   // timeout
     int64_t kill_ms = kNever;       // while kEnding: no more mercy
-    int64_t next_look_ms = kNever;  // while kEnding
+    int64_t next_look_ms = kNever;  // while kEnding, and for `unheard`
+    int unheard = 0;                // a signal that found no process yet
+    int64_t unheard_until_ms = kNever;
     OutputStream out[2];
     DoneFields done;  // its texts are the two below
     Str reason;

@@ -11,6 +11,9 @@ namespace {
 constexpr int64_t kMuteMs = 4;
 // Without inotify (too many instances, kernels that lack it): how stale output may be.
 constexpr int64_t kPollMs = 40;
+// How long a signal waits for a process of its command to hear it, and how often it is tried.
+constexpr int64_t kUnheardMs = 2000;
+constexpr int64_t kUnheardStepMs = 5;
 constexpr char kStdout[] = "stdout";
 constexpr char kStderr[] = "stderr";
 
@@ -191,13 +194,28 @@ void Commands::Signal(Command& command, int signal, bool with_shell) {
         KillTree(command.tree, runtime_.self, shell_too ? WithRoot::kYes : root, 200);
         return;
     }
-    SignalTree(command.tree, runtime_.self, root, signal);
+    command.unheard = 0;
+    if (SignalTree(command.tree, runtime_.self, root, signal) > 0 || signal <= 0) return;
+    // Its shell is between two programs, or about to start the first one: that one shall hear it.
+    if (command.phase != Phase::kRunning) return;
+    const int64_t now = sys::MonotonicMs();
+    command.unheard = signal;
+    command.unheard_until_ms = now + kUnheardMs;
+    command.next_look_ms = now + kUnheardStepMs;
+}
+
+void Commands::TellUnheard(Command& command, int64_t now_ms) {
+    const bool heard = SignalTree(command.tree, runtime_.self, WithRoot::kNo, command.unheard) > 0;
+    const bool over = heard || now_ms >= command.unheard_until_ms;
+    if (over) command.unheard = 0;
+    command.next_look_ms = over ? kNever : now_ms + kUnheardStepMs;
 }
 
 void Commands::End(Command& command, EndCause cause) {
     if (command.phase != Phase::kRunning) return;
     const int64_t now = sys::MonotonicMs();
     command.phase = Phase::kEnding;
+    command.unheard = 0;
     command.cause = cause;
     command.deadline_ms = kNever;
     command.kill_ms = now + runtime_.grace_ms;
@@ -264,9 +282,9 @@ void Commands::Tick(int64_t now_ms) {
     for (size_t i = 0; i < all_.size(); ++i) {
         Command& command = *all_[i];
         if (now_ms >= command.deadline_ms) End(command, EndCause::kTimeout);
-        if (command.phase == Phase::kEnding && now_ms >= command.next_look_ms) {
-            LookAtEnding(command, now_ms);
-        }
+        if (now_ms < command.next_look_ms) continue;
+        if (command.phase == Phase::kEnding) LookAtEnding(command, now_ms);
+        if (command.phase == Phase::kRunning && command.unheard != 0) TellUnheard(command, now_ms);
     }
     if (now_ms >= rearm_ms_) {
         rearm_ms_ = kNever;

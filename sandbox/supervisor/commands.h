@@ -63,6 +63,7 @@ class Commands {
  private:
     void RecoverOne(uint64_t n, Vec<uint64_t>* lost);
     void KillLeftovers(const Vec<uint64_t>& lost);
+    void TellUnheard(Command& command, int64_t now_ms);
     void LookAtEnding(Command& command, int64_t now_ms);
     void RemoveAt(size_t i);
     void Remove(uint64_t n);

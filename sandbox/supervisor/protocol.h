@@ -49,7 +49,8 @@ enum class Type : uint8_t {
     kCredit = 4,  // u32 bytes of Output that may be sent in addition
     // u64 n, u32 signal: to the command's process tree, not the persistent shell. SIGKILL reaches the
     // shell too when there is no process but the shell, or when it is sent a second time. One that
-    // waits for its turn is cancelled by any signal: kNotStarted ECANCELED.
+    // waits for its turn is cancelled by any signal: kNotStarted ECANCELED. Another signal than SIGKILL
+    // that finds no process but the shell goes to the first one that comes within 2 s.
     kSignal = 5,
     // u64 n: outcome and output are safe with the daemon; remove them. Where a background child
     // still writes, that output goes on being pushed and is removed when its last writer is gone; a

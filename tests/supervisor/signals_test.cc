@@ -7,6 +7,7 @@
 #include <array>
 #include <csignal>
 #include <cstdio>
+#include <fstream>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -72,6 +73,22 @@ TEST(Signals, ReachTheTreeNotTheShell) {
     EXPECT_EQ(client.heard[2].end.fields.shell_restarted, 0U);
     client.last_n = 2;
     EXPECT_EQ(client.Run("pwd; echo $x").out[0], "/usr\nkept\n");
+}
+
+TEST(Signals, OneThatComesBeforeTheFirstProcessIsNotLost) {
+    const SpoolDir spool;
+    Client client(spool.Path());
+    ASSERT_TRUE(client.Greet(1));
+    const std::string go = spool.Path() + "/go";
+    client.Start(1, "until [ -e '" + go + "' ]; do :; done; sleep 300");
+    ASSERT_TRUE(client.AwaitStarted(1));
+    client.Signal(1, SIGTERM);  // no process but the shell, which must not get it
+    ASSERT_TRUE(client.Sync());
+    std::ofstream(go).put('x');
+    ASSERT_TRUE(client.Await([&] { return client.heard[1].done > 0; }));
+    EXPECT_EQ(client.heard[1].end.fields.outcome, Outcome::kSignaled);
+    EXPECT_EQ(client.heard[1].end.fields.code, static_cast<std::uint32_t>(SIGTERM));
+    EXPECT_EQ(client.heard[1].end.fields.shell_restarted, 0U);
 }
 
 TEST(Signals, ACommandEndedByOneIsSignaledInBothLanes) {
