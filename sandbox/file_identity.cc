@@ -16,8 +16,11 @@ std::int64_t FloorSeconds(std::int64_t ns) {
 }  // namespace
 
 bool SameFile(const IdentityStat& one, const IdentityStat& other) {
-    return one.error == 0 && other.error == 0 && one.dev == other.dev && one.ino == other.ino &&
-           (one.mode & S_IFMT) == (other.mode & S_IFMT);
+    if (one.error != 0 || other.error != 0 || one.dev != other.dev || one.ino != other.ino ||
+        (one.mode & S_IFMT) != (other.mode & S_IFMT))
+        return false;
+    if (one.birth_ns != 0 && other.birth_ns != 0) return one.birth_ns == other.birth_ns;
+    return one.ctime_ns == other.ctime_ns;
 }
 
 bool SameAndUnchanged(const IdentityStat& before, const IdentityStat& after) {

@@ -20,13 +20,16 @@ struct IdentityStat {
     std::uint64_t size = 0;
     std::int64_t mtime_ns = 0;
     std::int64_t ctime_ns = 0;
+    std::int64_t birth_ns = 0;  // 0: the file system, or an older supervisor, does not tell
 };
 
 // The same file, unchanged: its content, its mode, and of a directory its names. ctime moves with every
 // change and cannot be set back.
 bool SameAndUnchanged(const IdentityStat& before, const IdentityStat& after);
 
-// The same file, changed or not.
+// The same file, changed or not. A number is given to another file once its own is gone, so that the
+// moment the file was made must be the same; where that is not known, only an unchanged file is
+// recognised.
 bool SameFile(const IdentityStat& one, const IdentityStat& other);
 
 // Both were read of the same state of a file, as far as SFTP's words go.

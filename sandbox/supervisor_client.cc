@@ -349,6 +349,10 @@ void SupervisorClient::StatBatch(const std::vector<std::string>& paths,
                         .mtime_ns = f.mtime_ns,
                         .ctime_ns = f.ctime_ns};
             }
+            if (!frame.at_end()) {
+                for (IdentityStat& stat : stats)
+                    stat.birth_ns = static_cast<std::int64_t>(frame.U64());
+            }
             if (!frame.ok()) return done(Violation("malformed StatOk"));
             done(std::move(stats));
         });

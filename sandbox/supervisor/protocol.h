@@ -75,7 +75,9 @@ enum class Type : uint8_t {
     kOutput = 68,    // u64 n, u8 stream (1 stdout, 2 stderr), u64 offset, text bytes
     kHole = 69,      // u64 n, u8 stream, u64 offset, u64 length: bytes the supervisor no longer has
     kDone = 70,      // DoneFields
-    kStatOk = 71,    // u32 request, u32 count, count x StatFields
+    // u32 request, u32 count, count x StatFields, count x u64 birth in ns (0: not known; older
+    // supervisors do not say)
+    kStatOk = 71,
     kProcessesOk = 72,  // u32 request, u32 count, count x (u32 pid, u32 parent, text command name)
     kTimerOk = 73,      // u32 request, u64 lifetime left in ms, u64 idle left in ms (0: none)
     kPong = 74,         // u32 request
@@ -186,6 +188,7 @@ struct StatFields {
     uint64_t size = 0;
     int64_t mtime_ns = 0;
     int64_t ctime_ns = 0;
+    int64_t birth_ns = 0;  // not among the others: see kStatOk
 };
 
 // Reads the payload of one frame. After the first failure everything reads as zero and ok() is

@@ -174,6 +174,9 @@ inline long StatFd(int fd, struct stat* to) {
 inline long StatAt(int dir, const char* path, struct stat* to) {
     return Call(__NR_newfstatat, dir, AsLong(path), AsLong(to), AT_SYMLINK_NOFOLLOW);
 }
+inline long Statx(int dir, const char* path, unsigned mask, struct statx* to) {
+    return Call(__NR_statx, dir, AsLong(path), AT_SYMLINK_NOFOLLOW, mask, AsLong(to));
+}
 inline long AccessExecute(const char* path) {
     return Call(__NR_faccessat, AT_FDCWD, AsLong(path), 1 /* X_OK */);
 }

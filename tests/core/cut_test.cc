@@ -289,6 +289,32 @@ TEST_F(LinkCut, AFileThatIsAnotherOneIsStale) {
     EXPECT_EQ(file->Read(), "<ESTALE>");
 }
 
+TEST_F(LinkCut, AFileThatWasGivenTheSameInodeNumberIsStaleAndNotWrittenTo) {
+    files().ForgetBirth("/work/b");
+    const auto file = me().Open("/box/fs/work/a", O_RDWR);
+    const auto ageless = me().Open("/box/fs/work/b", O_RDWR);
+    machine().SetAttaches(FakeMachine::Answers::kHeld);
+    machine().Cut();
+    Settle();
+    for (const std::string path : {"/work/a", "/work/b"})
+        files().ReplaceReusingInode(path, "another");
+    files().ForgetBirth("/work/b");
+    machine().Connect();
+    Settle();
+    EXPECT_EQ(file->WriteAt(0, "XXXX"), ESTALE);
+    EXPECT_EQ(ageless->WriteAt(0, "XXXX"), ESTALE);
+    EXPECT_EQ(files().Content("/work/a"), "another");
+    EXPECT_EQ(files().Content("/work/b"), "another");
+}
+
+TEST_F(LinkCut, AnUnchangedFileGoesOnAlsoWhereNobodyKnowsWhenItWasMade) {
+    files().ForgetBirth("/work/a");
+    const auto file = me().Open("/box/fs/work/a", O_RDONLY);
+    machine().Cut();
+    Settle();
+    EXPECT_EQ(file->Read(), "hello");
+}
+
 TEST_F(LinkCut, AQuestionIsAskedAgain) {
     DropCaches();
     const auto look = CutDuring<EntryReply>(

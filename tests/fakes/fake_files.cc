@@ -238,6 +238,23 @@ void FakeFiles::PutSpecial(const std::string& path, std::uint32_t type_and_mode)
     CHECK(tree_.MakeSpecial(path, type_and_mode).has_value());
 }
 
+void FakeFiles::ReplaceReusingInode(const std::string& path, std::string_view bytes) {
+    const std::uint64_t ino = Identity(path).ino;
+    Remove(path);
+    PutFile(path, bytes);
+    const MutexLock lock(mu_);
+    const Result<FakeTree::NodePtr> node = tree_.Find(path, FakeTree::Follow::kNo);
+    CHECK(node.has_value());
+    (*node)->ino = ino;
+}
+
+void FakeFiles::ForgetBirth(const std::string& path) {
+    const MutexLock lock(mu_);
+    const Result<FakeTree::NodePtr> node = tree_.Find(path, FakeTree::Follow::kNo);
+    CHECK(node.has_value());
+    (*node)->birth_ns = 0;
+}
+
 void FakeFiles::Remove(const std::string& path) {
     std::vector<RemoteEntry> below;
     {

@@ -66,6 +66,10 @@ class FakeFiles final : public RemoteFiles {
     void PutLink(const std::string& path, const std::string& target);
     void PutSpecial(const std::string& path, std::uint32_t type_and_mode);
     void Remove(const std::string& path);  // whatever is below it, too
+    // Another file takes its place, and the file system gives it the number that has become free.
+    void ReplaceReusingInode(const std::string& path, std::string_view bytes);
+    // The file system does not know when a file was made.
+    void ForgetBirth(const std::string& path);
     void SetTimes(const std::string& path, std::int64_t mtime);
     std::optional<RemoteStat> Stat(const std::string& path);
     IdentityStat Identity(const std::string& path);

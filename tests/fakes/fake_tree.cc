@@ -68,6 +68,7 @@ IdentityStat FakeTree::Identity(const std::string& path) {
     identity.size = node.stat.size;
     identity.mtime_ns = node.stat.mtime * 1'000'000'000;
     identity.ctime_ns = node.ctime_ns;
+    identity.birth_ns = node.birth_ns;
     return identity;
 }
 
@@ -143,6 +144,7 @@ FakeTree::NodePtr FakeTree::Make(const Place& place, std::uint32_t mode, std::st
     node->stat.atime = node->stat.mtime = Now();
     node->ino = ++last_ino_;
     Touch(*node);
+    node->birth_ns = node->ctime_ns;
     node->content = std::move(content);
     place.directory->children[place.name] = node;
     place.directory->stat.mtime = Now();

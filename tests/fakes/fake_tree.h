@@ -46,6 +46,7 @@ class FakeTree {
         std::uint64_t ino = 0;
         std::uint32_t nlink = 1;
         std::int64_t ctime_ns = 0;
+        std::int64_t birth_ns = 0;
     };
     enum class Follow { kYes, kNo };
 

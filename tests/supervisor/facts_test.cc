@@ -90,6 +90,16 @@ TEST(Stat, IsWhatTheKernelSaysInBatches) {
         EXPECT_EQ(fields.mtime_ns, stat.st_mtim.tv_sec * 1000000000 + stat.st_mtim.tv_nsec);
         EXPECT_EQ(fields.ctime_ns, stat.st_ctim.tv_sec * 1000000000 + stat.st_ctim.tv_nsec);
     }
+    for (std::size_t i = 0; i < paths.size(); ++i) {
+        const auto birth = static_cast<std::int64_t>(reader.U64());
+        struct statx stat {};
+        const bool told =
+            errors[i] == 0 &&
+            statx(AT_FDCWD, paths[i].c_str(), AT_SYMLINK_NOFOLLOW, STATX_BTIME, &stat) == 0 &&
+            (stat.stx_mask & STATX_BTIME) != 0;
+        EXPECT_EQ(birth, told ? stat.stx_btime.tv_sec * 1000000000 + stat.stx_btime.tv_nsec : 0)
+            << paths[i];
+    }
     EXPECT_TRUE(reader.at_end());
     EXPECT_EQ(errors, (std::vector<std::uint32_t>{0, 0, 0, ENOENT, ENOTDIR, ENAMETOOLONG,
                                                   ENAMETOOLONG, EINVAL, EINVAL, EINVAL, 0}));
