@@ -68,7 +68,7 @@ std::optional<Result<RemoteStat>> FileCache::Stat(const std::string& path) const
     const MutexLock lock(mu_);
     const Entry* entry = Find(path);
     if (entry != nullptr && Fresh(*entry, entry->stat_fact)) {
-        if (entry->linked) return std::nullopt;
+        if (IsLinked(path)) return std::nullopt;
         if (entry->stat) return *entry->stat;
         return Error(Errno{ENOENT}, "");
     }
@@ -126,8 +126,18 @@ std::optional<IdentityStat> FileCache::Baseline(const std::string& path, Era era
 
 bool FileCache::HasOtherNames(const std::string& path) const {
     const MutexLock lock(mu_);
-    const Entry* entry = Find(path);
-    return entry != nullptr && entry->linked;
+    return IsLinked(path);
+}
+
+bool FileCache::IsLinked(std::string_view path) const {
+    return linked_everywhere_ || linked_.contains(path);
+}
+
+void FileCache::AddLinked(const std::string& path) {
+    linked_.insert(path);
+    if (linked_.size() <= limits_.entries) return;
+    linked_everywhere_ = true;
+    linked_.clear();
 }
 
 // --- Questions
@@ -149,10 +159,8 @@ FileCache::Entry& FileCache::Present(const std::string& path) {
     MakeRoom();
     Entry& entry = entries_[path];
     if (entry.era != era_) {
-        const bool linked = entry.linked;
         entry = Entry{};
         entry.era = era_;
-        entry.linked = linked;
     }
     return entry;
 }
@@ -217,17 +225,6 @@ void FileCache::Spoil(std::string_view path) {
     }
 }
 
-void FileCache::Forget(const std::string& path) {
-    const auto it = entries_.find(path);
-    if (it == entries_.end()) return;
-    if (!it->second.linked) {
-        entries_.erase(it);  // `path` may be its key
-        return;
-    }
-    it->second = Entry{};
-    it->second.linked = true;
-}
-
 void FileCache::ForgetStatOf(std::string_view directory) {
     const auto it = entries_.find(directory);
     if (it == entries_.end()) return;
@@ -248,13 +245,8 @@ FileCache::Question FileCache::ChangingName(const std::string& path) {
     const MutexLock lock(mu_);
     Spoil(path);
     // What is there may stay, with its other names: for an open with O_CREAT, or when the change fails.
-    Forget(path);
-    const auto end = entries_.lower_bound(Behind(path));
-    for (auto it = entries_.lower_bound(Below(path)); it != end;) {
-        const auto next = std::next(it);
-        Forget(it->first);
-        it = next;
-    }
+    entries_.erase(path);
+    entries_.erase(entries_.lower_bound(Below(path)), entries_.lower_bound(Behind(path)));
     ForgetStatOf(Parent(path));
     const Question question{next_question_++};
     asked_.emplace(question, Asked{path, era_});
@@ -268,7 +260,7 @@ void FileCache::Made(Question question, const Result<RemoteStat>& stat) {
     const Asked& asked = node.mapped();
     const std::string_view parent = Parent(asked.path);
     Spoil(asked.path);
-    Forget(asked.path);
+    entries_.erase(asked.path);
     ForgetStatOf(parent);
     const auto directory = entries_.find(parent);
     if (asked.spoiled || asked.era != era_ || !stat) {
@@ -290,6 +282,7 @@ void FileCache::Gone(Question question, const Status& status) {
     const std::string_view parent = Parent(asked.path);
     Spoil(asked.path);
     entries_.erase(asked.path);
+    if (status) linked_.erase(asked.path);
     ForgetStatOf(parent);
     const auto directory = entries_.find(parent);
     if (asked.spoiled || asked.era != era_ || !status) {
@@ -305,16 +298,15 @@ void FileCache::Gone(Question question, const Status& status) {
 
 void FileCache::Linked(const std::string& path) {
     const MutexLock lock(mu_);
-    Present(path).linked = true;
+    AddLinked(path);
 }
 
 std::vector<std::string> FileCache::LinkedBelow(const std::string& directory) const {
     const MutexLock lock(mu_);
     std::vector<std::string> paths;
-    const auto end = entries_.lower_bound(Behind(directory));
-    for (auto it = entries_.lower_bound(Below(directory)); it != end; ++it) {
-        if (it->second.linked) paths.push_back(it->first);
-    }
+    const auto end = linked_.lower_bound(Behind(directory));
+    for (auto it = linked_.lower_bound(Below(directory)); it != end; ++it)
+        paths.push_back(*it);
     return paths;
 }
 
@@ -336,18 +328,13 @@ void FileCache::ForgetAll() {
 
 void FileCache::ForgetDirectory(const std::string& directory) {
     const MutexLock lock(mu_);
-    Forget(directory);
+    entries_.erase(directory);
     for (auto& [question, asked] : asked_) {
         if (asked.path == directory || Parent(asked.path) == directory) asked.spoiled = true;
     }
     const auto end = entries_.lower_bound(Behind(directory));
     for (auto it = entries_.lower_bound(Below(directory)); it != end;) {
-        if (Parent(it->first) != directory || it->second.linked) {
-            it->second.stat_fact = Parent(it->first) == directory ? Fact{} : it->second.stat_fact;
-            ++it;
-        } else {
-            it = entries_.erase(it);
-        }
+        it = Parent(it->first) == directory ? entries_.erase(it) : std::next(it);
     }
 }
 
@@ -386,7 +373,7 @@ void FileCache::SetBaselines(Era era, const std::vector<std::string>& paths,
         if (it == entries_.end() || it->second.era != era || it->second.baseline) continue;
         Entry& entry = it->second;
         const IdentityStat& stat = stats[i];
-        if (stat.error == 0 && stat.nlink > 1 && S_ISREG(stat.mode)) entry.linked = true;
+        if (stat.error == 0 && stat.nlink > 1 && S_ISREG(stat.mode)) AddLinked(paths[i]);
         const bool missing = entry.stat_fact.known && !entry.stat;
         const bool agrees =
             missing ? stat.error == ENOENT : !entry.stat_fact.known || Agrees(stat, *entry.stat);
@@ -422,7 +409,7 @@ void FileCache::Recheck(Era era, const std::vector<std::string>& paths,
         if (it == entries_.end() || it->second.era == era_ || !it->second.baseline) continue;
         Entry& entry = it->second;
         if (!SameAndUnchanged(*entry.baseline, stats[i])) {
-            Forget(paths[i]);
+            entries_.erase(it);
             continue;
         }
         entry.era = era_;

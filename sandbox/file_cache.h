@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -86,6 +87,7 @@ class FileCache {
     // --- Eras.
 
     void BeginEra(Quiet quiet);
+    // All but which files have several names.
     void ForgetAll();
     // With the entries in it.
     void ForgetDirectory(const std::string& directory);
@@ -121,7 +123,6 @@ class FileCache {
         std::map<std::string, std::uint32_t, std::less<>> names;  // with S_IFMT bits
         std::optional<IdentityStat> baseline;
         Era baseline_from = 0;  // the first era it is true of
-        bool linked = false;
     };
     struct Asked {
         std::string path;
@@ -137,7 +138,8 @@ class FileCache {
     Entry& Present(const std::string& path) REQUIRES(mu_);
     void Keep(const std::string& path, std::optional<RemoteStat> stat) REQUIRES(mu_);
     void Spoil(std::string_view path) REQUIRES(mu_);
-    void Forget(const std::string& path) REQUIRES(mu_);
+    bool IsLinked(std::string_view path) const REQUIRES(mu_);
+    void AddLinked(const std::string& path) REQUIRES(mu_);
     void ForgetStatOf(std::string_view directory) REQUIRES(mu_);
     void MakeRoom() REQUIRES(mu_);
     // The question, if its answer may be kept.
@@ -147,6 +149,9 @@ class FileCache {
     const Limits limits_;
     mutable Mutex mu_{LockRank::kFileCache};
     Entries entries_ GUARDED_BY(mu_);
+    // Files with several names. Not an entry's: what is forgotten of a file does not make it one of one name.
+    std::set<std::string, std::less<>> linked_ GUARDED_BY(mu_);
+    bool linked_everywhere_ GUARDED_BY(mu_) = false;  // too many to know them apart
     std::map<Question, Asked> asked_ GUARDED_BY(mu_);
     std::uint64_t next_question_ GUARDED_BY(mu_) = 1;
     Era era_ GUARDED_BY(mu_) = 1;

@@ -223,6 +223,29 @@ TEST_F(Cache, AttributesOfAFileWithSeveralNamesAreAskedEachTime) {
     EXPECT_FALSE(Knows("/a"));
 }
 
+TEST_F(Cache, FilesWithSeveralNamesAreKnownAsSuchAlsoWhenAllElseIsForgotten) {
+    FileCache small(clock_, {.entries = 100});
+    small.BeginEra(FileCache::Quiet::kYes);
+    small.Linked("/l1");
+    small.ForgetAll();
+    EXPECT_TRUE(small.HasOtherNames("/l1"));
+    for (int i = 0; i < 1000; ++i)
+        small.PutStat(small.Ask("/" + std::to_string(i)), File());
+    small.PutStat(small.Ask("/l1"), File());
+    EXPECT_FALSE(small.Stat("/l1"));
+    small.Gone(small.ChangingName("/l1"), Ok());
+    EXPECT_FALSE(small.HasOtherNames("/l1"));
+}
+
+TEST_F(Cache, MoreFilesWithSeveralNamesThanCanBeKnownAreNotServedAtAll) {
+    FileCache small(clock_, {.entries = 100});
+    small.BeginEra(FileCache::Quiet::kYes);
+    for (int i = 0; i <= 100; ++i)
+        small.Linked("/" + std::to_string(i));
+    small.PutStat(small.Ask("/0"), File());
+    EXPECT_FALSE(small.Stat("/0"));
+}
+
 TEST_F(Cache, ALockTakenForgetsItsDirectoryAndNothingElse) {
     PutList("/d", {{"index", File()}});
     Put("/d/sub/x", File());
