@@ -84,26 +84,29 @@ void CheckLink(RemoteFiles& files, const std::string& from, const std::string& t
         });
 }
 
-void CheckRemoval(RemoteFiles& files, const std::string& path, VerdictDone<Unit> done) {
+void CheckRemoval(RemoteFiles& files, const std::string& path, Alone alone,
+                  VerdictDone<Unit> done) {
     using Found = Verdict<Unit>;
-    files.Lstat(path, [done = std::move(done)](const Result<RemoteStat>& stat) {
+    files.Lstat(path, [alone, done = std::move(done)](const Result<RemoteStat>& stat) {
         if (IsMissing(stat)) return done(Found::Finished(Ok()));
-        done(stat ? Found::Repeat() : Found::Unknown());
+        done(stat && alone == Alone::kYes ? Found::Repeat() : Found::Unknown());
     });
 }
 
 void CheckRename(RemoteFiles& files, const std::string& from, const std::string& to,
-                 RemoteFiles::Replace replace, std::optional<RemoteStat> moved,
+                 RemoteFiles::Replace replace, std::optional<RemoteStat> moved, Alone alone,
                  VerdictDone<Unit> done) {
     using Found = Verdict<Unit>;
     LookAtBoth(files, from, to,
-               [replace, moved, done = std::move(done)](const Result<RemoteStat>& source,
-                                                        const Result<RemoteStat>& target) {
+               [replace, moved, alone, done = std::move(done)](const Result<RemoteStat>& source,
+                                                               const Result<RemoteStat>& target) {
                    if (IsMissing(source) && target && moved && Alike(*moved, *target))
                        return done(Found::Finished(Ok()));
                    // Without replacing, a server links and unlinks: both may be one file.
+                   // What is at the old name may be somebody's new file.
                    const bool untouched =
-                       source && (replace == RemoteFiles::Replace::kYes || IsMissing(target));
+                       source && alone == Alone::kYes &&
+                       (replace == RemoteFiles::Replace::kYes || IsMissing(target));
                    done(untouched ? Found::Repeat() : Found::Unknown());
                });
 }
@@ -138,13 +141,16 @@ void CheckExclusive(RemoteFiles& files, const std::string& path, const OpenHow& 
 }
 
 void CheckAppend(RemoteFiles& files, const RemoteFilePtr& file, std::optional<std::uint64_t> before,
-                 std::size_t count, VerdictDone<Unit> done) {
+                 std::size_t count, Alone alone, VerdictDone<Unit> done) {
     using Found = Verdict<Unit>;
-    files.FileStat(file, [before, count, done = std::move(done)](const Result<RemoteStat>& stat) {
-        if (!stat || !before) return done(Found::Unknown());
-        if (stat->size == *before) return done(Found::Repeat());
-        done(stat->size == *before + count ? Found::Finished(Ok()) : Found::Unknown());
-    });
+    files.FileStat(file,
+                   [before, count, alone, done = std::move(done)](const Result<RemoteStat>& stat) {
+                       if (!stat || !before) return done(Found::Unknown());
+                       if (stat->size == *before) return done(Found::Repeat());
+                       // Somebody else's line may be as long.
+                       const bool ours = alone == Alone::kYes && stat->size == *before + count;
+                       done(ours ? Found::Finished(Ok()) : Found::Unknown());
+                   });
 }
 
 }  // namespace sbxfs

@@ -40,17 +40,17 @@ void CheckSymlink(RemoteFiles& files, const std::string& target, const std::stri
                   VerdictDone<RemoteStat> done);
 void CheckLink(RemoteFiles& files, const std::string& from, const std::string& to,
                VerdictDone<RemoteStat> done);
-// Of a directory or anything else.
-void CheckRemoval(RemoteFiles& files, const std::string& path, VerdictDone<Unit> done);
+// Of a directory or anything else. What is there may be somebody's new one unless we were alone.
+void CheckRemoval(RemoteFiles& files, const std::string& path, Alone alone, VerdictDone<Unit> done);
 // `moved`: what was at `from` when the rename was sent, if that was heard.
 void CheckRename(RemoteFiles& files, const std::string& from, const std::string& to,
-                 RemoteFiles::Replace replace, std::optional<RemoteStat> moved,
+                 RemoteFiles::Replace replace, std::optional<RemoteStat> moved, Alone alone,
                  VerdictDone<Unit> done);
 // Opens what O_EXCL made, if it is ours.
 void CheckExclusive(RemoteFiles& files, const std::string& path, const OpenHow& how, Alone alone,
                     VerdictDone<OpenedFile> done);
 // `before`: the size when the append was sent, if that was heard. `file` is of this link.
 void CheckAppend(RemoteFiles& files, const RemoteFilePtr& file, std::optional<std::uint64_t> before,
-                 std::size_t count, VerdictDone<Unit> done);
+                 std::size_t count, Alone alone, VerdictDone<Unit> done);
 
 }  // namespace sbxfs

@@ -285,6 +285,14 @@ void LinkedFiles::CheckDeadlines() {
     if (!operations_.empty()) ArmDeadline();
 }
 
+// Truncates again only where nobody else can have written meanwhile.
+template <class T>
+FileOperations::Check<T> FileOperations::IfAlone() {
+    return [](LinkedFiles&, RemoteFiles&, Alone alone, VerdictDone<T> done) {
+        done(alone == Alone::kYes ? Verdict<T>::Repeat() : Verdict<T>::Unknown());
+    };
+}
+
 // --- the operations
 
 void FileOperations::Lstat(const std::string& path, StatDone done) {
@@ -321,7 +329,7 @@ void FileOperations::SetStat(const std::string& path, const StatChange& change, 
         [path, change](LinkedFiles&, RemoteFiles& to, StatDone d) {
             to.SetStat(path, change, std::move(d));
         },
-        {}, std::move(done));
+        change.size ? IfAlone<RemoteStat>() : Check<RemoteStat>{}, std::move(done));
 }
 
 void FileOperations::MakeDir(const std::string& path, std::uint32_t mode, StatDone done) {
@@ -340,8 +348,8 @@ void FileOperations::RemoveDir(const std::string& path, Done done) {
     Make<Unit>(
         Kind::kNameChange,
         [path](LinkedFiles&, RemoteFiles& to, Done d) { to.RemoveDir(path, std::move(d)); },
-        [path](LinkedFiles&, RemoteFiles& to, Alone, VerdictDone<Unit> d) {
-            CheckRemoval(to, path, std::move(d));
+        [path](LinkedFiles&, RemoteFiles& to, Alone alone, VerdictDone<Unit> d) {
+            CheckRemoval(to, path, alone, std::move(d));
         },
         std::move(done));
 }
@@ -350,8 +358,8 @@ void FileOperations::Unlink(const std::string& path, Done done) {
     Make<Unit>(
         Kind::kNameChange,
         [path](LinkedFiles&, RemoteFiles& to, Done d) { to.Unlink(path, std::move(d)); },
-        [path](LinkedFiles&, RemoteFiles& to, Alone, VerdictDone<Unit> d) {
-            CheckRemoval(to, path, std::move(d));
+        [path](LinkedFiles&, RemoteFiles& to, Alone alone, VerdictDone<Unit> d) {
+            CheckRemoval(to, path, alone, std::move(d));
         },
         std::move(done));
 }
@@ -397,9 +405,9 @@ void FileOperations::Rename(const std::string& from, const std::string& to_path,
                     d(std::move(status));
                 });
         },
-        [from, to_path, replace, moved](LinkedFiles& files, RemoteFiles& to, Alone,
+        [from, to_path, replace, moved](LinkedFiles& files, RemoteFiles& to, Alone alone,
                                         VerdictDone<Unit> d) {
-            CheckRename(to, from, to_path, replace, *moved,
+            CheckRename(to, from, to_path, replace, *moved, alone,
                         [weak = files.weak_from_this(), from, to_path,
                          d = std::move(d)](Verdict<Unit> verdict) {
                             const auto self = weak.lock();
@@ -431,6 +439,8 @@ void FileOperations::Open(const std::string& path, const OpenHow& how, OpenDone 
                                d(std::move(verdict));
                            });
         };
+    } else if (how.truncate) {
+        check = IfAlone<OpenedFile>();
     }
     Make<OpenedFile>(
         kind,
@@ -498,9 +508,9 @@ void FileOperations::Append(const RemoteFilePtr& file, std::string bytes, Done d
             });
             to.Write(inner, 0, *kept, std::move(d));
         },
-        [file, kept, before](LinkedFiles&, RemoteFiles& to, Alone, VerdictDone<Unit> d) {
+        [file, kept, before](LinkedFiles&, RemoteFiles& to, Alone alone, VerdictDone<Unit> d) {
             CheckAppend(to, static_cast<const LinkedFile&>(*file).inner, *before, kept->size(),
-                        std::move(d));
+                        alone, std::move(d));
         },
         std::move(done));
 }
@@ -521,7 +531,7 @@ void FileOperations::SetFileStat(const RemoteFilePtr& file, const StatChange& ch
         [change](RemoteFiles& to, const RemoteFilePtr& inner, StatDone d) {
             to.SetFileStat(inner, change, std::move(d));
         },
-        {}, std::move(done));
+        change.size ? IfAlone<RemoteStat>() : Check<RemoteStat>{}, std::move(done));
 }
 
 void FileOperations::Sync(const RemoteFilePtr& file, Done done) {

@@ -6,7 +6,7 @@
 // directory), then ETIMEDOUT. While the link is known to be down, EHOSTUNREACH at once.
 //
 // A cut in the middle: what only asked is asked again on the next link, and so is what may be done twice
-// without harm (a write at an offset, a truncation, chmod). Other changes whose answer was lost are
+// without harm (a write at an offset, chmod; a truncation where nobody else writes). Other changes whose answer was lost are
 // checked first (linked_checks.h). What nobody can tell is ETIMEDOUT, outcome unknown, and the witness
 // hears of it. What a caller was told had failed is never sent afterwards. Open files go on where the
 // supervisor finds the same inode at their path, else ESTALE (linked_reopen.cc).
@@ -92,6 +92,8 @@ class FileOperations : public RemoteFiles {
  private:
     template <class T>
     void Make(Kind kind, Run<T> run, Check<T> check, UniqueFunction<void(Result<T>)> done);
+    template <class T>
+    static Check<T> IfAlone();
     // On an open file; `run` is given the one of the present link, and so it is for `check`.
     template <class T>
     using OnFile =

@@ -201,6 +201,66 @@ TEST_F(LinkCut, AnEmptyFileThatOthersMayHaveMadeIsNotTakenForOurs) {
     EXPECT_EQ(NextCommand(), "refused\n");
 }
 
+TEST_F(LinkCut, WhatSomebodyElseMadeMeanwhileIsNotRemovedMovedOrTruncatedForOurs) {
+    supervisor().others.resize(1);
+    EXPECT_EQ(NextCommand(), "exited\n");  // from now on not quiet
+    FileSystem& fs = me().fs();
+    using Act = std::function<RecordingPtr()>;
+    const auto arrived = [&](const std::string& path, const Act& act) {
+        machine().SetAttaches(FakeMachine::Answers::kHeld);
+        const RecordingPtr change = act();
+        files().PutFile(path, "theirs");
+        machine().SetAttaches(FakeMachine::Answers::kAtOnce);
+        machine().Connect();
+        Settle();
+        EXPECT_EQ(me().Finish(change).error, ETIMEDOUT);
+        EXPECT_EQ(files().Content(path), "theirs");
+        EXPECT_EQ(NextCommand(), "refused\n");
+    };
+    arrived("/work/b", [&] {
+        return CutDuring<EmptyReply>(
+            Fate::kArrived, [&](EmptyReply reply) { fs.Unlink(work_, "b", std::move(reply)); });
+    });
+    files().PutFile("/work/log", "old");
+    arrived("/work/log", [&] {
+        return CutDuring<EmptyReply>(Fate::kArrived, [&](EmptyReply reply) {
+            fs.Rename(work_, "log", work_, "log.1", 0, std::move(reply));
+        });
+    });
+    EXPECT_EQ(files().Content("/work/log.1"), "old");
+    arrived("/work/a", [&] {
+        return CutDuring<AttrReply>(Fate::kArrived, [&](AttrReply reply) {
+            AttrChange change;
+            change.size = 0;
+            fs.SetAttr(a_, change, Handle{}, me().who(), std::move(reply));
+        });
+    });
+}
+
+TEST_F(LinkCut, AnotherWritersLineOfTheSameLengthIsNotTakenForOurs) {
+    supervisor().others.resize(1);
+    EXPECT_EQ(NextCommand(), "exited\n");  // from now on not quiet
+    const auto file = me().Open("/box/fs/work/a", O_WRONLY | O_APPEND);
+    files().SetAnswers(FakeFiles::Answers::kHeld);
+    const auto write = me().Ask<WrittenReply>("write", a_, "", [&](WrittenReply reply) {
+        me().fs().Write(file->opened().handle, 0, std::span<const char>("++", 2), false,
+                        std::move(reply));
+    });
+    (void)world_.loop.Run();
+    files().Release();  // the size is heard
+    (void)world_.loop.Run();
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    machine().SetAttaches(FakeMachine::Answers::kHeld);
+    machine().Cut();
+    Settle();
+    // Into the file itself, as another writer there appends.
+    files().Append("/work/a", "--");
+    machine().Connect();
+    Settle();
+    EXPECT_EQ(me().Finish(write).error, ETIMEDOUT);
+    EXPECT_EQ(NextCommand(), "refused\n");
+}
+
 TEST_F(LinkCut, OpenFilesGoOn) {
     const auto file = me().Open("/box/fs/work/a", O_RDWR);
     EXPECT_EQ(me().Rename("/box/fs/work/a", "/box/fs/work/moved"), 0);

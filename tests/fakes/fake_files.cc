@@ -255,6 +255,13 @@ void FakeFiles::ForgetBirth(const std::string& path) {
     (*node)->birth_ns = 0;
 }
 
+void FakeFiles::Append(const std::string& path, std::string_view bytes) {
+    const MutexLock lock(mu_);
+    const Result<FakeTree::NodePtr> node = tree_.Find(path, FakeTree::Follow::kNo);
+    CHECK(node.has_value());
+    CHECK(tree_.Write(**node, (*node)->stat.size, bytes).has_value());
+}
+
 void FakeFiles::Remove(const std::string& path) {
     std::vector<RemoteEntry> below;
     {

@@ -70,6 +70,7 @@ class FakeFiles final : public RemoteFiles {
     void ReplaceReusingInode(const std::string& path, std::string_view bytes);
     // The file system does not know when a file was made.
     void ForgetBirth(const std::string& path);
+    void Append(const std::string& path, std::string_view bytes);
     void SetTimes(const std::string& path, std::int64_t mtime);
     std::optional<RemoteStat> Stat(const std::string& path);
     IdentityStat Identity(const std::string& path);
