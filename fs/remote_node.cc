@@ -183,9 +183,17 @@ bool RemoteNode::MayKeepPages(const CachedFiles::Opened& opened) {
     const bool present = cache.era() == opened.era;
     Pages now{opened.era, opened.stat, opened.recent,
               opened.recent ? std::nullopt : opened.identity};
+    std::vector<std::shared_ptr<RemoteOpenFile>> open;  // dies after the lock
     const MutexLock lock(open_mu_);
     const std::optional<Pages> before = std::exchange(pages_, std::move(now));
     if (!before || !present) return false;
+    // What is read through a handle of the file that was here before goes into the same pages.
+    for (const auto& weak : open_) {
+        if (auto file = weak.lock()) open.push_back(std::move(file));
+    }
+    for (const auto& file : open) {
+        if (!file->IsFileOf(opened)) return false;
+    }
     // Written through another name within the second, it looks alike.
     if (cache.HasOtherNames(path)) return false;
     const bool alike = before->stat.size == opened.stat.size &&

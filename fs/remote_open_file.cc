@@ -11,7 +11,11 @@ namespace sbxfs {
 
 RemoteOpenFile::RemoteOpenFile(const std::shared_ptr<RemoteNode>& node,
                                const CachedFiles::Opened& opened)
-    : OpenHandle(node), remote_(node), file_(opened.file) {
+    : OpenHandle(node),
+      remote_(node),
+      file_(opened.file),
+      opened_in_(opened.era),
+      identity_(opened.identity) {
     node->mount().kernel_cache.Opened(node->sandbox()->generation(), node->ino());
     Keep(opened.stat, opened.era, node->changes());
 }
@@ -23,6 +27,11 @@ RemoteOpenFile::~RemoteOpenFile() {
 void RemoteOpenFile::Keep(const RemoteStat& stat, FileCache::Era era, std::uint64_t changes) {
     const MutexLock lock(mu_);
     seen_ = Seen{stat, era, changes, remote_->mount().clock.Steady()};
+}
+
+bool RemoteOpenFile::IsFileOf(const CachedFiles::Opened& opened) const {
+    if (opened_in_ == opened.era) return true;
+    return identity_ && opened.identity && SameFile(*identity_, *opened.identity);
 }
 
 std::optional<Result<RemoteStat>> RemoteOpenFile::KnownStat() const {
@@ -87,9 +96,10 @@ void RemoteOpenFile::Fsync(EmptyReply reply) {
 void RemoteOpenFile::Release() {
     // Everything was acknowledged when it was written; what CLOSE says cannot be heard any more.
     CachedFiles::Asker files = remote_->files().For({});
-    if (wrote_ && !remote_->HasLostItsName()) {
+    FileCache& cache = remote_->files().cache();
+    // Opened before a command, it may not be what its name leads to now.
+    if (wrote_ && !remote_->HasLostItsName() && opened_in_ == cache.era()) {
         // In the same flight: what a reader will ask next.
-        FileCache& cache = remote_->files().cache();
         const FileCache::Question question = cache.Ask(remote_->RemotePath());
         files.FileStat(file_,
                        [remote = remote_, question, era = cache.era(), quiet = cache.IsQuiet(),

@@ -21,6 +21,9 @@ class RemoteOpenFile final : public OpenHandle,
     ~RemoteOpenFile() override;
 
     const RemoteFilePtr& file() const { return file_; }
+    // Whether this one and what has been opened under the same name now are known to be one file: a
+    // command may have put another in its place.
+    bool IsFileOf(const CachedFiles::Opened& opened) const;
 
     // The attributes of this very file, whatever its name leads to by now; nothing when the sandbox
     // must be asked.
@@ -45,6 +48,8 @@ class RemoteOpenFile final : public OpenHandle,
 
     const std::shared_ptr<RemoteNode> remote_;
     const RemoteFilePtr file_;
+    const FileCache::Era opened_in_;
+    const std::optional<IdentityStat> identity_;  // when it was opened, if anybody looked
     std::atomic<bool> wrote_{false};
     mutable Mutex mu_{LockRank::kHandle};
     std::optional<Seen> seen_ GUARDED_BY(mu_);

@@ -73,6 +73,10 @@ class Caches : public MountTest {
         files().PutFile(path, text);
         files().SetTimes(path, mtime);
     }
+    void Replace(const std::string& path, const std::string& bytes) {
+        files().Remove(path);
+        files().PutFile(path, bytes);
+    }
     std::uint64_t Trips() { return files().RoundTrips(); }
     // fstat(2).
     std::uint64_t SizeOf(Client::File& file) {
@@ -420,6 +424,24 @@ TEST_F(KernelLeases, PagesOfOpenFilesAreDroppedBeforeAStatusLeavesRunning) {
     supervisor().Run(1);
     Until([&] { return me().Cat("/box/events/1/status") == "exited\n"; });
     EXPECT_EQ(Pages(), std::vector<Ino>{file->ino()});
+}
+
+TEST_F(Caches, PagesReadThroughAHandleOfTheReplacedFileAreNotShownToThoseWhoOpenTheNewOne) {
+    const auto old = me().Open("/box/fs/work/a", O_RDONLY);
+    Command([this] { Replace("/work/a", "HELLO"); });
+    (void)KeepsPages("/box/fs/work/a");
+    EXPECT_EQ(old->Read(), "hello");
+    EXPECT_FALSE(KeepsPages("/box/fs/work/a"));
+}
+
+TEST_F(Caches, AWriteToAReplacedFileSaysNothingOfTheOneInItsPlace) {
+    {
+        const auto log = me().Open("/box/fs/work/a", O_WRONLY | O_APPEND);
+        Command([this] { Replace("/work/a", ""); });
+        EXPECT_EQ(log->Write("a line"), 0);
+    }
+    Settle();
+    EXPECT_EQ(me().Stat("/box/fs/work/a").size, 0U);
 }
 
 }  // namespace
