@@ -6,10 +6,10 @@
 // directory), then ETIMEDOUT. While the link is known to be down, EHOSTUNREACH at once.
 //
 // A cut in the middle: what only asked is asked again on the next link, and so is what may be done twice
-// without harm (a write at an offset, chmod; a truncation where nobody else writes). Other changes whose answer was lost are
-// checked first (linked_checks.h). What nobody can tell is ETIMEDOUT, outcome unknown, and the witness
-// hears of it. What a caller was told had failed is never sent afterwards. Open files go on where the
-// supervisor finds the same inode at their path, else ESTALE (linked_reopen.cc).
+// without harm (a write at an offset, chmod; a truncation where nobody else writes). Other changes whose
+// answer was lost are checked first (linked_checks.h). What nobody can tell is ETIMEDOUT, outcome
+// unknown, and the witness hears of it. What a caller was told had failed is never sent afterwards. Open
+// files go on where the supervisor finds the same file at their path, else ESTALE (linked_reopen.cc).
 #pragma once
 
 #include <cstdint>
