@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
+#include "base/strings.h"
 #include "fs/cli_config.h"
 #include "fs/cli_doctor.h"
 #include "fs/cli_exec.h"
@@ -177,7 +179,14 @@ struct CommandLine {
         sub->footer(
             "Exit code: that of the command; 124 timed out, 125 it could not be run, 126 and 127 "
             "as in\n"
-            "sh, 128+n ended by signal n. Ctrl-C, SIGTERM and SIGHUP are passed on.");
+            "sh, 128+n ended by signal n. Ctrl-C, SIGTERM and SIGHUP are passed on; when nobody "
+            "reads "
+            "the\n"
+            "output any more, the command gets a hangup.\n"
+            "Of each stream the first MiB and the newest of 64 MiB are kept: what a slow reader "
+            "misses "
+            "is\n"
+            "left out and said on stderr, and 125 takes the place of 0.");
 
         sub = app.add_subcommand(
             "ssh",
@@ -259,6 +268,44 @@ void DropDashes(std::vector<std::string>& command) {
     if (command.size() > 1 && command.front() == "--") command.erase(command.begin());
 }
 
+// Options of exec behind BOX, as .mount/bin/run takes them: no program's name begins with a dash. What follows "--" is
+// the command's own. An error is a sentence.
+std::string TakeLateOptions(ExecRequest& exec) {
+    std::vector<std::string>& words = exec.command;
+    while (!words.empty() && words.front() != "--" && words.front().starts_with('-')) {
+        const std::string word = words.front();
+        const std::size_t equals = word.find('=');
+        const std::string name = word.substr(0, equals);
+        if (name != "--timeout" && name != "--cwd" && name != "-m" && name != "--mount") {
+            return "no option " + Printable(word, 64) +
+                   "; a command begins behind --: sbxfs exec " + exec.box + " -- CMD...";
+        }
+        words.erase(words.begin());
+        std::string value;
+        if (equals != std::string::npos) {
+            value = word.substr(equals + 1);
+        } else if (!words.empty() && words.front() != "--") {
+            value = words.front();
+            words.erase(words.begin());
+        }
+        if (value.empty()) return name + " needs a value";
+        if (name == "--cwd") {
+            exec.cwd = value;
+        } else if (name == "--timeout") {
+            const auto seconds = Json::Parse(value);
+            exec.timeout = seconds ? seconds->AsReal().value_or(0) : 0;
+            if (exec.timeout <= 0)
+                return "--timeout wants seconds, not '" + Printable(value, 64) + "'";
+        } else {
+            exec.mountpoint = value;
+        }
+    }
+    DropDashes(words);
+    return words.empty() || words.front() == "--"
+               ? "say what to run: sbxfs exec " + exec.box + " -- CMD..."
+               : "";
+}
+
 int Run(CommandLine& line) {
     const CLI::App& app = line.app;
     if (app.got_subcommand("mount")) return MountCommand(line.mount);
@@ -267,7 +314,10 @@ int Run(CommandLine& line) {
     if (app.got_subcommand("list")) return ListCommand(line.list);
     if (app.got_subcommand("doctor")) return DoctorCommand(line.doctor);
     if (app.got_subcommand("exec")) {
-        DropDashes(line.exec.command);
+        if (const std::string wrong = TakeLateOptions(line.exec); !wrong.empty()) {
+            (void)std::fprintf(stderr, "sbxfs: %s\n", wrong.c_str());
+            return kExecFailed;
+        }
         return ExecCommand(line.exec);
     }
     if (app.got_subcommand("ssh")) {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,11 +19,10 @@
 #include "base/strings.h"
 #include "base/unique_fd.h"
 #include "fs/mounts.h"
+#include "fs/output_copy.h"
 
 namespace sbxfs {
 namespace {
-
-constexpr int kInfrastructure = 125;
 
 std::atomic<int> pending_signal{0};
 
@@ -32,7 +32,7 @@ void TakeSignal(int signal) {
 
 int Fail(const std::string& what) {
     (void)std::fprintf(stderr, "sbxfs: %s\n", what.c_str());
-    return kInfrastructure;
+    return kExecFailed;
 }
 
 // What went wrong, in the mount's own words: its newest refusal for this path.
@@ -73,36 +73,15 @@ Result<std::string> Submit(const std::string& mount, const ExecRequest& request)
     return std::string(Trim(std::string_view(number.data(), static_cast<std::size_t>(got))));
 }
 
-// Copies what is new in an output file; how much that was.
-class Stream {
- public:
-    Stream(const std::string& path, int to)
-        : from_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), to_(to) {}
-    std::size_t Copy() {
-        std::size_t copied = 0;
-        for (;;) {
-            const ssize_t got = ::pread(from_.get(), chunk_.data(), chunk_.size(), offset_);
-            if (got < 0 && errno == EINTR) continue;
-            if (got <= 0) return copied;
-            offset_ += got;
-            copied += static_cast<std::size_t>(got);
-            if (!WriteAll(to_, {chunk_.data(), static_cast<std::size_t>(got)})) return copied;
-        }
-    }
-
- private:
-    UniqueFd from_;
-    int to_;
-    off_t offset_ = 0;
-    std::array<char, 65536> chunk_{};
-};
+void Tell(const std::string& event, const std::string& verb) {
+    const UniqueFd ctl(::open((event + "/ctl").c_str(), O_WRONLY | O_CLOEXEC));
+    if (ctl) (void)WriteAll(ctl.get(), verb + "\n");
+}
 
 void ForwardSignal(const std::string& event) {
     const int signal = pending_signal.exchange(0);
     if (signal == 0) return;
-    const char* verb = signal == SIGINT ? "int" : signal == SIGHUP ? "hup" : "term";
-    const UniqueFd ctl(::open((event + "/ctl").c_str(), O_WRONLY | O_CLOEXEC));
-    if (ctl) (void)WriteAll(ctl.get(), std::string(verb) + "\n");
+    Tell(event, signal == SIGINT ? "int" : signal == SIGHUP ? "hup" : "term");
 }
 
 void InstallSignals() {
@@ -110,6 +89,34 @@ void InstallSignals() {
     action.sa_handler = &TakeSignal;  // without SA_RESTART: a wait is cut short
     for (const int signal : {SIGINT, SIGTERM, SIGHUP})
         (void)::sigaction(signal, &action, nullptr);
+    // That nobody reads our output any more is told to the command before we end.
+    (void)::signal(SIGPIPE, SIG_IGN);
+}
+
+// Whether the one who reads our output has gone, also while there is nothing to write.
+bool ReaderHasGone() {
+    pollfd out{.fd = STDOUT_FILENO, .events = 0, .revents = 0};
+    return ::poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
+}
+
+// The command is not left running for nobody: as when ssh(1) ends, it gets a hangup. A full disk is a failure of ours.
+int GiveUpOutput(const std::string& event, const Error& why) {
+    const bool gone = why.code() == Errno{EPIPE};
+    Tell(event, gone ? "hup" : "term");
+    if (gone) return 128 + SIGPIPE;
+    return Fail(why.what() + "; the command was told to end");
+}
+
+// Says what the copy lacks; whether it is whole.
+bool IsWhole(const OutputCopy& copy, const std::string& event) {
+    for (const OutputHole& hole : copy.left_out()) {
+        (void)std::fprintf(stderr,
+                           "sbxfs: %s bytes of %s are left out, from byte %s on: of each stream "
+                           "the first MiB and the newest of 64 MiB are kept (%s/result.json)\n",
+                           std::to_string(hole.to - hole.from).c_str(), copy.stream().c_str(),
+                           std::to_string(hole.from).c_str(), event.c_str());
+    }
+    return copy.left_out().empty();
 }
 
 int FinalCode(const std::string& event) {
@@ -133,24 +140,32 @@ int ExecCommand(const ExecRequest& request) {
     if (!number) return Fail(number.error().what());
     const std::string event = *mount + "/" + request.box + "/events/" + *number;
 
-    Stream out(event + "/stdout", STDOUT_FILENO);
-    Stream err(event + "/stderr", STDERR_FILENO);
+    const auto forward = [&event] { ForwardSignal(event); };
+    OutputCopy out(event, "stdout", STDOUT_FILENO, forward);
+    OutputCopy err(event, "stderr", STDERR_FILENO, forward);
     // Output is looked for at a pace that follows its arrival.
     long pause_ns = 1'000'000;
-    for (;;) {
+    for (bool running = true; running;) {
         ForwardSignal(event);
         const Result<std::string> status = ReadWholeFile(event + "/status", 64);
         if (!status) return Fail("event " + *number + " is gone");
-        const bool running = *status == "queued\n" || *status == "running\n";
-        const std::size_t copied = out.Copy() + err.Copy();
+        // Asked first: at its end every byte is there.
+        running = *status == "queued\n" || *status == "running\n";
+        const Result<std::uint64_t> from_out = out.CopyNew();
+        if (!from_out) return GiveUpOutput(event, from_out.error());
+        const Result<std::uint64_t> from_err = err.CopyNew();
+        if (!from_err) return GiveUpOutput(event, from_err.error());
         if (!running) break;
-        pause_ns = copied > 0 ? 1'000'000 : std::min(pause_ns * 2, 50'000'000L);
+        if (ReaderHasGone()) return GiveUpOutput(event, Error(Errno{EPIPE}, "nobody reads"));
+        pause_ns = *from_out + *from_err > 0 ? 1'000'000 : std::min(pause_ns * 2, 50'000'000L);
         const timespec pause{0, pause_ns};
         (void)::nanosleep(&pause, nullptr);
     }
-    (void)out.Copy();
-    (void)err.Copy();
-    return FinalCode(event);
+    const bool whole_out = IsWhole(out, event);
+    const bool whole = IsWhole(err, event) && whole_out;
+    const int code = FinalCode(event);
+    // What reads our output must not take a part for all of it.
+    return code == 0 && !whole ? kExecFailed : code;
 }
 
 }  // namespace sbxfs

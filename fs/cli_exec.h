@@ -7,6 +7,9 @@
 
 namespace sbxfs {
 
+// It could not be run, nobody saw its end, or not all of its output is here.
+constexpr int kExecFailed = 125;
+
 struct ExecRequest {
     std::string mountpoint;  // empty: the only one
     std::string box;
@@ -15,7 +18,7 @@ struct ExecRequest {
     std::vector<std::string> command;
 };
 
-// The command's exit code; 124 timed out, 125 infrastructure, 128+n signal.
+// The command's exit code; 124 timed out, 128+n signal, or kExecFailed.
 int ExecCommand(const ExecRequest& request);
 
 }  // namespace sbxfs

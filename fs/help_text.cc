@@ -62,6 +62,7 @@ Go in with ssh, sftp, rsync -e:                   ssh -F $BOX/ssh/config box
 
 - `rm -r b1` does not destroy a sandbox (control entries say EPERM). Use `rmdir b1`.
 - `cat events/N/stdout` does not wait for the end. Read events/N/wait first, or use bin/run.
+- Kept of each output stream are its first MiB and the newest of 64 MiB. Let more go to a file, and read that.
 - `events/latest` is a guess when others write too. Read the number back, or use run/NAME.
 - `echo 'cd /x' > run/a` changes nothing for the next command: only `cmd` keeps its shell.
 - `mkdir -p b1/work/x` needs b1 to be there: GNU mkdir follows no link in what it has just made.

@@ -10,6 +10,22 @@ void SetTime(Json& json, const std::string& name, std::int64_t ms) {
     json.Set(name, Rfc3339(FromEpochMs(ms))).Set(name + "_ms", ms);
 }
 
+namespace {
+
+// [[from, to], ...]: where a stream reads as zeros that the command did not write.
+Json HolesToJson(const OutputHoles& holes) {
+    Json list = Json::Array();
+    for (const OutputHole& hole : holes) {
+        Json ends = Json::Array();
+        ends.Append(Json::Number(static_cast<std::int64_t>(hole.from)));
+        ends.Append(Json::Number(static_cast<std::int64_t>(hole.to)));
+        list.Append(ends);
+    }
+    return list;
+}
+
+}  // namespace
+
 Json EventToJson(const EventView& view) {
     const CommandRecord& record = view.record;
     const EventState& state = record.state;
@@ -34,6 +50,8 @@ Json EventToJson(const EventView& view) {
     if (out + err != 0) {
         json.Set("stdout_dropped_bytes", number(out));
         json.Set("stderr_dropped_bytes", number(err));
+        json.Set("stdout_holes", HolesToJson(view.stdout_holes));
+        json.Set("stderr_holes", HolesToJson(view.stderr_holes));
     }
     json.Set("shell_restarted", state.shell_restarted);
     json.Set("reason", state.reason);

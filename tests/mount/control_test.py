@@ -3,6 +3,8 @@
 .mount/bin/run as shells use them."""
 
 import errno
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -146,6 +148,45 @@ class Run(MountCase):
         done = self.client(["sh"], "b", "--", "seq 300000; seq 300000 >&2")
         self.assertEqual(done.stdout, done.stderr)
         self.assertEqual(len(done.stdout.splitlines()), 300000)
+
+    def test_output_that_is_not_kept_is_left_out_and_said_so_and_never_becomes_zeros(self) -> None:
+        total, line = 100 << 20, 4096
+        script = f"awk 'BEGIN {{ for (i = 0; i < {total // line}; i++) printf \"%0{line - 1}d\\n\", i }}'"
+        client = subprocess.Popen(["sh", str(self.mnt / ".mount" / "bin" / "run"), "b", "--", script],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+        self.addCleanup(client.kill)
+        assert client.stdout is not None
+        first = client.stdout.read(1)
+        event = self.box.path / "events" / "latest"
+        wait_until(lambda: (event / "status").read_text() == "exited\n", "it has ended", limit=60)
+        out, err = client.communicate(timeout=60)
+        out = first + out
+        self.assertNotIn(b"\0", out)
+        holes = json.loads((event / "result.json").read_text())["stdout_holes"]
+        self.assertNotEqual(holes, [])
+        kept = b"".join(b"%0*d\n" % (line - 1, i) for i in range(total // line))
+        for begin, end in reversed(holes):
+            kept = kept[:begin] + kept[end:]
+        self.assertEqual(hashlib.sha256(out).digest(), hashlib.sha256(kept).digest())
+        for begin, end in holes:
+            self.assertIn(f"run: {end - begin} bytes of stdout are left out, from byte {begin} on".encode(), err)
+        self.assertEqual(client.returncode, 125)
+
+    def test_a_command_whose_output_nobody_takes_is_ended(self) -> None:
+        event = self.box.path / "events" / "latest"
+        for shell in SHELLS:
+            with self.subTest(shell=shell[0]):
+                run = [*shell, str(self.mnt / ".mount" / "bin" / "run"), "b", "--"]
+                subprocess.run(["bash", "-c", '"$@" | head -n 1', "bash", *run,
+                                "while :; do echo x; sleep 0.2; done"],
+                               capture_output=True, timeout=30, check=False)
+                self.assertEqual((event / "wait.10").read_text(), "killed 129\n")
+                with open("/dev/full", "wb") as full:
+                    done = subprocess.run([*run, "seq 1000; sleep 3600"], stdout=full, stderr=subprocess.PIPE,
+                                          timeout=30, check=False)
+                self.assertEqual(done.returncode, 125)
+                self.assertIn(b"standard output cannot be written", done.stderr)
+                self.assertEqual((event / "wait.10").read_text(), "killed 143\n")
 
     def test_interrupt_goes_to_the_command(self) -> None:
         for shell in SHELLS:

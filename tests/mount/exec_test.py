@@ -104,11 +104,73 @@ class Exec(ExecCase):
         self.assertEqual(running.stdout.read(), b"caught\n")
         running.stdout.close()
 
+    def test_output_that_is_not_kept_is_left_out_and_said_so_and_never_becomes_zeros(self) -> None:
+        # Lines that say where they are, written while nobody reads, so that the middle is gone.
+        total, line = 100 << 20, 4096
+        script = (f"awk 'BEGIN {{ for (i = 0; i < {total // line}; i++) printf \"%0{line - 1}d\\n\", i }}'; "
+                  "echo told >&2")
+        running = subprocess.Popen([sbxfs(), "exec", "-m", str(self.mnt), "b", "--", script],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+        self.addCleanup(running.kill)
+        assert running.stdout is not None
+        first = running.stdout.read(1)
+        event = self.box.path / "events" / "latest"
+        wait_until(lambda: (event / "status").read_text() == "exited\n", "it has ended", limit=60)
+        out, err = running.communicate(timeout=60)
+        out = first + out
+        self.assertNotIn(b"\0", out)
+        result = json.loads((event / "result.json").read_text())
+        self.assertEqual(len(out), total - result["stdout_dropped_bytes"])
+        holes = result["stdout_holes"]
+        kept = b"".join(b"%0*d\n" % (line - 1, i) for i in range(total // line))
+        for begin, end in reversed(holes):
+            kept = kept[:begin] + kept[end:]
+        self.assertEqual(hashlib.sha256(out).digest(), hashlib.sha256(kept).digest())
+        self.assertEqual(err.splitlines()[0], b"told")
+        for begin, end in holes:
+            self.assertIn(f"sbxfs: {end - begin} bytes of stdout are left out, from byte {begin} on".encode(), err)
+        # Not the command's 0: who reads this must not take a part for all of it.
+        self.assertEqual(running.returncode, 125)
+
+    def test_zeros_of_the_commands_own_are_no_holes(self) -> None:
+        done = self.exec("b", "--", "head -c 3000000 /dev/zero; exit 3")
+        self.assertEqual((done.returncode, done.stdout.count(b"\0"), done.stderr), (3, 3000000, b""))
+
+    def test_a_command_whose_reader_has_gone_gets_a_hangup(self) -> None:
+        for script in ("while :; do echo x; sleep 0.2; done", "echo x; sleep 3600"):
+            with self.subTest(script=script):
+                done = subprocess.run(["bash", "-c", 'set -o pipefail; "$@" | head -n 1', "bash", sbxfs(), "exec",
+                                       "-m", str(self.mnt), "b", "--", script],
+                                      capture_output=True, timeout=30, check=False)
+                self.assertEqual((done.stdout, done.stderr, done.returncode), (b"x\n", b"", 128 + 13))
+                event = self.box.path / "events" / "latest"
+                self.assertEqual((event / "wait.10").read_text(), "killed 129\n")
+
+    def test_output_that_cannot_be_written_ends_the_command_and_says_so(self) -> None:
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([sbxfs(), "exec", "-m", str(self.mnt), "b", "--", "seq 1000; sleep 3600"],
+                                  stdout=full, stderr=subprocess.PIPE, timeout=30, check=False)
+        self.assertEqual(done.returncode, 125)
+        self.assertIn(b"No space left on device", done.stderr)
+        self.assertEqual((self.box.path / "events" / "latest" / "wait.10").read_text(), "killed 143\n")
+
     def test_a_reader_that_goes_away_ends_it(self) -> None:
         done = subprocess.run(["bash", "-c", f"{sbxfs()} exec -m {self.mnt} b -- "
                                "'for i in $(seq 100000); do echo $i; done' | head -n 1"],
                               capture_output=True, timeout=30, check=False)
         self.assertEqual(done.stdout, b"1\n")
+
+    def test_options_behind_the_box_are_taken_as_those_before_it(self) -> None:
+        done = self.exec("b", "--cwd", "/etc", "--", "pwd")
+        self.assertEqual((done.returncode, done.stdout), (0, b"/etc\n"))
+        self.assertEqual(self.exec("b", "--timeout=0.3", "sleep", "60").returncode, 124)
+        for words, said in ((("--timeout", "--", "true"), b"needs a value"),
+                            (("--timeout", "soon", "--", "true"), b"wants seconds"),
+                            (("--nosuch", "--", "true"), b"exec b -- CMD"),
+                            (("--cwd", "/etc"), b"say what to run")):
+            done = self.exec("b", *words)
+            self.assertEqual((done.returncode, done.stdout), (125, b""), words)
+            self.assertIn(said, done.stderr)
 
     def test_infrastructure_failures_are_125_with_a_sentence(self) -> None:
         done = self.exec("nosuchbox", "--", "true")
