@@ -19,6 +19,7 @@
 #include "fs/daemon.h"
 #include "fs/mount_options.h"
 #include "fs/mounts.h"
+#include "sandbox/state_dir.h"
 
 namespace sbxfs {
 namespace {
@@ -93,6 +94,35 @@ Status MayShare(const MountOptions& options) {
                  "line 'user_allow_other' in /etc/fuse.conf");
 }
 
+// What the daemon itself uses must not be behind the mount it serves: it would wait for its own answer, and with it
+// everybody else.
+Status MustBeOutside(const std::string& mountpoint, const std::string& what,
+                     const std::string& path, const std::string& remedy) {
+    std::error_code error;
+    const std::string real = std::filesystem::weakly_canonical(path, error).string();
+    const std::string below = mountpoint == "/" ? mountpoint : mountpoint + "/";
+    if (error || !(real + "/").starts_with(below)) return Ok();
+    return Error(Errno{EINVAL}, what + " " + Printable(path, 4096) + " is below the mount point " +
+                                    mountpoint + ", which will hide it: " + remedy);
+}
+
+Status NothingOfOursIsHidden(const DaemonOptions& options) {
+    const std::string& mountpoint = options.mountpoint;
+    const std::string state = options.mount.state_dir.empty()
+                                  ? TRY(StateDir::DefaultFor(mountpoint))
+                                  : options.mount.state_dir;
+    (void)TRY(MustBeOutside(mountpoint, "the state directory", state,
+                            "choose another with -o state_dir=DIR, or mount elsewhere"));
+    for (const std::string& config : {options.mount.config, options.config.file}) {
+        if (config.empty()) continue;
+        (void)TRY(MustBeOutside(mountpoint, "the configuration", config,
+                                "name one elsewhere with -c FILE, or mount elsewhere"));
+    }
+    std::error_code error;
+    const std::string program = std::filesystem::read_symlink("/proc/self/exe", error).string();
+    return MustBeOutside(mountpoint, "the program", program, "mount elsewhere");
+}
+
 }  // namespace
 
 int MountCommand(const MountRequest& request) {
@@ -128,6 +158,8 @@ int MountCommand(const MountRequest& request) {
     options.mountpoint = *mountpoint;
     options.debug = request.debug;
     options.foreground = request.foreground || request.debug;
+    if (const Status fine = NothingOfOursIsHidden(options); !fine)
+        return Fail(fine.error(), kBadUse);
     if (!options.foreground) return StartBehind(options);
     const Status status = RunDaemon(options, {});
     return status ? 0 : Fail(status.error(), kMountFailed);

@@ -110,6 +110,31 @@ class Mounting(MountCase):
         self.assertEqual(self.helper("mount.sbxfs", "none", point, "-s", "-f", "-o", "no_such=1").returncode, 0)
         self.assertEqual(self.helper("umount.sbxfs", point).returncode, 1)
 
+    def test_what_the_daemon_itself_uses_may_not_be_below_its_mount_point(self) -> None:
+        point = Live.place.path / "holds"
+        (point / "etc").mkdir(parents=True)
+        config = point / "etc" / "config.toml"
+        config.write_text(CONFIG)
+        link = Live.place.path / "elsewhere"
+        os.symlink(point / "etc", link)
+        outside = Live.place.path / "outside"
+        for words, said in (
+                (("-o", f"state_dir={point}/state"), "state_dir=DIR"),
+                (("-o", f"state_dir={point}"), "state_dir=DIR"),
+                (("-o", f"state_dir={link}/state"), "state_dir=DIR"),
+                (("-o", f"state_dir={outside}", "-c", config), "-c FILE"),
+                (("-o", f"state_dir={outside},config={link}/config.toml",), "-c FILE")):
+            done = run(sbxfs(), "mount", *words, point)
+            self.assertEqual((done.returncode, done.stdout), (1, ""), words)
+            self.assertIn(f"is below the mount point {point}", done.stderr)
+            self.assertIn(said, done.stderr)
+            self.assertIsNone(file_system_at(point))
+        self.assertFalse((point / "state").exists())
+        # A name that only begins alike is another place.
+        done = run(sbxfs(), "mount", "-o", f"state_dir={point}-state", point)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(run(sbxfs(), "umount", point).returncode, 0)
+
     def test_lazy_umount_takes_a_mount_in_use_out_of_the_tree(self) -> None:
         daemon = self.mount("-lazy").start()
         held = os.open(daemon.mnt / "README.md", os.O_RDONLY)
