@@ -1,11 +1,12 @@
 #include "fs/cli_list.h"
 
-#include <sys/stat.h>
+#include <errno.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "base/files.h"
@@ -19,39 +20,61 @@
 namespace sbxfs {
 namespace {
 
-void ReadSandbox(const std::string& directory, std::vector<Json>& found) {
-    const Result<std::string> text = ReadWholeFile(directory + "/info.json");
-    if (!text) return;  // gone meanwhile
-    if (const auto info = Json::Parse(*text)) found.push_back(*info);
+void Complain(const std::string& place, const std::string& what) {
+    (void)std::fprintf(stderr, "sbxfs: %s: %s\n", place.c_str(), what.c_str());
 }
 
-// The sandboxes of a mount; `paid` adds those whose end the provider has not confirmed.
-std::vector<Json> ReadMount(const std::string& mountpoint, bool paid) {
-    std::vector<Json> found;
-    // One whose daemon is stopped must not keep us from the others.
-    const auto answers = ProbeFiles({mountpoint + "/.mount/version"}, std::chrono::seconds(3));
-    if (!answers) {
-        (void)std::fprintf(stderr, "sbxfs: %s: %s\n", mountpoint.c_str(),
-                           answers.error().what().c_str());
-        return found;
+// What it reads, and whether that is all there is; what is missing was said on stderr.
+class Listing {
+ public:
+    // The sandboxes of a mount; `paid` adds those whose end the provider has not confirmed.
+    void ReadMount(const std::string& mountpoint, bool paid) {
+        // One whose daemon is stopped must not keep us from the others.
+        const auto answers = ProbeFiles({mountpoint + "/.mount/version"}, kPatience);
+        if (!answers) return Lack(mountpoint, answers.error().what());
+        for (const std::string& name : NamesIn(mountpoint)) {
+            if (name != ".mount" && name != "README.md") ReadSandbox(mountpoint + "/" + name);
+        }
+        if (!paid) return;
+        const std::string history = mountpoint + "/.mount/history";
+        for (const std::string& name : NamesIn(history)) {
+            const std::string directory = history + "/" + name;
+            const Result<std::string> status = ReadWholeFile(directory + "/status", 64);
+            if (status && Trim(*status) == ToString(SandboxStatus::kStopping))
+                ReadSandbox(directory);
+        }
     }
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator(mountpoint, error)) {
-        const std::string name = entry.path().filename();
-        if (name != ".mount" && name != "README.md") ReadSandbox(entry.path(), found);
+    void Add(Json info) { found_.push_back(std::move(info)); }
+    void Lack(const std::string& place, const std::string& why) {
+        Complain(place, why);
+        whole_ = false;
     }
-    if (error) {
-        (void)std::fprintf(stderr, "sbxfs: %s: %s\n", mountpoint.c_str(), error.message().c_str());
+
+    std::vector<Json>& found() { return found_; }
+    bool whole() const { return whole_; }
+
+ private:
+    // The daemon may end at any moment.
+    std::vector<std::string> NamesIn(const std::string& directory) {
+        std::vector<std::string> names;
+        std::error_code error;
+        std::filesystem::directory_iterator at(directory, error);
+        for (; !error && at != std::filesystem::directory_iterator(); at.increment(error))
+            names.push_back(at->path().filename());
+        if (error) Lack(directory, error.message());
+        return names;
     }
-    if (!paid) return found;
-    for (const auto& entry :
-         std::filesystem::directory_iterator(mountpoint + "/.mount/history", error)) {
-        const Result<std::string> status = ReadWholeFile(entry.path().string() + "/status", 64);
-        if (status && Trim(*status) == ToString(SandboxStatus::kStopping))
-            ReadSandbox(entry.path(), found);
+    void ReadSandbox(const std::string& directory) {
+        const Result<std::string> text = ReadWholeFile(directory + "/info.json");
+        if (!text && text.error().code() == Errno{ENOENT}) return;  // gone meanwhile
+        if (!text) return Lack(directory, text.error().what());
+        if (const auto info = Json::Parse(*text)) return Add(*info);
+        Lack(directory, "its info.json is no JSON");
     }
-    return found;
-}
+
+    std::vector<Json> found_;
+    bool whole_ = true;
+};
 
 // What the journal of a mount that is not there says of its sandboxes.
 std::vector<Json> ReadUnmounted(const Unmounted& where) {
@@ -74,34 +97,39 @@ std::vector<Json> ReadUnmounted(const Unmounted& where) {
 }
 
 std::string Field(const Json& info, std::string_view key) {
-    const std::string value = info.GetString(key).value_or("");
+    // What a mount says of itself goes to a terminal.
+    const std::string value = Printable(info.GetString(key).value_or(""), 4096);
     return value.empty() ? "-" : value;
 }
 
 }  // namespace
 
 int ListCommand(const ListRequest& request) {
-    std::vector<std::string> mounts = UsableMounts();
-    std::vector<Unmounted> unmounted;
-    if (request.mountpoint.empty()) unmounted = FindUnmounted();
-    if (!request.mountpoint.empty()) {
-        const std::string real = std::filesystem::weakly_canonical(request.mountpoint).string();
-        if (std::find(mounts.begin(), mounts.end(), real) == mounts.end()) {
-            (void)std::fprintf(stderr, "sbxfs: no sbxfs is mounted on %s\n",
-                               request.mountpoint.c_str());
+    std::vector<std::string> mounts;
+    Unserved unserved;
+    if (request.mountpoint.empty()) {
+        mounts = TrustedMounts();
+        unserved = FindUnmounted();
+    } else {
+        const Result<SbxfsMount> asked = FindMount(request.mountpoint);
+        if (!asked) {
+            (void)std::fprintf(stderr, "sbxfs: %s\n", asked.error().what().c_str());
             return 1;
         }
-        mounts = {real};
+        mounts = {asked->path};
     }
-    std::vector<Json> all;
-    for (const std::string& mountpoint : mounts) {
-        for (Json& info : ReadMount(mountpoint, request.paid))
-            all.push_back(std::move(info));
-    }
-    for (const Unmounted& where : unmounted) {
+    Listing listing;
+    for (const std::string& mountpoint : mounts)
+        listing.ReadMount(mountpoint, request.paid);
+    for (const Unmounted& where : unserved.found) {
         for (Json& info : ReadUnmounted(where))
-            all.push_back(std::move(info));
+            listing.Add(std::move(info));
     }
+    for (const auto& [state_dir, why] : unserved.unread)
+        listing.Lack(state_dir, "its sandboxes are not listed: " + why.what());
+    // A listing that lacks something must not look like a whole one.
+    const int code = listing.whole() ? 0 : 1;
+    std::vector<Json>& all = listing.found();
     if (request.paid) {
         std::erase_if(all, [](const Json& info) { return !info.GetBool("paid").value_or(false); });
     }
@@ -110,13 +138,13 @@ int ListCommand(const ListRequest& request) {
         for (const Json& info : all)
             list.Append(info);
         (void)std::printf("%s\n", list.Dump(2).c_str());
-        return 0;
+        return code;
     }
     if (mounts.empty()) {
         (void)std::fprintf(stderr,
                            "sbxfs: nothing is mounted; start with: sbxfs mount MOUNTPOINT\n");
     }
-    if (all.empty() && (mounts.empty() || request.paid)) return 0;
+    if (all.empty() && (mounts.empty() || request.paid)) return code;
     std::vector<std::vector<std::string>> rows = {
         {"PATH", "STATUS", "PROVIDER", "TEMPLATE", "CREATED"}};
     for (const Json& info : all) {
@@ -136,7 +164,7 @@ int ListCommand(const ListRequest& request) {
         }
         (void)std::printf("%s\n", line.c_str());
     }
-    return 0;
+    return code;
 }
 
 }  // namespace sbxfs

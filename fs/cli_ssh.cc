@@ -40,11 +40,21 @@ Status AwaitReady(const std::string& directory, const std::string& box) {
     return Error(Errno{EHOSTDOWN}, box + ": " + std::string(Trim(*ready)));
 }
 
+// ssh(1) runs what its configuration says (ProxyCommand): one that another user wrote is not followed.
+Status MayFollow(const std::string& mountpoint) {
+    const SbxfsMount mount = TRY(FindMount(mountpoint));
+    if (IsTrusted(mount)) return Ok();
+    return Error(Errno{EPERM}, mount.path + " is of user " + std::to_string(mount.user) +
+                                   ", and ssh would run what its configuration says: ask them for "
+                                   "a login of your own");
+}
+
 }  // namespace
 
 int SshCommand(const SshRequest& request) {
     const Result<std::string> mount = ChooseMount(request.mountpoint, "ssh", request.box);
     if (!mount) return GiveUp(mount.error().what());
+    if (const Status may = MayFollow(*mount); !may) return GiveUp(may.error().what());
     const std::string directory = *mount + "/" + request.box;
     if (const Status ready = AwaitReady(directory, request.box); !ready)
         return GiveUp(ready.error().what());

@@ -3,11 +3,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
-#include <filesystem>
-#include <iterator>
-#include <system_error>
 #include <vector>
 
 #include "base/json.h"
@@ -17,8 +13,6 @@
 
 namespace sbxfs {
 namespace {
-
-constexpr std::chrono::seconds kPatience(3);
 
 struct Health {
     Json info = Json::Object();
@@ -93,45 +87,32 @@ void Print(const Health& health) {
 }
 
 // The mounts a request is about: of several on one point the uppermost.
-std::vector<SbxfsMount> Chosen(const std::string& mountpoint) {
+Result<std::vector<SbxfsMount>> Chosen(const std::string& mountpoint) {
     std::vector<SbxfsMount> mounts;
+    if (!mountpoint.empty()) {
+        mounts.push_back(TRY(FindMount(mountpoint)));
+        return mounts;
+    }
     for (SbxfsMount& mount : AllSbxfsMounts()) {
         std::erase_if(mounts,
                       [&mount](const SbxfsMount& below) { return below.path == mount.path; });
         mounts.push_back(std::move(mount));
     }
-    if (mountpoint.empty()) {
-        std::erase_if(mounts, [](const SbxfsMount& mount) {
-            return !mount.for_all && mount.user != ::geteuid();
-        });
-        return mounts;
-    }
-    // By its name first: to resolve it may mean to ask a mount that does not answer.
-    const auto at = [&mounts](const std::string& path) {
-        std::vector<SbxfsMount> found;
-        std::copy_if(mounts.begin(), mounts.end(), std::back_inserter(found),
-                     [&path](const SbxfsMount& mount) { return mount.path == path; });
-        return found;
-    };
-    if (const Result<std::string> path = AbsoluteMountPoint(mountpoint)) {
-        if (auto found = at(*path); !found.empty()) return found;
-    }
-    std::error_code error;
-    return at(std::filesystem::weakly_canonical(mountpoint, error).string());
+    std::erase_if(mounts, [](const SbxfsMount& mount) { return !IsTrusted(mount); });
+    return mounts;
 }
 
 }  // namespace
 
 int StatusCommand(const StatusRequest& request) {
-    const std::vector<SbxfsMount> mounts = Chosen(request.mountpoint);
-    if (!request.mountpoint.empty() && mounts.empty()) {
-        (void)std::fprintf(stderr, "sbxfs: no sbxfs is mounted on %s\n",
-                           request.mountpoint.c_str());
+    const Result<std::vector<SbxfsMount>> mounts = Chosen(request.mountpoint);
+    if (!mounts) {
+        (void)std::fprintf(stderr, "sbxfs: %s\n", mounts.error().what().c_str());
         return 1;
     }
     bool well = true;
     Json all = Json::Array();
-    for (const SbxfsMount& mount : mounts) {
+    for (const SbxfsMount& mount : *mounts) {
         const Health health = Examine(mount);
         well = well && health.wrong.empty();
         if (request.json) {
@@ -142,7 +123,7 @@ int StatusCommand(const StatusRequest& request) {
     }
     if (request.json) {
         (void)std::printf("%s\n", all.Dump(2).c_str());
-    } else if (mounts.empty()) {
+    } else if (mounts->empty()) {
         (void)std::printf("nothing is mounted; start with: sbxfs mount MOUNTPOINT\n");
     }
     return well ? 0 : 1;

@@ -9,9 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
-#include <cstdlib>
 #include <optional>
 #include <vector>
 
@@ -21,6 +19,7 @@
 #include "base/strings.h"
 #include "base/unique_fd.h"
 #include "fs/cli_mount.h"
+#include "fs/mount_probe.h"
 #include "fs/mounts.h"
 
 namespace sbxfs {
@@ -33,28 +32,10 @@ int Fail(const std::string& what, int code) {
     return code;
 }
 
-// The path of a mount as mountinfo has it, without asking the mount.
-Result<std::string> FindMount(const std::string& mountpoint) {
-    std::vector<std::string> mounts;
-    for (SbxfsMount& mount : AllSbxfsMounts())
-        mounts.push_back(std::move(mount.path));
-    std::array<char, 4096> resolved{};
-    // A living root resolves; a dead one does not, but its parent does.
-    const char* real = ::realpath(mountpoint.c_str(), resolved.data());
-    const Result<std::string> absolute = AbsoluteMountPoint(mountpoint);
-    for (const std::string& candidate :
-         {std::string(real != nullptr ? real : ""), absolute ? *absolute : ""}) {
-        if (std::find(mounts.begin(), mounts.end(), candidate) != mounts.end()) return candidate;
-    }
-    return Error(Errno{EINVAL}, "no sbxfs is mounted on " + Printable(mountpoint) +
-                                    (mounts.empty() ? "" : "; there are: " + Join(mounts, ", ")));
-}
-
-// The daemon behind a mount, to see its end; nothing when it cannot be told from here (another user's mount,
-// another pid namespace, or it is gone).
-UniqueFd DaemonOf(const std::string& mount) {
-    const Result<std::string> text = ReadWholeFile(mount + "/.mount/info.json");
-    const auto info = text ? Json::Parse(*text) : std::nullopt;
+// The daemon that a mount's info.json names, to see its end; nothing when it cannot be told from here (another pid
+// namespace, or it is gone).
+UniqueFd DaemonOf(const std::string& mount_info) {
+    const auto info = Json::Parse(mount_info);
     const auto pid = info ? info->GetNumber("pid") : std::nullopt;
     if (!pid || *pid <= 1) return {};
     const Result<std::string> name = ReadWholeFile("/proc/" + std::to_string(*pid) + "/comm", 64);
@@ -104,26 +85,40 @@ int UnmountAsUser(const std::string& mount, bool lazy) {
     }
     if (status == 0) return 0;
     // It has said what it knows. Of one's own mount there is one common reason more to tell.
-    const std::vector<std::string> usable = UsableMounts();
-    if (std::find(usable.begin(), usable.end(), mount) == usable.end()) return kMountFailed;
+    const std::vector<std::string> own = TrustedMounts();
+    if (std::find(own.begin(), own.end(), mount) == own.end()) return kMountFailed;
     return Fail(InUse(mount), kMountFailed);
 }
 
 }  // namespace
 
 int UmountCommand(const UmountRequest& request) {
-    const Result<std::string> mount = FindMount(request.mountpoint);
-    if (!mount) return Fail(mount.error().what(), kBadUse);
-    const std::vector<std::string> usable = UsableMounts();
-    const bool ours = std::find(usable.begin(), usable.end(), *mount) != usable.end();
-    const UniqueFd daemon = ours ? DaemonOf(*mount) : UniqueFd();
-    if (ours && !request.discard && !request.lazy) {
-        if (const Status sent = SendWhatWaits(*mount); !sent)
-            return Fail(sent.error().what(), kMountFailed);
+    const Result<SbxfsMount> found = FindMount(request.mountpoint);
+    if (!found) return Fail(found.error().what(), kBadUse);
+    const std::string& mount = found->path;
+    UniqueFd daemon;
+    bool lazy = request.lazy;
+    if (IsTrusted(*found) && !request.lazy) {
+        const auto info = ProbeFiles({mount + "/.mount/info.json"}, kPatience);
+        if (info) daemon = DaemonOf(info->front());
+        if (!info && info.error().code() == Errno{ETIMEDOUT}) {
+            if (!request.discard) {
+                return Fail(mount +
+                                " stays mounted: its daemon does not answer, so nobody knows "
+                                "whether everything has reached its sandbox. Give it up with: "
+                                "sbxfs umount --discard " +
+                                mount,
+                            kMountFailed);
+            }
+            lazy = true;  // who waits for the daemon uses the mount until it goes on
+        }
+        if (!request.discard) {
+            if (const Status sent = SendWhatWaits(mount); !sent)
+                return Fail(sent.error().what(), kMountFailed);
+        }
     }
-    const int code = ::geteuid() == 0 ? UnmountAsRoot(*mount, request.lazy)
-                                      : UnmountAsUser(*mount, request.lazy);
-    if (code != 0 || !daemon || request.lazy) return code;
+    const int code = ::geteuid() == 0 ? UnmountAsRoot(mount, lazy) : UnmountAsUser(mount, lazy);
+    if (code != 0 || !daemon) return code;
     // Whoever unmounts may want to mount again, or to upgrade: only then is it over.
     pollfd ended{.fd = daemon.get(), .events = POLLIN, .revents = 0};
     int polled = 0;
@@ -131,7 +126,7 @@ int UmountCommand(const UmountRequest& request) {
     }
     if (polled == 0) {
         (void)std::fprintf(stderr, "sbxfs: %s is unmounted, but its daemon has not ended yet\n",
-                           mount->c_str());
+                           mount.c_str());
     }
     return 0;
 }

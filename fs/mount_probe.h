@@ -10,6 +10,9 @@
 
 namespace sbxfs {
 
+// How long a mount has for its answer: it comes from memory.
+constexpr std::chrono::seconds kPatience(3);
+
 // The contents of `paths` (absolute, one mount's), one a path. ETIMEDOUT when they take longer than `limit`, else the first error.
 Result<std::vector<std::string>> ProbeFiles(const std::vector<std::string>& paths,
                                             std::chrono::milliseconds limit);

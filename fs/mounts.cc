@@ -10,9 +10,12 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
+#include <utility>
 
 #include "base/files.h"
 #include "base/strings.h"
+#include "fs/mount_probe.h"
 
 namespace sbxfs {
 namespace {
@@ -58,29 +61,65 @@ std::vector<SbxfsMount> AllSbxfsMounts() {
     return text ? ParseSbxfsMounts(*text) : std::vector<SbxfsMount>();
 }
 
-std::vector<std::string> UsableMounts() {
+bool IsTrusted(const SbxfsMount& mount) {
+    return mount.user == ::geteuid() || (mount.for_all && mount.user == 0);
+}
+
+std::vector<std::string> TrustedMounts() {
     std::vector<std::string> paths;
     for (const SbxfsMount& mount : AllSbxfsMounts()) {
-        if (mount.for_all || mount.user == ::geteuid()) paths.push_back(mount.path);
+        if (IsTrusted(mount)) paths.push_back(mount.path);
     }
     return paths;
+}
+
+Result<SbxfsMount> FindMount(const std::string& path) {
+    const std::vector<SbxfsMount> mounts = AllSbxfsMounts();
+    const auto at = [&mounts](const std::string& place) {
+        // Of several on one point the uppermost.
+        const auto found =
+            std::find_if(mounts.rbegin(), mounts.rend(),
+                         [&place](const SbxfsMount& mount) { return mount.path == place; });
+        return found == mounts.rend() ? std::optional<SbxfsMount>() : *found;
+    };
+    if (const Result<std::string> absolute = AbsoluteMountPoint(path)) {
+        if (auto found = at(*absolute)) return *std::move(found);
+    }
+    std::array<char, 4096> resolved{};
+    if (::realpath(path.c_str(), resolved.data()) != nullptr) {
+        if (auto found = at(resolved.data())) return *std::move(found);
+    }
+    std::vector<std::string> names;
+    for (const SbxfsMount& mount : mounts)
+        names.push_back(mount.path);
+    return Error(Errno{EINVAL}, "no sbxfs is mounted on " + Printable(path, 4096) +
+                                    (names.empty() ? "" : "; there are: " + Join(names, ", ")));
 }
 
 Result<std::string> ChooseMount(const std::string& asked, const std::string& verb,
                                 const std::string& box) {
     if (!asked.empty()) return asked;
-    std::vector<std::string> mounts = UsableMounts();
     std::array<char, 4096> here{};
     if (::getcwd(here.data(), here.size()) == nullptr) here[0] = '\0';
-    for (const std::string& mount : mounts) {
-        if ((std::string(here.data()) + "/").starts_with(mount + "/")) return mount;
+    for (const SbxfsMount& mount : AllSbxfsMounts()) {
+        if (!(std::string(here.data()) + "/").starts_with(mount.path + "/")) continue;
+        if (IsTrusted(mount)) return mount.path;
+        return Error(Errno{EPERM}, mount.path + " is of user " + std::to_string(mount.user) +
+                                       ": if you trust them, sbxfs " + verb + " -m " + mount.path +
+                                       " " + box);
     }
-    // One whose daemon is gone answers nothing.
+    std::vector<std::string> mounts = TrustedMounts();
+    const std::string all = Join(mounts, ", ");
+    // One whose daemon is gone or stopped is not meant, and must not stop us.
     std::erase_if(mounts, [](const std::string& mount) {
-        struct stat found {};
-        return ::stat(mount.c_str(), &found) != 0 && errno == ENOTCONN;
+        return !ProbeFiles({mount + "/.mount/version"}, kPatience);
     });
     if (mounts.size() == 1) return mounts.front();
+    if (mounts.empty() && !all.empty()) {
+        return Error(Errno{ENOTCONN}, "no daemon answers on " + all +
+                                          ": see sbxfs status, or mount it again with sbxfs mount "
+                                          "MOUNTPOINT");
+    }
     if (mounts.empty()) {
         return Error(Errno{ENOENT}, "nothing is mounted; start with: sbxfs mount MOUNTPOINT");
     }

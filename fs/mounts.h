@@ -23,12 +23,17 @@ struct SbxfsMount {
 std::vector<SbxfsMount> ParseSbxfsMounts(const std::string& mountinfo);
 // Those of this mount namespace.
 std::vector<SbxfsMount> AllSbxfsMounts();
-// Paths of those that this user may look into: not even root sees those of others (fuse(4), allow_other).
-std::vector<std::string> UsableMounts();
+// Paths of those that this user may look into and can believe: his own, and root's where root shares them. What another
+// user mounts and shares (fuse(4), allow_other) need not even be sbxfs: it is used only where it is named.
+std::vector<std::string> TrustedMounts();
 
-// The mount a subcommand is about: the one asked for, else the one the caller stands in, else the only one that
-// answers. The error names those
-// there are and how to say which: `sbxfs VERB -m MOUNTPOINT BOX`.
+// The mount on a path, found by its name first: to resolve that may mean to ask a mount that does not answer. EINVAL,
+// naming those there are, when none is.
+Result<SbxfsMount> FindMount(const std::string& path);
+bool IsTrusted(const SbxfsMount& mount);
+
+// The mount a subcommand is about: the one asked for, else the one the caller stands in, else the only one of
+// TrustedMounts() that answers. The error names those there are and how to say which: `sbxfs VERB -m MOUNTPOINT BOX`.
 Result<std::string> ChooseMount(const std::string& asked, const std::string& verb,
                                 const std::string& box);
 

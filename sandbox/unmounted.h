@@ -2,9 +2,11 @@
 // daemon does not run. For the command line; reads the disk.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
+#include "base/result.h"
 #include "sandbox/records.h"
 
 namespace sbxfs {
@@ -15,6 +17,10 @@ struct Unmounted {
     std::vector<SandboxRecord> sandboxes;  // those that are not gone; never empty
 };
 
-std::vector<Unmounted> FindUnmounted();
+struct Unserved {
+    std::vector<Unmounted> found;
+    std::map<std::string, Error> unread;  // state directories that could not be read, and why
+};
+Unserved FindUnmounted();
 
 }  // namespace sbxfs

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from live.box import Box  # noqa: E402
 from live.case import Live, MountCase, main  # noqa: E402
 from live.daemon import Daemon  # noqa: E402
-from live.place import sbxfs  # noqa: E402
+from live.place import file_system_at, sbxfs  # noqa: E402
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -151,6 +151,53 @@ class Status(MountCase):
         self.assertIn("daemon is gone", done.stdout)
         daemon.start()
         daemon.umount()
+
+    def test_list_of_a_mount_whose_daemon_is_gone_says_so_and_lists_the_others(self) -> None:
+        daemon = Daemon(Live.place, name="-gone").start()
+        daemon.kill()
+        done = run(sbxfs(), "list", "-m", daemon.mnt)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"sbxfs: {daemon.mnt}: ", done.stderr)
+        done = run(sbxfs(), "list")
+        self.assertEqual(done.returncode, 1, "a listing that lacks something is no whole one")
+        self.assertIn(f"sbxfs: {daemon.mnt}: ", done.stderr)
+        self.assertIn(f"{self.mnt}/b ", done.stdout)
+        daemon.start()
+        daemon.umount()
+
+    def test_umount_of_a_stopped_daemon_ends(self) -> None:
+        for words in (("-l",), ("--discard",)):
+            daemon = Daemon(Live.place, name="-stuck").start()
+            assert daemon.process is not None
+            daemon.process.send_signal(signal.SIGSTOP)
+            try:
+                done = run(sbxfs(), "umount", daemon.mnt)
+                self.assertEqual(done.returncode, 32)
+                self.assertIn(f"umount --discard {daemon.mnt}", done.stderr)
+                began = time.monotonic()
+                done = run(sbxfs(), "umount", *words, daemon.mnt)
+                self.assertEqual((done.returncode, done.stderr), (0, ""), words)
+                self.assertLess(time.monotonic() - began, 10)
+                self.assertIsNone(file_system_at(daemon.mnt))
+            finally:
+                daemon.process.send_signal(signal.SIGCONT)
+            self.assertEqual(daemon.process.wait(20), 0)
+            daemon.process = None
+
+    def test_list_says_which_state_directory_it_cannot_read(self) -> None:
+        # In a state base of its own: an ordinary user's, for root has one for the machine.
+        if os.geteuid() == 0:
+            base = Path("/var/lib/sbxfs")
+            script = f"mkdir -p {base} && mount -t tmpfs none {base} && "
+            wrap = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+        else:
+            base = Live.place.path / "xdg" / "sbxfs"
+            script, wrap = "", ["sh", "-c"]
+        env = {**os.environ, "XDG_STATE_HOME": str(Live.place.path / "xdg")}
+        done = run(*wrap, f"{script}mkdir -p -m 700 {base}/x && echo no journal > {base}/x/journal.db && "
+                   f"exec {sbxfs()} list --paid", env=env)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"sbxfs: {base}/x: its sandboxes are not listed: ", done.stderr)
 
     def test_nothing_paid_is_listed_where_nothing_costs(self) -> None:
         done = run(sbxfs(), "list", "--paid", "-m", self.mnt)

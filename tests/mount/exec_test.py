@@ -323,6 +323,41 @@ class CommandLine(ExecCase):
         self.assertEqual(done.returncode, 125)
         self.assertIn("sbxfs mount MOUNTPOINT", done.stderr)
 
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_a_mount_that_another_user_shares_is_neither_looked_into_nor_believed(self) -> None:
+        # A file system of nobody's that calls itself sbxfs and answers nothing: whoever looks into it hangs.
+        point = Live.place.path / "trap"
+        point.mkdir()
+        script = """if True:
+            import ctypes, json, os, subprocess, sys
+            point, mnt, program = sys.argv[1:]
+            libc = ctypes.CDLL(None, use_errno=True)
+            fuse = os.open("/dev/fuse", os.O_RDWR)
+            options = f"fd={fuse},rootmode=40000,user_id=65534,group_id=65534,allow_other"
+            if libc.mount(b"sbxfs", point.encode(), b"fuse.sbxfs", 0, options.encode()) != 0:
+                raise OSError(ctypes.get_errno(), "mount")
+            said = []
+            for words in (["ssh", "-m", point, "b", "true"], ["list"], ["status"], ["exec", "b", "--", "echo", "ours"]):
+                for other in open("/proc/self/mountinfo").read().splitlines():
+                    path = other.split()[4]
+                    if " fuse.sbxfs " in other and path not in (point, mnt):
+                        libc.umount2(path.encode(), 2)
+                done = subprocess.run([program, *words], capture_output=True, text=True, timeout=20)
+                said.append([done.returncode, done.stdout, done.stderr])
+            print(json.dumps(said))
+        """
+        done = subprocess.run(["unshare", "--mount", "--propagation", "private", sys.executable, "-c", script,
+                               str(point), str(self.mnt), sbxfs()],
+                              capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.stderr, "")
+        ssh, listed, status, ours = json.loads(done.stdout)
+        self.assertEqual(ssh[:2], [255, ""])
+        self.assertIn(f"{point} is of user 65534", ssh[2])
+        self.assertIn(f"{self.mnt}/b ", listed[1])
+        self.assertNotIn(str(point), listed[1] + listed[2])
+        self.assertNotIn(str(point), status[1] + status[2])
+        self.assertEqual(ours, [0, "ours\n", ""])
+
     def test_mount_helpers_are_the_same_binary(self) -> None:
         helper = Live.place.path / "mount.fuse.sbxfs"
         umount = Live.place.path / "umount.fuse.sbxfs"

@@ -121,6 +121,15 @@ TEST(MountInfo, OnlyOursInTheirOrderWithWhoMayUseThem) {
     EXPECT_TRUE(mounts[1].for_all);
 }
 
+TEST(MountInfo, WhatAnotherUserSharesIsNotTrusted) {
+    const uid_t self = ::geteuid();
+    EXPECT_TRUE(IsTrusted({"/own", "0:1", self, false}));
+    EXPECT_TRUE(IsTrusted({"/own", "0:1", self, true}));
+    EXPECT_TRUE(IsTrusted({"/of-root", "0:1", 0, true}));
+    EXPECT_FALSE(IsTrusted({"/of-another", "0:1", self + 1, true}));
+    EXPECT_FALSE(IsTrusted({"/of-another", "0:1", self + 1, false}));
+}
+
 TEST(MountInfo, WhatIsNoMountinfoIsNoMount) {
     for (const char* text : {"", "\n\n", "-", "1 2 3 - fuse.sbxfs", "a b c d e f g h i -",
                              "1 2 3 4 5 6 7 8 9 fuse.sbxfs", "\\\\\\ \\1 \\ - fuse.sbxfs x"})
