@@ -384,6 +384,14 @@ std::string Quoted(std::string_view text) {
     return Json::String(text).Dump();
 }
 
+// A key as it stands in a table's name: bare where TOML lets it.
+std::string KeyText(const std::string& key) {
+    const bool bare = !key.empty() && std::all_of(key.begin(), key.end(), [](unsigned char c) {
+        return std::isalnum(c) != 0 || c == '_' || c == '-';
+    });
+    return bare ? key : Quoted(key);
+}
+
 std::string ValueText(const OptionValue& value) {
     if (const auto* text = std::get_if<std::string>(&value)) return Quoted(*text);
     if (const auto* number = std::get_if<std::int64_t>(&value)) return std::to_string(*number);
@@ -503,6 +511,11 @@ std::string TemplateText(const Template& what) {
 std::string Config::Text() const {
     std::string text = "default_template = " + Quoted(default_template) + "\n";
     text += "max_sandboxes = " + std::to_string(max_sandboxes) + "\n";
+    for (const auto& [name, provider] : providers) {
+        text += "\n[providers." + KeyText(name) + "]\nbackend = " + Quoted(provider.backend) + "\n";
+        for (const auto& [key, value] : provider.options)
+            text += key + " = " + ValueText(value) + "\n";
+    }
     for (const auto& [name, what] : templates)
         text += "\n" + TemplateText(what);
     return text;

@@ -114,6 +114,20 @@ class Configuration(MountCase):
         self.assertIn("chmod 600", done.stderr)
 
 
+    def test_show_shows_the_providers_and_can_be_used_in_place_of_the_file(self) -> None:
+        key = Live.place.path / "key"
+        text = (f'[providers.lab]\nbackend = "ssh"\nhost = "192.0.2.7"\nuser = "dev"\n'
+                f'identity_file = "{key}"\nknown_hosts_file = "{key}.hosts"\n'
+                '[providers."of.two words"]\nbackend = "local"\nnetwork = "none"\n'
+                '[templates.default]\nprovider = "lab"\nworkdir = "/srv"\n')
+        shown = self.check(text, "show")
+        self.assertEqual(shown.stderr, "")
+        self.assertIn('[providers.lab]\nbackend = "ssh"\n', shown.stdout)
+        self.assertIn('[providers."of.two words"]\nbackend = "local"\nnetwork = "none"\n', shown.stdout)
+        again = self.check(shown.stdout, "show")
+        self.assertEqual((again.returncode, again.stdout), (0, shown.stdout))
+
+
 class Status(MountCase):
     def test_it_says_whether_a_mount_is_well_and_where_all_of_it_is(self) -> None:
         with self.assertRaises(OSError):

@@ -104,7 +104,10 @@ max_lifetime = "1h"
     EXPECT_EQ(shared.max_lifetime_s, 3600);
     EXPECT_EQ(std::get<std::int64_t>(shared.options.at("port")), 2222);
     // What is shown can be read back.
-    EXPECT_TRUE(Parse(config->Text() + kLab));
+    const auto again = Parse(config->Text());
+    ASSERT_TRUE(again) << again.error().what();
+    EXPECT_EQ(again->Text(), config->Text());
+    EXPECT_EQ(std::get<std::string>(again->providers.at("lab").options.at("host")), "192.0.2.7");
 }
 
 TEST(ConfigFile, SettingsOfAProviderAreCheckedWhenTheyAreRead) {
