@@ -47,6 +47,7 @@ How long it lives (seconds), and an hour more:    cat $BOX/ttl; echo +3600 > $BO
 A sandbox with options of its own:                echo 'name=b2 cpu=2048 max_lifetime=2h' > $MNT/.mount/new
 The kinds of sandbox there are (mkdir b3@KIND):   ls $MNT/.mount/templates   (write KIND.toml: kept for this mount)
 Guard a sandbox against rmdir:                    echo protect > $BOX/ctl
+End all that runs, keep the files; run it again:  echo stop > $BOX/ctl; echo start > $BOX/ctl
 Go in with ssh, sftp, rsync -e:                   ssh -F $BOX/ssh/config box
 
 ## How it behaves

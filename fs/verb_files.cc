@@ -78,8 +78,17 @@ void VerbFile::Open(const OpenRequest&, OpenReply reply) {
     AnswerOpen(mount(), std::move(file), Opened{.direct_io = true}, std::move(reply));
 }
 
+std::vector<std::string> SandboxCtl::Verbs() const {
+    std::vector<std::string> verbs = {"protect", "unprotect", "drop_caches"};
+    for (std::string& verb : sandbox_->provider().Verbs())
+        verbs.push_back(std::move(verb));
+    return verbs;
+}
+
 void SandboxCtl::Do(const std::string& verb, Done done) {
     if (verb == "drop_caches") return sandbox_->cached().DropCaches(std::move(done));
+    if (verb == "stop") return sandbox_->PowerOff(std::move(done));
+    if (verb == "start") return sandbox_->PowerOn(std::move(done));
     sandbox_->SetProtected(verb == "protect", std::move(done));
 }
 

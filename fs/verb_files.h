@@ -26,9 +26,7 @@ class SandboxCtl final : public VerbFile {
  public:
     SandboxCtl(MountContext& mount, Ino ino, NodePtr parent, std::string name, SandboxPtr sandbox)
         : VerbFile(mount, ino, std::move(parent), std::move(name)), sandbox_(std::move(sandbox)) {}
-    std::vector<std::string> Verbs() const override {
-        return {"protect", "unprotect", "drop_caches"};
-    }
+    std::vector<std::string> Verbs() const override;
     void Do(const std::string& verb, Done done) override;
     SystemTime Time() const override { return FromEpochMs(sandbox_->created_ms()); }
 

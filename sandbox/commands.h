@@ -176,8 +176,10 @@ class Commands final : public SupervisorListener,
     void Detached();
     // The daemon is going away; what runs there goes on.
     void Stop();
-    // The sandbox is gone for good: what waits is refused, what runs is lost.
+    // The sandbox is gone, or stopped: what waits is refused, what runs is lost.
     void End(const std::string& why);
+    // After Close() and End(): it was started again, and the numbers go on.
+    void Reopen();
     // Files are not known to be what their writers think they are: the next command to be accepted is
     // refused. Those before it were accepted without knowing of the change.
     void RefuseNext(const std::string& why);

@@ -440,6 +440,13 @@ void Commands::End(const std::string& why) {
     }
 }
 
+void Commands::Reopen() {
+    DCHECK(loop_.OnThread());
+    ended_.reset();
+    const MutexLock lock(mu_);
+    closed_.reset();
+}
+
 bool Commands::OutputPending() const {
     const std::vector<EventPtr> unfinished = Unfinished();
     return std::any_of(unfinished.begin(), unfinished.end(),

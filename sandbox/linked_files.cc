@@ -244,6 +244,11 @@ void LinkedFiles::End(const Error& why) {
         operation->Fail(Unknown());
 }
 
+void LinkedFiles::Reopen() {
+    DCHECK(loop_.OnThread());
+    down_.reset();
+}
+
 void LinkedFiles::FailWaiting(const Error& why) {
     std::vector<std::unique_ptr<Operation>> failed;
     for (auto it = operations_.begin(); it != operations_.end();) {

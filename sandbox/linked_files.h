@@ -129,8 +129,10 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     void Cut();
     // Making a new one fails: requests fail at once with `why` until Up().
     void Down(const Error& why);
-    // The sandbox has ended; for good.
+    // The sandbox has ended; for good, or until Reopen().
     void End(const Error& why);
+    // It was started again: requests wait for the link.
+    void Reopen();
 
  private:
     template <class T>

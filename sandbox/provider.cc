@@ -1,5 +1,7 @@
 #include "sandbox/provider.h"
 
+#include <errno.h>
+
 #include <utility>
 
 #include "sandbox/strict_json.h"
@@ -76,6 +78,14 @@ Result<ClientAuth> AuthFromJson(const Json& json) {
 }
 
 }  // namespace
+
+void Provider::Stop(const std::string&, const std::string&, Done done) {
+    done(Error(Errno{EOPNOTSUPP}, "this provider cannot stop a sandbox; rmdir ends it for good"));
+}
+
+void Provider::Start(const LaunchSpec&, LaunchPhase, LaunchDone done) {
+    done(Error(Errno{EOPNOTSUPP}, "this provider cannot start a sandbox again"));
+}
 
 std::string AddressText(const Address& address) {
     if (const auto* tcp = std::get_if<TcpAddress>(&address)) {

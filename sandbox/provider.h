@@ -130,10 +130,16 @@ class Provider {
     virtual void Launch(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) = 0;
     // Is it still there, and if not, why. `id` may be empty when Launch never answered.
     virtual void Probe(const std::string& token, const std::string& id, HealthDone done) = 0;
+    // Ends everything that runs there; its files stay. Done when the provider confirms; idempotent. Asked, as
+    // Start is, only where Verbs() says so, and only of what was launched.
+    virtual void Stop(const std::string& token, const std::string& id, Done done);
+    // A stopped one again, with its files, or what an earlier call started. `spec` is that of the launch, but for
+    // max_lifetime_s, which is what is left of it. A failure leaves it stopped.
+    virtual void Start(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done);
     // Ends it and frees everything it used. Done when the provider confirms; idempotent; also
-    // cancels a Launch.
+    // cancels a Launch or a Start.
     virtual void Destroy(const std::string& token, const std::string& id, Done done) = 0;
-    // The verbs of `ctl` beyond the common ones (stop, start, snapshot, ...).
+    // The verbs of `ctl` beyond the common ones: stop, start.
     virtual std::vector<std::string> Verbs() const = 0;
     // Whether a sandbox of this kind costs money while it lives (list --paid).
     virtual bool Paid() const = 0;

@@ -19,7 +19,7 @@ constexpr std::array kSandboxWords = {
 };
 
 using Box = SandboxStatus;
-constexpr std::array<SandboxEdge, 23> kSandboxEdges = {{
+constexpr std::array<SandboxEdge, 26> kSandboxEdges = {{
     {Box::kLaunching, Box::kReady},
     {Box::kLaunching, Box::kFailed},
     {Box::kLaunching, Box::kExpired},  // before it could be reached
@@ -32,7 +32,11 @@ constexpr std::array<SandboxEdge, 23> kSandboxEdges = {{
     {Box::kUnreachable, Box::kFailed},
     {Box::kUnreachable, Box::kExpired},
     {Box::kUnreachable, Box::kLost},  // its provider knows nothing of it any more
-    // rmdir, whatever it is.
+    // `start`, and where that failed.
+    {Box::kStopped, Box::kLaunching},
+    {Box::kLaunching, Box::kStopped},
+    // rmdir, whatever it is; `stop` of what has not ended.
+    {Box::kStopped, Box::kStopping},
     {Box::kLaunching, Box::kStopping},
     {Box::kReady, Box::kStopping},
     {Box::kExpiring, Box::kStopping},
@@ -40,7 +44,7 @@ constexpr std::array<SandboxEdge, 23> kSandboxEdges = {{
     {Box::kFailed, Box::kStopping},
     {Box::kExpired, Box::kStopping},
     {Box::kLost, Box::kStopping},
-    // Confirmed; how it ended before that stays known.
+    // Confirmed; after rmdir, how it ended before that stays known.
     {Box::kStopping, Box::kStopped},
     {Box::kStopping, Box::kFailed},
     {Box::kStopping, Box::kExpired},

@@ -25,9 +25,12 @@ namespace sbxfs {
 enum class Stage : int {
     kLaunching = 1,   // the intent is kept; the provider may or may not have been asked
     kLaunched = 2,    // the provider said where it is
-    kEnded = 3,       // failed, expired, lost or stopped; the directory stays until rmdir
+    kEnded = 3,       // failed, expired or lost; the directory stays until rmdir
     kDestroying = 4,  // rmdir was answered; the provider has not confirmed yet
     kGone = 5,        // confirmed; kept for .mount/history
+    kStopping = 6,    // `stop` was answered; the provider has not confirmed yet
+    kStopped = 7,     // nothing runs, the files stay; `error` says why the last start failed
+    kStarting = 8,    // `start` was answered; the provider may or may not have been asked
 };
 
 // What `status` shows (contract 2).

@@ -40,11 +40,30 @@ Error HostDown(const std::string& name, std::string_view status, const std::stri
     return {Errno{EHOSTDOWN}, text + ". Remove it with rmdir and make a new one", Blame::kCaller};
 }
 
+// What commands hear once nothing of it runs.
+Error DownError(const std::string& name, Stage stage, SandboxStatus status,
+                const std::string& why) {
+    switch (stage) {
+        case Stage::kStopping:
+        case Stage::kStopped:
+            return StoppedError(name);
+        case Stage::kLaunching:
+        case Stage::kLaunched:
+        case Stage::kEnded:
+        case Stage::kDestroying:
+        case Stage::kGone:
+        case Stage::kStarting:
+            break;
+    }
+    return HostDown(name, ToString(status), why);
+}
+
 // What is known of a sandbox before its loop has run: after a restart it is not shown as anything it
 // is not.
 SandboxStatus StatusAtFirst(const SandboxRecord& record) {
     switch (record.stage) {
         case Stage::kLaunching:
+        case Stage::kStarting:
             return SandboxStatus::kLaunching;
         case Stage::kLaunched:
             return record.spool_id == 0 ? SandboxStatus::kLaunching : SandboxStatus::kUnreachable;
@@ -52,7 +71,10 @@ SandboxStatus StatusAtFirst(const SandboxRecord& record) {
         case Stage::kGone:
             return record.ended_as;
         case Stage::kDestroying:
+        case Stage::kStopping:
             return SandboxStatus::kStopping;
+        case Stage::kStopped:
+            return SandboxStatus::kStopped;
     }
     return SandboxStatus::kLost;
 }
@@ -60,7 +82,9 @@ SandboxStatus StatusAtFirst(const SandboxRecord& record) {
 std::string ErrorAtFirst(const SandboxRecord& record) {
     if (StatusAtFirst(record) == SandboxStatus::kUnreachable)
         return "sbxfs was started again and is connecting";
-    return record.stage == Stage::kEnded || record.stage == Stage::kGone ? record.error : "";
+    const bool told = record.stage == Stage::kEnded || record.stage == Stage::kGone ||
+                      record.stage == Stage::kStopped;
+    return told ? record.error : "";
 }
 
 Commands::Limits LimitsFor(Commands::Limits limits, const Template& what) {
@@ -108,7 +132,7 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
     }
     places_checked_ = ever_ready_ || provider_.OwnsMachine();
     if (HasEnded(status_) || status_ == SandboxStatus::kStopping)
-        commands_->Close(HostDown(name_, ToString(status_), error_));
+        commands_->Close(DownError(name_, record_.stage, status_, error_));
 }
 
 Sandbox::~Sandbox() {
@@ -189,6 +213,12 @@ void Sandbox::Start() {
                 return self.Attach();
             case Stage::kDestroying:
                 return self.BeginDestroy();
+            case Stage::kStopping:
+                return self.BeginStop();
+            case Stage::kStopped:
+                return self.StayStopped();
+            case Stage::kStarting:
+                return self.BeginStart();
             case Stage::kEnded:
             case Stage::kGone: {
                 const SandboxSnapshot now = self.Snapshot();
@@ -270,7 +300,8 @@ void Sandbox::Save(Done done) {
         const MutexLock lock(mu_);
         copy = record_;
     }
-    // What is written while rmdir waits for its commit must not undo it.
+    // What is written while rmdir, or a verb, waits for its commit must not undo it.
+    if (entering_) copy.stage = *entering_;
     if (!destroy_waiters_.empty()) copy.stage = Stage::kDestroying;
     services_.store->Put(copy, std::move(done));
 }
@@ -390,7 +421,7 @@ void Sandbox::Attach() {
 }
 
 void Sandbox::OnAttachPhase(std::string_view phase) {
-    if (ever_ready_) return;
+    if (ever_ready_ || started_again_) return;
     Phase(phase);
     // From here on something of ours may be there (Departed).
     if (phase == kFilesPhase && !provider_.OwnsMachine()) SaveAndIgnore();
@@ -447,10 +478,14 @@ void Sandbox::KeepSpool() {
 void Sandbox::Ready() {
     failures_ = 0;
     if (!std::exchange(ever_ready_, true)) {
-        Phase("ready");
+        if (started_again_) {
+            KeepPowerPhase("started");
+        } else {
+            Phase("ready");
+        }
         SaveAndIgnore();
     }
-    if (destroy_running_) return;
+    if (IsLeaving()) return;
     SetStatus(SandboxStatus::kReady, "");
     UpdateExpiring();
 }
@@ -460,7 +495,7 @@ void Sandbox::OnSupervisorLost(const Error& why) {
     supervisor_up_ = false;
     commands_->Detached();
     cached_->SupervisorLost();
-    if (destroy_running_) return;
+    if (IsLeaving()) return;
     if (ever_ready_) {
         SetStatus(SandboxStatus::kUnreachable, why.what() + ". Files can be used; commands wait");
     } else {
@@ -477,8 +512,8 @@ void Sandbox::OnDetached(const Error& why) {
     ++failures_;
     // The first new link after a good one is tried at once, and requests wait for it. After that
     // they fail at once.
-    if (destroy_running_) {
-        // It stays `stopping`; FetchThenDestroy() sees that there is nothing to wait for any more.
+    if (IsLeaving()) {
+        // It stays `stopping`; FetchThenDestroy(), or FetchThenStop(), sees that there is nothing to wait for any more.
     } else if (ever_ready_) {
         if (failures_ > 1) files_->Down(Unreachable(name_, why));
         SetStatus(SandboxStatus::kUnreachable, why.what() + ". Trying again");

@@ -2,6 +2,8 @@
 // destroys it, and what it owns: its commands and its files. Made by Sandboxes; held by nodes and
 // callbacks through shared_ptr.
 //
+//     Launched --stop--> Stopping --confirmed--> Stopped --start--> Starting --started--> Launched
+//
 // The machine runs on the sandbox's loop. What other threads may ask (Snapshot, commands(),
 // files()) is guarded by mu_ or thread-safe by itself. Stages are in the journal before they are
 // acted on, so a new daemon goes on where this one was killed:
@@ -64,6 +66,9 @@ struct SandboxSnapshot {
     std::int64_t clock_skew_ms = 0;  // the sandbox's clock minus ours
     std::string spool_dir;           // absolute, hidden from fs/
 };
+
+// What commands and files of a stopped one hear: EHOSTDOWN, and how to start it.
+Error StoppedError(const std::string& name);
 
 class Sandbox final : public AttachmentListener, public std::enable_shared_from_this<Sandbox> {
  public:
@@ -130,6 +135,11 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     void Forget(Done done);
     bool CanForget() const;
 
+    // `stop` and `start` of ctl: journaled, then `done` (on the loop), then everything else behind. What is so already
+    // is fine; EBUSY while it is on its way from one to the other; EOPNOTSUPP where the provider has no such verb.
+    void PowerOff(Done done);
+    void PowerOn(Done done);
+
     // Ends the machine without touching the sandbox: the daemon is going away. Loop thread only.
     void Stop();
 
@@ -178,6 +188,21 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     void KeepTimes(const Times& times);
     void TtlDone(const Status& status);
     void UpdateExpiring();
+    // sandbox_power.cc: stop and start.
+    void AskToPowerOff(Done done);
+    void AskToPowerOn(Done done);
+    Status CheckPower(std::string_view verb) const;
+    void Enter(Stage stage, UniqueFunction<void(Sandbox&)> then, Done done);
+    void BeginStop();
+    void FetchThenStop();
+    void TryStop();
+    void PoweredOff(const Status& status);
+    void StayStopped();
+    void BeginStart();
+    void PoweredOn(Result<sbxfs::Launched> result);
+    void StartFailed(const Error& why);
+    void KeepPowerPhase(std::string_view phase);
+    bool IsLeaving() const;
     // sandbox_departure.cc: what a machine that stays needs more.
     void CheckPlaces(RemoteFiles& files);
     void PlacesChecked(const std::string& wrong);
@@ -227,6 +252,8 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     bool use_untold_ = false;
     std::uint64_t expiry_checks_ = 0;
     bool stopped_ = false;
+    std::optional<Stage> entering_;  // by a verb; its commit is on its way
+    bool started_again_ = false;     // so the phases of the launch stand
     bool destroy_running_ = false;
     bool files_up_ = false;
     bool supervisor_up_ = false;

@@ -77,6 +77,19 @@ inline Status DestroyAndWait(Provider& provider, const std::string& token,
     return done.Get("destroy of " + token);
 }
 
+inline Status StopAndWait(Provider& provider, const std::string& token) {
+    Awaited<Status> done;
+    provider.Stop(token, "", done.Callback());
+    return done.Get("stop of " + token);
+}
+
+inline Result<Launched> StartAndWait(Provider& provider, const LaunchSpec& spec) {
+    Awaited<Result<Launched>> started;
+    provider.Start(
+        spec, [](std::string_view) {}, started.Callback());
+    return started.Get("start of " + spec.token);
+}
+
 inline std::string TextOf(const Result<Launched>& result) {
     return result ? "launched " + result->id : result.error().what();
 }

@@ -66,6 +66,10 @@ class SandboxStates : public MountTest {
         Advance(std::chrono::minutes(10) - std::chrono::seconds(30));
         See();
     }
+    void Verb(const std::string& verb) {
+        EXPECT_EQ(me().Echo(verb + "\n", "/" + name_ + "/ctl"), 0);
+        See();
+    }
     // The second attempt fails too, and the provider is asked.
     void ProbeSays(Liveness liveness) {
         provider().SetHealth({liveness, "as the test has it"});
@@ -166,6 +170,17 @@ TEST_F(SandboxStates, EveryEdgeIsWalkedAndThereAreNoOthers) {
     Remove();
 
     BeginReady("short");
+    Remove();
+
+    provider().SetStops(Answers::kHeld);
+    provider().SetStarts(Answers::kHeld);
+    BeginReady("stopped");
+    Verb("stop");
+    provider().FinishStop();
+    See();
+    Verb("start");
+    provider().FinishStart(Error(Errno{ENOSPC}, "the disk is full"));
+    See();
     Remove();
 
     EXPECT_EQ(walked_.seen(), InWords(SandboxEdges()));

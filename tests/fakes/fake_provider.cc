@@ -44,6 +44,7 @@ Launched FakeProvider::Make(const LaunchSpec& spec) {
 }
 
 Health FakeProvider::HealthOf(const std::string& token) const {
+    if (stopped_tokens_.contains(token)) return {Liveness::kEnded, "it was stopped"};
     if (existing_.contains(token)) return health_;
     return {Liveness::kVanished, "the provider knows nothing of it"};
 }
@@ -87,6 +88,31 @@ void FakeProvider::Destroy(const std::string& token, const std::string&, Done do
     loop_.Post([done = std::move(done)] { done(Ok()); });
 }
 
+void FakeProvider::Stop(const std::string& token, const std::string&, Done done) {
+    held_stops_.push_back({token, std::move(done)});
+    if (stops_ == Answers::kAtOnce) FinishStop(Throttled() ? Status(TryLater()) : Ok());
+}
+
+void FakeProvider::Start(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) {
+    held_starts_.push_back({spec, std::move(phase), std::move(done)});
+    if (starts_ == Answers::kAtOnce) FinishStart(Throttled() ? Status(TryLater()) : Ok());
+}
+
+void FakeProvider::FinishStop(const Status& status) {
+    HeldDestroy held = TakeFirst(held_stops_);
+    if (status) stopped_tokens_.insert(held.token);
+    loop_.Post([done = std::move(held.done), status] { done(status); });
+}
+
+void FakeProvider::FinishStart(const Status& status) {
+    HeldLaunch held = TakeFirst(held_starts_);
+    if (!status)
+        return loop_.Post([done = std::move(held.done), why = status.error()] { done(why); });
+    CHECK(existing_.contains(held.spec.token));  // only what was launched can be started
+    stopped_tokens_.erase(held.spec.token);
+    loop_.Post([done = std::move(held.done), launched = Make(held.spec)] { done(launched); });
+}
+
 void FakeProvider::SayPhase(std::string_view phase) {
     CHECK(!held_launches_.empty());
     held_launches_.front().phase(phase);
@@ -116,6 +142,8 @@ void FakeProvider::DropHeld() {
     held_launches_.clear();
     held_probes_.clear();
     held_destroys_.clear();
+    held_stops_.clear();
+    held_starts_.clear();
 }
 
 std::vector<std::string> FakeProvider::Existing() const {

@@ -9,6 +9,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +28,8 @@ class FakeProvider final : public Provider {
     void SetLaunches(Answers answers) { launches_ = answers; }
     void SetProbes(Answers answers) { probes_ = answers; }
     void SetDestroys(Answers answers) { destroys_ = answers; }
+    void SetStops(Answers answers) { stops_ = answers; }
+    void SetStarts(Answers answers) { starts_ = answers; }
     // What Check() says of every template from now on.
     void RefuseAll(std::optional<Error> why) { refusal_ = std::move(why); }
     // The next so many calls of any kind fail with EAGAIN.
@@ -48,6 +51,12 @@ class FakeProvider final : public Provider {
     void FailLaunch(const Error& why);
     void AnswerProbe(const Health& health);
     void FinishDestroy(const Status& status = Ok());
+    std::size_t held_stops() const { return held_stops_.size(); }
+    std::size_t held_starts() const { return held_starts_.size(); }
+    const LaunchSpec& held_start() const { return held_starts_.front().spec; }
+    void FinishStop(const Status& status = Ok());
+    void FinishStart(const Status& status = Ok());
+    bool IsStopped(const std::string& token) const { return stopped_tokens_.contains(token); }
     // The process that asked is gone: held calls are never answered.
     void DropHeld();
 
@@ -63,7 +72,13 @@ class FakeProvider final : public Provider {
     void Launch(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) override;
     void Probe(const std::string& token, const std::string& id, HealthDone done) override;
     void Destroy(const std::string& token, const std::string& id, Done done) override;
-    std::vector<std::string> Verbs() const override { return {}; }
+    // A stopped one exists, and is not alive.
+    void Stop(const std::string& token, const std::string& id, Done done) override;
+    void Start(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) override;
+    std::vector<std::string> Verbs() const override {
+        return owns_machine_ ? std::vector<std::string>{"stop", "start"}
+                             : std::vector<std::string>{};
+    }
     bool Paid() const override { return true; }
     bool OwnsMachine() const override { return owns_machine_; }
 
@@ -85,6 +100,8 @@ class FakeProvider final : public Provider {
     Answers launches_ = Answers::kAtOnce;
     Answers probes_ = Answers::kAtOnce;
     Answers destroys_ = Answers::kAtOnce;
+    Answers stops_ = Answers::kAtOnce;
+    Answers starts_ = Answers::kAtOnce;
     std::optional<Error> refusal_;
     Health health_{Liveness::kAlive, ""};
     int throttled_ = 0;
@@ -92,6 +109,9 @@ class FakeProvider final : public Provider {
     std::deque<HeldLaunch> held_launches_;
     std::deque<HealthDone> held_probes_;
     std::deque<HeldDestroy> held_destroys_;
+    std::deque<HeldDestroy> held_stops_;
+    std::deque<HeldLaunch> held_starts_;
+    std::set<std::string> stopped_tokens_;
     std::map<std::string, std::string> existing_;  // token, id
     std::map<std::string, int> made_;
     std::size_t launch_calls_ = 0;

@@ -128,4 +128,12 @@ Result<std::string> TakeBaseLayer(const std::string& state_dir, Box& box) {
     return state_dir + "/" + name;
 }
 
+Result<std::string> SameBaseLayer(const std::string& state_dir, Box& box) {
+    const std::string path = state_dir + "/" + std::string(Trim(box.Read("base").value_or("")));
+    struct stat found {};
+    const bool there = path.ends_with('/') ? false : ::lstat(path.c_str(), &found) == 0;
+    if (there && S_ISDIR(found.st_mode)) return path;
+    return TakeBaseLayer(state_dir, box);
+}
+
 }  // namespace sbxfs

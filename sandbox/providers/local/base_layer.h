@@ -24,4 +24,7 @@ namespace sbxfs {
 // The base for a launch now, made when there is none; `box` remembers it.
 Result<std::string> TakeBaseLayer(const std::string& state_dir, Box& box);
 
+// The one it was launched over: what lies below an overlay should stay the same.
+Result<std::string> SameBaseLayer(const std::string& state_dir, Box& box);
+
 }  // namespace sbxfs

@@ -69,6 +69,23 @@ Result<std::optional<UniqueFd>> Box::TryLock(Role role) {
     return std::optional<UniqueFd>(std::move(lock));
 }
 
+Result<UniqueFd> Box::AwaitLock(int limit_ms) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(limit_ms);
+    for (;;) {
+        Result<std::optional<UniqueFd>> lock = TryLock(Role::kLaunch);
+        // Looked at after the lock: a destroy marks first and locks second.
+        if (IsDestroyed() || Gone())
+            return Error(Errno{ECANCELED}, "the sandbox was destroyed meanwhile");
+        if (!lock) return std::move(lock).error();
+        if (*lock) return **std::move(lock);
+        if (std::chrono::steady_clock::now() >= deadline) {
+            return Error(Errno{EBUSY}, "another helper at work on this sandbox does not end",
+                         Blame::kRemote);
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));  // flock(2) has no time limit
+    }
+}
+
 bool Box::Gone() const {
     struct stat found {};
     return ::fstat(dir_.get(), &found) != 0 || found.st_nlink == 0;

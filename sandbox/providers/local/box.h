@@ -1,13 +1,14 @@
 // The directory that stands for one local sandbox on this machine: <state_dir>/boxes/<token>, 0700,
 // never visible inside any sandbox.
 //
-//   lock       flock held by whoever is launching or destroying it
+//   lock       flock held by whoever is launching, stopping, starting or destroying it
 //   holder     who that is (a ProcessRecord and its role), so that a destroy can stop a launch
 //   destroyed  tombstone: no launch begins or goes on from here
 //   alive      flock inherited by the sandbox's init: held means alive, whatever became of pids
 //   pid        ProcessRecord of that init, written before it is allowed to run anything
 //   note       why it ended, in its init's words (hostile input: bounded, printed as text)
-//   launched.json  the answer of Launch, written last: without it the box is half made
+//   launched.json  the answer of Launch or Start, written last: without it the box is half made
+//   starting   a Start is under way or was killed: launched.json is of what ran before
 //   cgroups, uid_range, spec.json, log, ssh.sock, layer/
 //
 // The daemon makes the directory before it starts a launch helper, and a helper never makes it: a
@@ -51,6 +52,9 @@ class Box {
 
     // Nothing when somebody else holds it. Let go when the descriptor closes; close-on-exec.
     Result<std::optional<UniqueFd>> TryLock(Role role);
+    // Waits for it, as one who works on a sandbox that is to stay (Role::kLaunch). ECANCELED when it is, or has
+    // been, destroyed; EBUSY when that takes too long.
+    Result<UniqueFd> AwaitLock(int limit_ms);
     bool Gone() const;  // the directory was removed while we waited for its lock
 
     // Who holds the lock, by the file `holder`; nothing when unreadable.

@@ -127,9 +127,16 @@ Status EndProcesses(Box& box, int limit_ms) {
     return Ok();
 }
 
-Status ClearBox(Box& box, Clear clear) {
+Status ClearAfterRun(Box& box) {
     UnmountBelow(box.path());
     (void)TRY(RemoveCgroups(box));
+    box.Remove("cgroups");
+    box.Remove("ssh.sock");
+    return Ok();
+}
+
+Status ClearBox(Box& box, Clear clear) {
+    (void)TRY(ClearAfterRun(box));
     (void)TRY(RemoveTree(box.dir(), "layer"));
     // Only now, with no file of these ids left, may another sandbox have them.
     const auto range = ParseNumber<std::uint32_t>(Trim(box.Read("uid_range").value_or("")));

@@ -16,6 +16,9 @@ Status DestroyBox(const DestroyOrder& order);
 // Ends every process of the box and waits until the last has gone. The caller holds the box's lock.
 Status EndProcesses(Box& box, int limit_ms);
 
+// What only the processes needed: mounts, control groups, the socket. Nothing may run in the box any more.
+Status ClearAfterRun(Box& box);
+
 enum class Clear {
     kForAnotherLaunch,  // keeps the lock and the directory
     kForGood,           // keeps lock and tombstone, for the directory's removal

@@ -6,9 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/files.h"
 #include "base/json.h"
@@ -67,11 +69,25 @@ Result<Json> RunLaunch(const Json& json) {
     return Json::Object().Set("launched", TRY(LaunchBox(order, tell)));
 }
 
+Result<Json> RunStart(const Json& json) {
+    const LaunchOrder order = TRY(LaunchOrder::FromJson(json));
+    return Json::Object().Set("launched", TRY(StartBox(order)));
+}
+
+Result<Json> RunStop(const Json& json) {
+    const StopOrder order = TRY(StopOrder::FromJson(json));
+    (void)TRY(StopBox(order));
+    return Json::Object().Set("stopped", true);
+}
+
 Result<Json> RunDestroy(const Json& json) {
     const DestroyOrder order = TRY(DestroyOrder::FromJson(json));
     (void)TRY(DestroyBox(order));
     return Json::Object().Set("destroyed", true);
 }
+
+constexpr std::array<std::pair<std::string_view, Result<Json> (*)(const Json&)>, 4> kKinds = {
+    {{"launch", RunLaunch}, {"stop", RunStop}, {"start", RunStart}, {"destroy", RunDestroy}}};
 
 }  // namespace
 
@@ -86,12 +102,13 @@ int LocalHelperMain(int argc, char** argv) {
         (void)::setrlimit(RLIMIT_CORE, &core);
     }
     const std::string_view what = argc == 3 ? argv[2] : "";
-    if (what != "launch" && what != "destroy") {
-        return Fail(Error(Errno{EINVAL}, "usage: sbxfs local-helper launch|destroy"));
-    }
+    const auto kind = std::find_if(kKinds.begin(), kKinds.end(),
+                                   [what](const auto& one) { return one.first == what; });
+    if (kind == kKinds.end())
+        return Fail(Error(Errno{EINVAL}, "usage: sbxfs local-helper launch|stop|start|destroy"));
     const auto order = ReadOrder();
     if (!order) return Fail(order.error());
-    const auto result = what == "launch" ? RunLaunch(*order) : RunDestroy(*order);
+    const auto result = kind->second(*order);
     if (!result) return Fail(result.error());
     Say(*result);
     return 0;

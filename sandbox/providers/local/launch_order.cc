@@ -39,7 +39,7 @@ Json LaunchOrder::ToRecord() const {
 Json LaunchOrder::ToJson() const {
     Json json = ToRecord();
     json.Set("client_key", client_key).Set("host_public", host_key.public_line);
-    json.Set("host_private", host_key.private_pem.Reveal());
+    json.Set("host_private", host_key.private_pem.Reveal()).Set("init", init);
     return json;
 }
 
@@ -56,12 +56,28 @@ Result<LaunchOrder> LaunchOrder::FromJson(const Json& json) {
     in.Take("cpu", order.cpu).Take("memory", order.memory).Take("lifetime_ms", order.lifetime_ms);
     in.Take("own_network", order.settings.own_network).Take("pids", order.settings.pids);
     in.Take("binds", binds).Take("forbidden", order.forbidden);
-    in.Take("init_program", order.init_program);
+    in.Take("init_program", order.init_program).Take("init", order.init);
     (void)TRY(in.Finish());
     (void)TRY(CheckToken(order.token));
     order.host_key.private_pem = Secret(std::move(host_private));
     for (const std::string& text : binds)
         order.settings.binds.push_back(TRY(ParseBind(text)));
+    return order;
+}
+
+Json StopOrder::ToJson() const {
+    Json json = Json::Object();
+    json.Set("token", token).Set("state_dir", state_dir).Set("init", init);
+    return json;
+}
+
+Result<StopOrder> StopOrder::FromJson(const Json& json) {
+    StopOrder order;
+    StrictJson in(json, "stop order");
+    in.Require("token").Require("state_dir").Require("init");
+    in.Take("token", order.token).Take("state_dir", order.state_dir).Take("init", order.init);
+    (void)TRY(in.Finish());
+    (void)TRY(CheckToken(order.token));
     return order;
 }
 

@@ -27,11 +27,22 @@ struct LaunchOrder {
     LocalSettings settings;
     std::vector<std::string> forbidden;  // checked again once the sources of binds are resolved
     std::string init_program;            // empty: the carried supervisor
+    std::string
+        init;  // start only: the box's `pid` when it was asked, so that one that comes late does nothing
 
     Json ToJson() const;
     static Result<LaunchOrder> FromJson(const Json& json);
     // What is kept in the box: everything but the keys.
     Json ToRecord() const;
+};
+
+struct StopOrder {
+    std::string token;
+    std::string state_dir;
+    std::string init;  // as for a start: whom to end
+
+    Json ToJson() const;
+    static Result<StopOrder> FromJson(const Json& json);
 };
 
 struct DestroyOrder {

@@ -39,27 +39,11 @@ namespace {
 
 constexpr int kLaunchLockLimitMs = 30'000;
 constexpr int kStragglersMs = 10'000;
+constexpr int kStopLimitMs = 20'000;
 constexpr int kBannerLimitMs = 15'000;
 
 Error Destroyed() {
     return {Errno{ECANCELED}, "the sandbox was destroyed while it was being launched"};
-}
-
-Result<UniqueFd> LockForLaunch(Box& box) {
-    const auto deadline =
-        std::chrono::steady_clock::now() + std::chrono::milliseconds(kLaunchLockLimitMs);
-    for (;;) {
-        Result<std::optional<UniqueFd>> lock = box.TryLock(Role::kLaunch);
-        // Looked at after the lock: a destroy marks first and locks second.
-        if (box.IsDestroyed() || box.Gone()) return Destroyed();
-        if (!lock) return std::move(lock).error();
-        if (*lock) return **std::move(lock);
-        if (std::chrono::steady_clock::now() >= deadline) {
-            return Error(Errno{EBUSY}, "another launch of this sandbox does not end",
-                         Blame::kRemote);
-        }
-        std::this_thread::sleep_for(std::chrono::milliseconds(2));  // flock(2) has no time limit
-    }
 }
 
 Login LoginOf(bool range_mapped) {
@@ -190,7 +174,7 @@ class Launch {
 
     Result<Json> Run() {
         tell_("prepare");
-        const UniqueFd lock = TRY(LockForLaunch(box_));
+        const UniqueFd lock = TRY(box_.AwaitLock(kLaunchLockLimitMs));
         if (box_.Has("launched.json")) return Again();
         // Whatever an earlier attempt has left: it never answered, so nobody counts on it.
         (void)TRY(EndProcesses(box_, kStragglersMs));
@@ -199,6 +183,26 @@ class Launch {
         alive_ = TRY(box_.HoldAlive(kStragglersMs));
         (void)TRY(Furnish());
         return Start();
+    }
+
+    // A stopped one again: what was made for it stays, what ran in it is made anew.
+    Result<Json> RunAgain() {
+        again_ = true;
+        const UniqueFd lock = TRY(box_.AwaitLock(kLaunchLockLimitMs));
+        if (!box_.Has("launched.json") || !box_.Has("layer"))
+            return Error(Errno{EHOSTDOWN}, "its files are gone; destroy it and make another");
+        if (!box_.Has("starting") && box_.IsAlive()) return Again();
+        if (Trim(box_.Read("pid").value_or("")) != Trim(order_.init))
+            return Error(Errno{ECANCELED}, "it was started or stopped again meanwhile");
+        (void)TRY(box_.Write("starting", ""));
+        (void)TRY(EndProcesses(box_, kStragglersMs));
+        (void)TRY(ClearAfterRun(box_));
+        (void)TRY(box_.Write("spec.json", order_.ToRecord().Dump(2) + "\n"));
+        alive_ = TRY(box_.HoldAlive(kStragglersMs));
+        (void)TRY(Furnish());
+        Json started = TRY(Start());
+        box_.Remove("starting");
+        return started;
     }
 
  private:
@@ -213,14 +217,17 @@ class Launch {
 
     // All that the first process must know before it is forked.
     Status Furnish() {
-        base_ = TRY(TakeBaseLayer(order_.state_dir, box_));
+        base_ = again_ ? TRY(SameBaseLayer(order_.state_dir, box_))
+                       : TRY(TakeBaseLayer(order_.state_dir, box_));
         (void)TRY(CheckExecutable(order_.state_dir));
         login_ = LoginOf(::geteuid() == 0);
         owner_ = {::geteuid(), ::getegid()};
         if (::geteuid() == 0) {
-            first_id_ = TRY(TakeUidRange(box_.path(), kUidRegistry, [this](std::uint32_t first) {
-                return box_.Write("uid_range", std::to_string(first) + "\n");
-            }));
+            first_id_ =
+                again_ ? TRY(SameIds())
+                       : TRY(TakeUidRange(box_.path(), kUidRegistry, [this](std::uint32_t first) {
+                             return box_.Write("uid_range", std::to_string(first) + "\n");
+                         }));
             const IdMap range{0, *first_id_, kIdsPerSandbox};
             userns_ = TRY(MakeUserNamespace(range, range));
             owner_ = {*first_id_, *first_id_};
@@ -231,7 +238,16 @@ class Launch {
         return Ok();
     }
 
+    // Its files are theirs.
+    Result<std::uint32_t> SameIds() {
+        const auto first = ParseNumber<std::uint32_t>(Trim(box_.Read("uid_range").value_or("")));
+        if (!first) return Error(Errno{EIO}, "unreadable " + box_.path() + "/uid_range");
+        (void)TRY(RetakeUidRange(*first, box_.path(), kUidRegistry));
+        return *first;
+    }
+
     Status FillLayer() {
+        if (again_) return RenewLayer(box_.dir(), owner_);
         LayerPlan layer;
         layer.etc = {login_, order_.hostname, order_.settings.own_network, order_.client_key,
                      &order_.host_key.private_pem};
@@ -279,6 +295,7 @@ class Launch {
         plan.view.base = base_;
         if (userns_) plan.view.userns = userns_->get();
         plan.view.owner = owner_;
+        plan.view.fresh = !again_;
         plan.view.workdir = order_.workdir;
         plan.view.init_program = order_.init_program.empty()
                                      ? TRY(InstallInitProgram(order_.state_dir))
@@ -341,6 +358,7 @@ class Launch {
     const LaunchOrder& order_;
     const TellPhase& tell_;
     Box box_;
+    bool again_ = false;
     UniqueFd alive_;
     std::string base_;
     Login login_;
@@ -366,6 +384,27 @@ Result<Json> LaunchBox(const LaunchOrder& order, const TellPhase& tell) {
     if (!box && box.error().code() == Errno{ENOENT}) return Destroyed();
     if (!box) return std::move(box).error();
     return Launch(order, tell, *std::move(box)).Run();
+}
+
+Result<Json> StartBox(const LaunchOrder& order) {
+    Result<Box> box = Box::Open(order.state_dir, order.token);
+    if (!box && box.error().code() == Errno{ENOENT}) return Destroyed();
+    if (!box) return std::move(box).error();
+    const TellPhase nobody = [](std::string_view) {};
+    return Launch(order, nobody, *std::move(box)).RunAgain();
+}
+
+Status StopBox(const StopOrder& order) {
+    Result<Box> box = Box::Open(order.state_dir, order.token);
+    if (!box && box.error().code() == Errno{ENOENT}) return Ok();
+    if (!box) return std::move(box).error();
+    const Result<UniqueFd> lock = box->AwaitLock(kLaunchLockLimitMs);
+    if (!lock && lock.error().code() == Errno{ECANCELED}) return Ok();
+    if (!lock) return lock.error();
+    // A helper that comes late, of a daemon that was killed: it was stopped, and started again.
+    if (Trim(box->Read("pid").value_or("")) != Trim(order.init)) return Ok();
+    (void)TRY(EndProcesses(*box, kStopLimitMs));
+    return ClearAfterRun(*box);
 }
 
 Tools FindTools() {

@@ -68,17 +68,26 @@ class LocalProvider::Work : public std::enable_shared_from_this<LocalProvider::W
         // Before any helper runs, so that a helper may take a missing box for a destroyed one.
         const Status made = Box::Create(options_.state_dir, order.token);
         if (!made) return done(made.error());
+        AddLaunch("launch", order, std::move(phase), std::move(done));
+    }
+
+    void StartAgain(LaunchOrder order, LaunchPhase phase, LaunchDone done) {
+        if (destroyed_.contains(order.token)) return done(Canceled());
+        order.init = InitOf(order.token);
+        AddLaunch("start", order, std::move(phase), std::move(done));
+    }
+
+    void Stop(StopOrder order, Done done) {
+        order.init = InitOf(order.token);
         Task task;
         task.token = order.token;
-        task.mode = "launch";
+        task.mode = "stop";
         task.order = Secret(order.ToJson().Dump());
-        task.phase = std::move(phase);
         task.end = [done = std::move(done)](Result<Json> line) {
-            if (!line) return done(std::move(line).error());
-            done(LaunchedFrom(*line));
+            done(line ? Ok() : Status(std::move(line).error()));
         };
-        launches_.waiting.push_back(std::move(task));
-        StartMore(launches_, options_.launches_at_once);
+        destroys_.waiting.push_back(std::move(task));
+        StartMore(destroys_, options_.destroys_at_once);
     }
 
     void Destroy(const DestroyOrder& order, Done done) {
@@ -110,6 +119,26 @@ class LocalProvider::Work : public std::enable_shared_from_this<LocalProvider::W
         std::deque<Task> waiting;
         std::list<Task> running;
     };
+
+    void AddLaunch(const char* mode, const LaunchOrder& order, LaunchPhase phase, LaunchDone done) {
+        Task task;
+        task.token = order.token;
+        task.mode = mode;
+        task.order = Secret(order.ToJson().Dump());
+        task.phase = std::move(phase);
+        task.end = [done = std::move(done)](Result<Json> line) {
+            if (!line) return done(std::move(line).error());
+            done(LaunchedFrom(*line));
+        };
+        launches_.waiting.push_back(std::move(task));
+        StartMore(launches_, options_.launches_at_once);
+    }
+
+    // Who runs in it, or ran in it last.
+    std::string InitOf(const std::string& token) const {
+        const auto box = Box::Open(options_.state_dir, token);
+        return box ? box->Read("pid").value_or("") : "";
+    }
 
     // Launches of this token that have not begun will not; those that have are stopped by the
     // destroy's helper.
@@ -167,9 +196,11 @@ class LocalProvider::Work : public std::enable_shared_from_this<LocalProvider::W
             return;
         }
         task->process = *std::move(process);
-        if (task->mode != "launch") return;  // a destroy takes as long as there are files
+        if (!IsLaunch(*task)) return;  // a destroy takes as long as there are files
         task->limit = loop_.After(kLaunchLimit, [task] { task->process->Kill(); });
     }
+
+    static bool IsLaunch(const Task& task) { return task.mode == "launch" || task.mode == "start"; }
 
     static void Hear(Task& task, const Json& line) {
         const auto phase = line.GetString("phase");
@@ -187,7 +218,7 @@ class LocalProvider::Work : public std::enable_shared_from_this<LocalProvider::W
             return FinishWith(lane, at_once, task,
                               error ? Result<Json>(*error) : Result<Json>(*task->last));
         }
-        if (task->mode == "launch" && destroyed_.contains(task->token)) {
+        if (IsLaunch(*task) && destroyed_.contains(task->token)) {
             return FinishWith(lane, at_once, task, Canceled());
         }
         FinishWith(lane, at_once, task,
@@ -255,7 +286,9 @@ Status LocalProvider::Check(const Template& what) {
     return CheckUserNamespaces(::geteuid());
 }
 
-void LocalProvider::Launch(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) {
+Result<LaunchOrder> LocalProvider::OrderFor(const LaunchSpec& spec) {
+    (void)TRY(CheckToken(spec.token));
+    (void)TRY(Check(spec.what));
     LaunchOrder order;
     order.token = spec.token;
     order.state_dir = options_.state_dir;
@@ -268,17 +301,39 @@ void LocalProvider::Launch(const LaunchSpec& spec, LaunchPhase phase, LaunchDone
     order.lifetime_ms = spec.what.max_lifetime_s * 1000;
     order.forbidden = options_.forbidden;
     order.init_program = options_.init_program;
-    Status good = CheckToken(spec.token);
-    if (good) good = Check(spec.what);
-    auto settings = good ? ReadLocalSettings(spec.what, options_.forbidden)
-                         : Result<LocalSettings>(good.error());
-    if (settings) order.settings = *std::move(settings);
-    loop_.Post([work = std::weak_ptr<Work>(work_), order = std::move(order), good = std::move(good),
-                phase = std::move(phase), done = std::move(done)]() mutable {
+    order.settings = TRY(ReadLocalSettings(spec.what, options_.forbidden));
+    return order;
+}
+
+void LocalProvider::Launch(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) {
+    loop_.Post([work = std::weak_ptr<Work>(work_), order = OrderFor(spec), phase = std::move(phase),
+                done = std::move(done)]() mutable {
         const auto self = work.lock();
         if (!self) return;
-        if (!good) return done(good.error());
-        self->Launch(std::move(order), std::move(phase), std::move(done));
+        if (!order) return done(std::move(order).error());
+        self->Launch(*std::move(order), std::move(phase), std::move(done));
+    });
+}
+
+void LocalProvider::Stop(const std::string& token, const std::string& id, Done done) {
+    (void)id;
+    loop_.Post([work = std::weak_ptr<Work>(work_), token, state_dir = options_.state_dir,
+                done = std::move(done)]() mutable {
+        const auto self = work.lock();
+        if (!self) return;
+        const Status good = CheckToken(token);
+        if (!good) return done(good);
+        self->Stop(StopOrder{token, state_dir, ""}, std::move(done));
+    });
+}
+
+void LocalProvider::Start(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) {
+    loop_.Post([work = std::weak_ptr<Work>(work_), order = OrderFor(spec), phase = std::move(phase),
+                done = std::move(done)]() mutable {
+        const auto self = work.lock();
+        if (!self) return;
+        if (!order) return done(std::move(order).error());
+        self->StartAgain(*std::move(order), std::move(phase), std::move(done));
     });
 }
 

@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "sandbox/io_loop.h"
 #include "sandbox/provider.h"
+#include "sandbox/providers/local/launch_order.h"
 
 namespace sbxfs {
 
@@ -41,12 +42,16 @@ class LocalProvider final : public Provider {
     void Launch(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) override;
     void Probe(const std::string& token, const std::string& id, HealthDone done) override;
     void Destroy(const std::string& token, const std::string& id, Done done) override;
-    std::vector<std::string> Verbs() const override { return {}; }
+    // Its processes end; `layer/` stays. EHOSTDOWN from Start when that is gone.
+    void Stop(const std::string& token, const std::string& id, Done done) override;
+    void Start(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) override;
+    std::vector<std::string> Verbs() const override { return {"stop", "start"}; }
     bool Paid() const override { return false; }
 
  private:
     class Work;
     LocalProvider(IoLoop& loop, LocalOptions options);
+    Result<LaunchOrder> OrderFor(const LaunchSpec& spec);
 
     IoLoop& loop_;
     const LocalOptions options_;

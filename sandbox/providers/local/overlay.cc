@@ -11,6 +11,7 @@
 
 #include "base/strings.h"
 #include "sandbox/providers/local/mounts.h"
+#include "sandbox/providers/local/remover.h"
 
 namespace sbxfs {
 namespace {
@@ -73,6 +74,14 @@ Status MakeUpper(int layer, const std::string& name, Owner owner) {
     (void)TRY(MakeOwned(layer, name, 0700, Owner{::geteuid(), ::getegid()}));
     (void)TRY(MakeOwned(layer, name + "/work", 0700, Owner{::geteuid(), ::getegid()}));
     return MakeOwned(layer, name + "/upper", 0755, owner);
+}
+
+Status RenewWork(int layer, const std::string& name) {
+    const UniqueFd dir(
+        ::openat(layer, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!dir) return SystemError(errno, "open layer/" + name);
+    (void)TRY(RemoveTree(dir.get(), "work"));
+    return MakeOwned(layer, name + "/work", 0700, Owner{::geteuid(), ::getegid()});
 }
 
 Result<ShownTree> ShowTree(LowerTree lower, const OverlayPaths& paths, bool user_xattr) {

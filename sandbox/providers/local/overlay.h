@@ -50,6 +50,9 @@ Result<LowerTree> CloneLower(const std::string& name, std::optional<int> userns)
 // Makes layer/NAME/{upper,work} on the disk of the state directory.
 Status MakeUpper(int layer, const std::string& name, Owner owner);
 
+// For another mount over the same upper layer: an empty work directory, since a volatile overlay's is not used twice.
+Status RenewWork(int layer, const std::string& name);
+
 struct OverlayPaths {
     std::string lower;     // where the clone is attached for the moment
     std::string skeleton;  // between lower and upper where ids are not mapped; empty: none

@@ -31,6 +31,12 @@ constexpr NewDir kDirs[] = {
     {"mnt", 0755},       {"media", 0755},
 };
 
+// Without these nothing starts.
+constexpr NewDir kMountedOn[] = {
+    {"proc", 0755}, {"dev", 0755},      {"etc", 0755},       {"tmp", 01777},
+    {"run", 0755},  {"run/sshd", 0755}, {"run/sbxfs", 0755},
+};
+
 Result<UniqueFd> MakeRootDir(int layer, Owner owner) {
     if (::mkdirat(layer, "root", 0755) != 0) return SystemError(errno, "mkdir layer/root");
     UniqueFd root(::openat(layer, "root", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -112,12 +118,23 @@ Status ShowEtc(const ViewPlan& plan, bool base_usable, int root) {
         if (overlay) return AttachInRoot(overlay->get(), root, "etc");
     }
     const UniqueFd upper = TRY(OpenFile(layer + "/upper", O_RDONLY | O_DIRECTORY));
-    {
+    if (plan.fresh) {
         TreeMaker tree(upper.get(), plan.owner);
         tree.CopyPublic(base, ".");
     }
     const UniqueFd own = TRY(CloneTree(layer + "/upper", Depth::kThisMount));
     return AttachInRoot(own.get(), root, "etc");
+}
+
+// A directory where a sandbox that has run may have left anything.
+Status MakeOwnDir(TreeMaker& tree, int root, const std::string& path, mode_t mode) {
+    struct stat found {};
+    if (::fstatat(root, path.c_str(), &found, AT_SYMLINK_NOFOLLOW) != 0)
+        return tree.Dir(path, mode);
+    if (S_ISDIR(found.st_mode)) return Ok();
+    return Error(Errno{ENOTDIR},
+                 "/" + path + " in the sandbox is no directory any more, and has to be one",
+                 Blame::kRemote);
 }
 
 Status MakeBindTarget(TreeMaker& tree, const ReadyBind& bind) {
@@ -157,6 +174,32 @@ Status MakeLayer(int box_dir, const LayerPlan& plan) {
     (void)TRY(tree.File(Relative(kInitPath), "", 0755));  // where it is mounted
     if (plan.etc.login.home == "/root") return Ok();
     return tree.Dir(Relative(plan.etc.login.home), 0750);
+}
+
+Status RenewLayer(int box_dir, Owner owner) {
+    const UniqueFd layer(
+        ::openat(box_dir, "layer", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!layer) return SystemError(errno, "open layer");
+    const std::vector<std::string> trees = FindProgramTrees("").directories;
+    for (const std::string& name : trees) {
+        if (::faccessat(layer.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+            (void)TRY(RenewWork(layer.get(), name));
+        } else {
+            (void)TRY(MakeUpper(layer.get(), name, owner));  // this machine did not have it before
+        }
+    }
+    (void)TRY(RenewWork(layer.get(), "etc"));
+
+    const UniqueFd root(
+        ::openat(layer.get(), "root", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!root) return SystemError(errno, "open layer/root");
+    TreeMaker tree(root.get(), owner);
+    for (const std::string& name : trees)
+        (void)TRY(MakeOwnDir(tree, root.get(), name, 0755));
+    // In this order: what is looked at in a directory lies in one that was.
+    for (const NewDir& dir : kMountedOn)
+        (void)TRY(MakeOwnDir(tree, root.get(), std::string(dir.path), dir.mode));
+    return tree.EmptyFile(Relative(kInitPath));
 }
 
 Result<std::vector<ShownTree>> MountView(const ViewPlan& plan) {

@@ -44,6 +44,9 @@ struct LayerPlan {
     Owner owner;  // this machine's ids of who logs in
 };
 Status MakeLayer(int box_dir, const LayerPlan& plan);
+// Of a stopped sandbox, for another run. Its files are the sandbox's doing by now: where something is to be mounted
+// there must be a directory of its own.
+Status RenewLayer(int box_dir, Owner owner);
 
 struct ViewPlan {
     std::string layer;          // path of the layer
@@ -53,6 +56,7 @@ struct ViewPlan {
     std::string workdir;
     std::string init_program;
     const std::vector<ReadyBind>* binds = nullptr;
+    bool fresh = true;  // nothing of the sandbox has run over it yet
 };
 // What became of the program trees.
 Result<std::vector<ShownTree>> MountView(const ViewPlan& plan);

@@ -78,6 +78,21 @@ Result<std::uint32_t> TakeUidRange(const std::string& box_path, const std::strin
         "an ordinary user");
 }
 
+Status RetakeUidRange(std::uint32_t first, const std::string& box_path,
+                      const std::string& registry) {
+    const UniqueFd lock = TRY(LockRegistry(registry));
+    const auto owner = OwnerOf(registry, first);
+    if (owner && !owner->empty() && *owner != box_path) {
+        return Error(Errno{EBUSY},
+                     "another sandbox has its user ids since this machine was restarted; it can be "
+                     "started when that one is removed: " +
+                         *owner);
+    }
+    const UniqueFd entry =
+        TRY(OpenFile(Entry(registry, first), O_WRONLY | O_CREAT | O_TRUNC, 0600));
+    return WriteAll(entry.get(), box_path);
+}
+
 void FreeUidRange(std::uint32_t first, const std::string& box_path, const std::string& registry) {
     const auto lock = LockRegistry(registry);
     const auto entry = ReadWholeFile(Entry(registry, first), 8192);

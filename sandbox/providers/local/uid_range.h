@@ -23,6 +23,9 @@ inline constexpr std::uint32_t kRangeCount = 28000;  // ends below systemd's res
 using NoteRange = std::function<Status(std::uint32_t)>;
 Result<std::uint32_t> TakeUidRange(const std::string& box_path, const std::string& registry,
                                    const NoteRange& note);
+// The same one again: the registry is gone when the machine was restarted. EBUSY when another box has it since.
+Status RetakeUidRange(std::uint32_t first, const std::string& box_path,
+                      const std::string& registry);
 void FreeUidRange(std::uint32_t first, const std::string& box_path, const std::string& registry);
 
 inline constexpr char kUidRegistry[] = "/run/sbxfs-uids";
