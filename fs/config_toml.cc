@@ -357,7 +357,12 @@ class Reader {
             if (NamesSecret(key.str()) && value.value<std::string>() == text && !secret_)
                 secret_ =
                     Fail(Line(value), "env." + std::string(key.str()) + " looks like a secret");
-            if (key.str().empty() || key.str().find('=') != std::string_view::npos) {
+            if (text.find('\0') != std::string::npos) {
+                return Fail(Line(value), "env." + Printable(key.str(), 64) +
+                                             " holds a NUL byte, which no environment can hold");
+            }
+            if (key.str().empty() ||
+                key.str().find_first_of(std::string_view("=\0", 2)) != std::string_view::npos) {
                 return Fail(Line(value),
                             "'" + Printable(key.str(), 64) + "' cannot name a variable");
             }
@@ -481,7 +486,8 @@ Result<Config> LoadConfig(const std::string& path) {
 }
 
 std::string TemplateText(const Template& what) {
-    std::string text = "[templates." + what.name + "]\n";
+    const bool bare = what.name.find('.') == std::string::npos;
+    std::string text = "[templates." + (bare ? what.name : Quoted(what.name)) + "]\n";
     const auto line = [&text](std::string_view key, const std::string& value) {
         text += std::string(key) + " = " + value + "\n";
     };

@@ -12,12 +12,12 @@ A directory here is a sandbox: a small machine of its own. You work with it by r
 shell, editor or language will do.
 
     cd $MNT
-    mkdir b1                              # launch a sandbox (returns at once)
-    cat b1/ready                          # waits until it is `ready`, or says why it failed
-    sh .mount/bin/run b1 -- 'uname -a; pwd'    # run a script: its output, its exit code
-    echo 'hello' > b1/work/note.txt       # its files: work/ is its working directory
-    ls b1/fs/etc                          # fs/ is its whole tree (reachable, not listed)
-    rmdir b1                              # destroy it and all its files
+    mkdir $NAME                              # launch a sandbox (returns at once)
+    cat $NAME/ready                          # waits until it is `ready`, or says why it failed
+    sh .mount/bin/run $NAME -- 'uname -a; pwd'    # run a script: its output, its exit code
+    echo 'hello' > $NAME/work/note.txt       # its files: work/ is its working directory
+    ls $NAME/fs/etc                          # fs/ is its whole tree (reachable, not listed)
+    rmdir $NAME                              # destroy it and all its files
 
 ## Recipes
 
@@ -34,7 +34,7 @@ With options, as JSON (cmd is required; id, cwd, env, timeout, parallel are not)
 
     echo '{"cmd": "make", "cwd": "/workspace", "timeout": 600}' > $BOX/cmd.json
 
-Run, see the output come, get the exit code:      sh $MNT/.mount/bin/run b1 --timeout 600 --cwd /tmp -- make
+Run, see the output come, get the exit code:      sh $MNT/.mount/bin/run $NAME --timeout 600 --cwd /tmp -- make
 Wait at most 60 s, then see the status so far:    cat $BOX/events/5/wait.60
 Follow a running command until it ends:           cat $BOX/events/5/follow
 Command, outcome and output in at most 16 KiB:    cat $BOX/events/5/report
@@ -61,19 +61,19 @@ Go in with ssh, sftp, rsync -e:                   ssh -F $BOX/ssh/config box
 
 ## Common mistakes
 
-- `rm -r b1` does not destroy a sandbox (control entries say EPERM). Use `rmdir b1`.
+- `rm -r $NAME` does not destroy a sandbox (control entries say EPERM). Use `rmdir $NAME`.
 - `cat events/N/stdout` does not wait for the end. Read events/N/wait first, or use bin/run.
 - Kept of each output stream are its first MiB and the newest of 64 MiB. Let more go to a file, and read that.
 - `events/latest` is a guess when others write too. Read the number back, or use run/NAME.
 - `echo 'cd /x' > run/a` changes nothing for the next command: only `cmd` keeps its shell.
-- `mkdir -p b1/work/x` needs b1 to be there: GNU mkdir follows no link in what it has just made.
+- `mkdir -p $NAME/work/x` needs $NAME to be there: GNU mkdir follows no link in what it has just made.
 - mv and hard links cannot cross from one sandbox to another: copy.
 
 ## When something is refused
 
 `cat $MNT/.mount/last_error` shows the newest refusals with the cause and what to do.
 
-    EHOSTDOWN     the sandbox has ended (failed, stopped, expired)     EPERM   a control entry
+    EHOSTDOWN     the sandbox has ended (failed, expired, lost ...)    EPERM   a control entry
     EHOSTUNREACH  it cannot be reached now; tried again by itself      EEXIST  name in use
     ETIMEDOUT     no answer in time, the outcome is not known          EAGAIN  queue full
     EACCES        denied, or somebody else answers at its address      EFBIG   script over 1 MiB
@@ -82,7 +82,7 @@ Go in with ssh, sftp, rsync -e:                   ssh -F $BOX/ssh/config box
     EKEYEXPIRED   credentials: log in again                            EDQUOT, ENOSPC  a limit
 )";
 
-std::string Filled(const std::string& mountpoint, const std::string& box) {
+std::string Filled(const std::string& mountpoint, const std::string& box, const std::string& name) {
     std::string text;
     std::string_view rest = kReadme;
     while (!rest.empty()) {
@@ -93,6 +93,9 @@ std::string Filled(const std::string& mountpoint, const std::string& box) {
         if (rest.starts_with("$MNT")) {
             text += mountpoint;
             rest.remove_prefix(4);
+        } else if (rest.starts_with("$NAME")) {
+            text += name;
+            rest.remove_prefix(5);
         } else if (rest.starts_with("$BOX")) {
             text += box;
             rest.remove_prefix(4);
@@ -107,11 +110,11 @@ std::string Filled(const std::string& mountpoint, const std::string& box) {
 }  // namespace
 
 std::string MountReadme(const MountSettings& settings) {
-    return Filled(settings.mountpoint, "b1");
+    return Filled(settings.mountpoint, "b1", "b1");
 }
 
 std::string SandboxReadme(const MountSettings& settings, const Sandbox& sandbox) {
-    return Filled(settings.mountpoint, settings.mountpoint + "/" + sandbox.name());
+    return Filled(settings.mountpoint, settings.mountpoint + "/" + sandbox.name(), sandbox.name());
 }
 
 }  // namespace sbxfs

@@ -4,9 +4,11 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "base/json.h"
 #include "base/strings.h"
+#include "fs/caller.h"
 #include "fs/new_order.h"
 
 namespace sbxfs {
@@ -24,7 +26,8 @@ std::string FreeName(const Sandboxes& sandboxes) {
 
 class OpenNew final : public OpenHandle, public std::enable_shared_from_this<OpenNew> {
  public:
-    explicit OpenNew(NodePtr node, pid_t opener) : OpenHandle(std::move(node)), opener_(opener) {}
+    OpenNew(NodePtr node, pid_t opener)
+        : OpenHandle(std::move(node)), opener_(LookUpCaller(opener).group) {}
 
     void Write(std::uint64_t, std::span<const char> bytes, bool, WrittenReply reply) override {
         bool whole = false;
@@ -32,6 +35,7 @@ class OpenNew final : public OpenHandle, public std::enable_shared_from_this<Ope
         bool invalid = false;
         {
             const MutexLock lock(mu_);
+            if (poisoned_) return std::move(reply).Fail(*poisoned_);
             too_long = text_.size() + bytes.size() > kLongestOrder;
             if (!too_long) text_.append(bytes.data(), bytes.size());
             const std::string_view text = Trim(text_);
@@ -61,7 +65,18 @@ class OpenNew final : public OpenHandle, public std::enable_shared_from_this<Ope
             std::move(reply).Wrote(size);
         });
     }
-    void Flush(const Caller&, EmptyReply reply) override {
+    void Flush(const Caller& who, EmptyReply reply) override {
+        // As with cmd: a child that inherited the descriptor ends with a flush too, and who was killed in the
+        // middle of an order has not given it.
+        const CallerFacts caller = LookUpCaller(who.tid);
+        if (opener_ == 0 || caller.group != opener_) return std::move(reply).Ok();
+        if (caller.killed) {
+            Poison(
+                Error(Errno{ECANCELED},
+                      "the process that was writing was killed before it closed the file; nothing "
+                      "was launched of what was still open"));
+            return std::move(reply).Ok();
+        }
         Launch([reply = std::move(reply)](const Status& status) mutable {
             std::move(reply).Done(status);
         });
@@ -93,17 +108,42 @@ class OpenNew final : public OpenHandle, public std::enable_shared_from_this<Ope
     }
 
  private:
+    void Poison(const Error& why) {
+        bool unsent = false;
+        {
+            const MutexLock lock(mu_);
+            unsent = !Trim(text_).empty();
+            text_.clear();
+            if (!poisoned_) poisoned_ = why;
+        }
+        if (unsent) node()->mount().refusals.Add(opener_, "/.mount/new", why);
+    }
+
     // What was written and not acted on yet, if anything.
     void Launch(Done done) {
         std::string text;
+        bool named = false;
         {
             const MutexLock lock(mu_);
             text.swap(text_);
+            named = named_;
         }
         if (Trim(text).empty()) return done(Ok());
         MountContext& mount = node()->mount();
         Result<NewOrder> order = ParseNewOrder(*mount.config.Now(), text);
         if (!order) return done(std::move(order).error());
+        if (order->name.empty() && named) {
+            // More likely options of the sandbox above, which is launched already, than an order of its own.
+            return done(
+                Error(Errno{EINVAL},
+                      "options after a sandbox with a name was launched: write all of an order "
+                      "in one line, or as one JSON object, and begin the next with name=. "
+                      "Nothing more was launched"));
+        }
+        {
+            const MutexLock lock(mu_);
+            named_ = named_ || !order->name.empty();
+        }
         if (order->name.empty()) order->name = FreeName(mount.sandboxes);
         const Result<SandboxName> name = ParseSandboxName(order->name);
         if (!name) return done(name.error());
@@ -126,6 +166,8 @@ class OpenNew final : public OpenHandle, public std::enable_shared_from_this<Ope
     std::string text_ GUARDED_BY(mu_);
     std::string names_ GUARDED_BY(mu_);  // of what this handle launched
     std::size_t cursor_ GUARDED_BY(mu_) = 0;
+    bool named_ GUARDED_BY(mu_) = false;  // an order on this handle had a name
+    std::optional<Error> poisoned_ GUARDED_BY(mu_);
 };
 
 }  // namespace

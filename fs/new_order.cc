@@ -76,6 +76,11 @@ Result<Words> ReadWords(std::string_view text) {
     for (const std::string& word : Split(line, ' ')) {
         if (word.empty()) continue;
         const std::size_t at = word.find('=');
+        if ((at == std::string::npos || at == 0) && !words.env.empty()) {
+            // It may be the rest of a value, and that a secret.
+            return Bad("what follows env." + Printable(words.env.rbegin()->first, 64) +
+                       "=... is not KEY=VALUE; values with blanks need a JSON object");
+        }
         if (at == std::string::npos || at == 0) {
             return Bad("'" + Printable(word, 64) +
                        "' is not KEY=VALUE; like this: name=b1 template=default cpu=1024, or, for "

@@ -30,6 +30,12 @@ class TemplateFile final : public ValueFile {
     std::size_t Limit() const override { return 65536; }
     Status Check(std::string_view text, Part part) const override {
         if (part == Part::kBeginning) return Ok();
+        if (Trim(text).empty()) {
+            return Error(
+                Errno{EINVAL},
+                "an empty file is no template; what was there before stays. rm removes it, "
+                "and `provider = \"local\"` is the shortest one");
+        }
         const auto parsed = ParseTemplate(*mount().config.Now(), TemplateOf(Name()), text);
         if (!parsed) return Error(parsed.error()).While("nothing is changed");
         return Ok();

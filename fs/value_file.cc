@@ -96,11 +96,14 @@ void OpenValue::Write(std::uint64_t offset, std::span<const char> bytes, bool, W
     const bool line = !bytes.empty() && bytes.back() == '\n';
     if (!line || file_->WhenKept() == ValueFile::Keeps::kAtClose)
         return std::move(reply).Wrote(bytes.size());
+    auto parked = node()->mount().lot.Park(std::move(reply));
     Keep(false, [self = shared_from_this(), size = bytes.size(),
-                 reply = std::move(reply)](const Status& kept) mutable {
-        if (kept) return std::move(reply).Wrote(size);
-        self->Poison(kept.error());
-        std::move(reply).Fail(kept.error());
+                 parked = std::move(parked)](const Status& kept) mutable {
+        if (!kept) {
+            self->Poison(kept.error());
+            return parked.Fail(kept.error());
+        }
+        if (auto still = parked.Take()) std::move(*still).Wrote(size);
     });
 }
 
@@ -147,8 +150,10 @@ void OpenValue::Poison(const Error& why) {
 }
 
 void OpenValue::Flush(const Caller& who, EmptyReply reply) {
+    // A child that inherited the descriptor ends with a flush too, in the middle of its parent's text.
     const CallerFacts caller = LookUpCaller(who.tid);
-    if (opener_ != 0 && caller.group == opener_ && caller.killed) {
+    if (opener_ == 0 || caller.group != opener_) return std::move(reply).Ok();
+    if (caller.killed) {
         Poison(Error(Errno{ECANCELED},
                      "the process that was writing was killed before it closed the file; what was "
                      "there before stays"));

@@ -1,8 +1,8 @@
 // Files of ours that hold a value and take a new one: config/*, ttl, templates/NAME.toml. They accept what shells
 // and editors do to a file: O_TRUNC, O_APPEND, truncate(2), several writes, utimens, chmod to the same mode.
 //
-// What is written to a handle is buffered and becomes the value at the first of: a flush with new bytes, fsync, the
-// last close. Refusals come as early as they can be known, at the write, since shells ignore errors of close. A
+// What is written to a handle is buffered and becomes the value at the first of: a flush with new bytes by the process
+// that opened it, fsync, the last close. Refusals come as early as they can be known, at the write, since shells ignore errors of close. A
 // handle whose write was refused changes nothing any more, and neither does one whose process is killed before
 // it has closed. An O_TRUNC with nothing written counts only at the last close: every shell redirection begins
 // with one and an empty FLUSH.

@@ -296,7 +296,9 @@ void Commands::OnCommandError(EventNumber n, const Error& error) {
             {{"event", Raw(n)}, {"why", error}});
         return;
     }
-    FinishAs(event, EventStatus::kLost, error.what());
+    // What it takes for malformed it has not started.
+    const bool refused = error.code() == Errno{EINVAL};
+    FinishAs(event, refused ? EventStatus::kRefused : EventStatus::kLost, error.what());
 }
 
 void Commands::FinishIfComplete(const EventPtr& event) {

@@ -248,6 +248,7 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     std::unique_ptr<Attachment> attachment_;
     SupervisorPort* port_ = nullptr;  // the attachment's, while its supervisor answers
     std::deque<std::pair<TtlChange, Done>> ttl_waiting_;
+    std::uint64_t ttl_turn_ = 0;  // changes when the write that waits for the timer is over
     SteadyTime use_told_{};
     bool use_untold_ = false;
     std::uint64_t expiry_checks_ = 0;

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/strings.h"
 #include "sandbox/sandbox.h"
 
 namespace sbxfs {
@@ -162,15 +163,34 @@ void Sandbox::NextTtl() {
     const Result<Times> times = TimesAfter(ttl_waiting_.front().first);
     if (!times) return TtlDone(times.error());
     const std::int64_t now = EpochMs(loop_.clock().System());
+    const std::uint64_t mine = ++ttl_turn_;
+    Later(services_.timeouts.operation, [mine](Sandbox& self) {
+        if (self.ttl_turn_ != mine) return;
+        self.TtlDone(
+            Error(Errno{ETIMEDOUT},
+                  "sandbox '" + self.name_ +
+                      "' did not answer in time; its ttl is what it was. Try again, and see "
+                      "whether its status is ready",
+                  Blame::kRemote));
+    });
     // The timer first: were it the journal, what was refused for want of a link would come true at the next attach.
     port_->SetTimer(
         times->lifetime_end_ms == 0 ? 0 : std::max<std::int64_t>(times->lifetime_end_ms - now, 1),
         times->idle_timeout_s * 1000, provider_.OnExpiry(),
-        [weak = weak_from_this(), times = *times](const Result<TimerState>& state) {
+        [weak = weak_from_this(), times = *times, mine](const Result<TimerState>& state) {
             const auto self = weak.lock();
             if (self == nullptr) return;
-            if (state) return self->KeepTimes(times);
-            self->Post([why = state.error()](Sandbox& sandbox) {
+            if (self->ttl_turn_ != mine) {
+                // Whoever wrote it was told that it is not so.
+                if (state && self->port_ != nullptr && self->ttl_waiting_.empty()) self->SetTimer();
+                return;
+            }
+            if (state) {
+                ++self->ttl_turn_;
+                return self->KeepTimes(times);
+            }
+            self->Post([why = state.error(), mine](Sandbox& sandbox) {
+                if (sandbox.ttl_turn_ != mine) return;
                 sandbox.TtlDone(LinkDown(sandbox.name_, SandboxStatus::kUnreachable, why.what()));
             });
         });
@@ -196,13 +216,24 @@ Result<Sandbox::Times> Sandbox::TimesAfter(TtlChange change) const {
         return Error(Errno{EINVAL},
                      "ttl must be at least 1 second; to end the sandbox now, use rmdir");
     }
-    Times times{EpochMs(loop_.clock().System()) + wanted, now.record.idle_timeout_s, 0};
-    if (template_.max_lifetime_s != 0) {
-        times.lifetime_end_ms =
-            std::min(times.lifetime_end_ms, created_ms_ + template_.max_lifetime_s * 1000);
-    }
+    const std::int64_t now_ms = EpochMs(loop_.clock().System());
+    const std::int64_t last_ms = created_ms_ + template_.max_lifetime_s * 1000;
+    Times times{now_ms + wanted, now.record.idle_timeout_s, 0};
+    if (template_.max_lifetime_s != 0)
+        times.lifetime_end_ms = std::min(times.lifetime_end_ms, last_ms);
+    // More is never less: only the idle time may have been short, or there may be no end at all.
+    const std::int64_t end_ms = now.record.lifetime_end_ms;
+    if (change.add)
+        times.lifetime_end_ms = end_ms == 0 ? 0 : std::max(end_ms, times.lifetime_end_ms);
     if (times.idle_timeout_s != 0)
         times.idle_timeout_s = std::max(times.idle_timeout_s, (wanted + 999) / 1000);
+    const bool at_the_end = end_ms != 0 && end_ms - now_ms <= *left;
+    if (change.add && change.seconds > 0 && at_the_end && times.lifetime_end_ms == end_ms) {
+        return Error(Errno{EINVAL}, "sandbox '" + name_ + "' ends at " +
+                                        Rfc3339(FromEpochMs(end_ms)) +
+                                        ", with the max_lifetime of its template, and cannot live "
+                                        "longer: copy what you need out of it before");
+    }
     return times;
 }
 
@@ -234,6 +265,7 @@ void Sandbox::KeepTimes(const Times& times) {
 
 void Sandbox::TtlDone(const Status& status) {
     CHECK(!ttl_waiting_.empty());
+    ++ttl_turn_;
     const Done done = std::move(ttl_waiting_.front().second);
     ttl_waiting_.pop_front();
     UpdateExpiring();
@@ -253,6 +285,8 @@ void Sandbox::UpdateExpiring() {
         return;
     }
     std::int64_t limit_ms = 0;  // the shorter one: a tenth of it is soon
+    bool final = false;         // it ends with its max_lifetime, whoever uses it
+    const std::int64_t now_ms = EpochMs(loop_.clock().System());
     {
         const MutexLock lock(mu_);
         const std::int64_t lifetime_ms = record_.lifetime_end_ms - created_ms_;
@@ -260,12 +294,15 @@ void Sandbox::UpdateExpiring() {
         limit_ms = record_.lifetime_end_ms == 0 ? idle_ms
                    : idle_ms == 0               ? lifetime_ms
                                                 : std::min(lifetime_ms, idle_ms);
+        final = template_.max_lifetime_s != 0 && record_.lifetime_end_ms - now_ms <= *left &&
+                record_.lifetime_end_ms >= created_ms_ + template_.max_lifetime_s * 1000;
     }
     const std::int64_t soon_ms = std::min(kExpiringMs, limit_ms / 10);
     if (*left <= soon_ms && status == SandboxStatus::kReady) {
-        SetStatus(SandboxStatus::kExpiring, "it ends itself in less than " +
-                                                std::to_string(soon_ms / 1000 + 1) +
-                                                " s: use it, or `echo +3600 > ttl` in it");
+        SetStatus(SandboxStatus::kExpiring,
+                  "it ends itself in less than " + std::to_string(soon_ms / 1000 + 1) + " s: " +
+                      (final ? "its max_lifetime is over, copy what you need out of it"
+                             : "use it, or `echo +3600 > ttl` in it"));
     } else if (*left > soon_ms && status == SandboxStatus::kExpiring) {
         SetStatus(SandboxStatus::kReady, "");
     }

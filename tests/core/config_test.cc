@@ -242,6 +242,15 @@ TEST_F(Config, EmptyingCountsOnlyAtTheLastClose) {
     EXPECT_EQ(Started().env.at("EMPTY"), "");
 }
 
+TEST_F(Config, AChildThatInheritedTheHandleKeepsNothing) {
+    const auto file = me().Open("/box/config/cwd", O_WRONLY | O_TRUNC);
+    EXPECT_EQ(file->Write("/us"), 0);
+    EXPECT_EQ(file->FlushAs(1), 0);
+    EXPECT_EQ(file->Write("r\n"), 0);
+    EXPECT_EQ(file->Close(), 0);
+    EXPECT_EQ(me().Cat("/box/config/cwd"), "/usr\n");
+}
+
 TEST_F(Config, AWriterThatWasKilledChangesNothing) {
     ChildProcess child;
     Client other(mount(), child.pid());

@@ -92,10 +92,53 @@ TEST_F(New, MistakesAreHeardAtTheWriteAndLaunchNothing) {
     EXPECT_EQ(provider().launches(), 1U);
 }
 
+TEST_F(New, AChildThatInheritedTheHandleOrdersNothing) {
+    const auto file = me().Open("/.mount/new", O_WRONLY | O_TRUNC);
+    EXPECT_EQ(file->Write("name=b1 "), 0);
+    EXPECT_EQ(file->FlushAs(1), 0);
+    EXPECT_EQ(file->Write("cpu=512\n"), 0);
+    EXPECT_EQ(file->Close(), 0);
+    EXPECT_EQ(provider().launches(), 1U);
+    EXPECT_EQ(mount().Box("b1")->what().cpu, 512);
+}
+
+TEST_F(New, OptionsInALineOfTheirOwnAreNoSecondSandbox) {
+    const auto file = me().Open("/.mount/new", O_WRONLY | O_TRUNC);
+    EXPECT_EQ(file->Write("name=b1\n"), 0);
+    EXPECT_EQ(file->Write("cpu=512\n"), EINVAL);
+    EXPECT_EQ(file->Close(), 0);
+    EXPECT_NE(Newest().find("write all of an order in one line"), std::string::npos) << Newest();
+    EXPECT_EQ(provider().launches(), 1U);
+}
+
+TEST_F(New, WhatMayBeTheRestOfASecretIsNotQuoted) {
+    EXPECT_EQ(Make("name=b1 env.TOKEN=part1 part2secret\n"), EINVAL);
+    EXPECT_EQ(Newest().find("part2secret"), std::string::npos) << Newest();
+    EXPECT_EQ(Make("{\"name\": \"b1\", \"env\": {\"A\": \"x\\u0000y\"}}"), EINVAL);
+    EXPECT_NE(Newest().find("NUL"), std::string::npos) << Newest();
+    EXPECT_EQ(provider().launches(), 0U);
+}
+
 class Templates : public New {
  protected:
     std::string File(const std::string& name) { return "/.mount/templates/" + name + ".toml"; }
 };
+
+TEST_F(Templates, AnEmptyFileKeepsTheOldOne) {
+    // : > py.toml; nobody hears errors of the last close.
+    EXPECT_EQ(me().Open(File("py"), O_WRONLY | O_TRUNC)->Close(), 0);
+    Settle();
+    EXPECT_NE(Newest().find("an empty file is no template"), std::string::npos) << Newest();
+    EXPECT_NE(me().Cat(File("py")), "");
+    EXPECT_EQ(me().Mkdir("/b1@py"), 0);
+}
+
+TEST_F(Templates, ANameWithADotIsWrittenBackAsItIsShown) {
+    EXPECT_EQ(me().Echo("cpu = 100\n", File("py3.12")), 0);
+    const std::string shown = me().Cat(File("py3.12"));
+    EXPECT_EQ(me().Echo(shown, File("py3.12")), 0) << Newest();
+    EXPECT_EQ(me().Cat(File("py3.12")), shown);
+}
 
 TEST_F(Templates, AreMadeChangedAndRemoved) {
     EXPECT_EQ(me().List("/.mount/templates"), (Names{"default.toml", "py.toml"}));

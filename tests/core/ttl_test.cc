@@ -136,6 +136,40 @@ TEST_F(Ttl, TwoWritesAtOnceBothCount) {
     EXPECT_EQ(Left(), 800);
 }
 
+TEST_F(Ttl, MoreIsNeverLess) {
+    EXPECT_EQ(Set("+900"), 0);
+    EXPECT_EQ(Left(), 1500);
+    EXPECT_EQ(Timer(), (std::pair<std::int64_t, std::int64_t>(3600'000, 1500'000)))
+        << "the lifetime is what it was";
+    Use(0, 600);
+    EXPECT_EQ(Set("+10", "other"), 0);
+    EXPECT_EQ(Left("other"), 610);
+    EXPECT_EQ(supervisor("other").timer()->first, 0) << "there was no end, and there is none";
+    EXPECT_EQ(me().Rmdir("/other"), 0);
+}
+
+TEST_F(Ttl, WhatCannotLiveLongerSaysSo) {
+    EXPECT_EQ(Set("3600"), 0);
+    EXPECT_EQ(Set("+60"), EINVAL);
+    EXPECT_NE(LastError().find("cannot live longer"), std::string::npos);
+    EXPECT_EQ(Left(), 3600);
+}
+
+TEST_F(Ttl, AWriteThatIsNotAnsweredEndsInTimeAndChangesNothing) {
+    supervisor().HoldTimers();
+    const auto file = me().Open("/box/ttl", O_WRONLY | O_TRUNC);
+    const auto write = file->StartWrite("1800\n");
+    Settle();
+    EXPECT_FALSE(write->answered());
+    Advance(seconds(31));
+    EXPECT_EQ(me().FinishCode(write), ETIMEDOUT);
+    EXPECT_EQ(file->Close(), 0);
+    EXPECT_LT(Left(), 600);
+    supervisor().AnswerTimers();
+    Settle();
+    EXPECT_EQ(Timer().second, 600'000) << "what came late is taken back";
+}
+
 TEST_F(Ttl, BadValuesAreRefused) {
     for (const char* bad : {"soon", "-5", "1.5", "++5", "5x", "+", "0", "0s"}) {
         SCOPED_TRACE(bad);
