@@ -152,6 +152,14 @@ void FileSystem::Write(Handle handle, std::uint64_t offset, std::span<const char
     file->Write(offset, bytes, from_cache, std::move(reply));
 }
 
+void FileSystem::CopyRange(Handle from, FileRange range, Handle to, std::uint64_t offset,
+                           WrittenReply reply) {
+    const OpenHandlePtr source = context_.handles.Find(from);
+    const OpenHandlePtr target = context_.handles.Find(to);
+    if (source == nullptr || target == nullptr) return std::move(reply).Fail(BadHandle());
+    source->CopyTo(range, target, offset, std::move(reply));
+}
+
 void FileSystem::Flush(Handle handle, const Caller& who, EmptyReply reply) {
     const OpenHandlePtr file = context_.handles.Find(handle);
     if (file == nullptr) return std::move(reply).Fail(BadHandle());

@@ -54,6 +54,8 @@ class FileSystem {
     void Read(Handle handle, std::uint64_t offset, std::size_t size, DataReply reply);
     void Write(Handle handle, std::uint64_t offset, std::span<const char> bytes, bool from_cache,
                WrittenReply reply);
+    void CopyRange(Handle from, FileRange range, Handle to, std::uint64_t offset,
+                   WrittenReply reply);
     void Flush(Handle handle, const Caller& who, EmptyReply reply);
     void Fsync(Handle handle, EmptyReply reply);
     void Release(Handle handle, EmptyReply reply);

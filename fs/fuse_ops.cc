@@ -144,6 +144,14 @@ void ll_write(fuse_req_t req, fuse_ino_t ino, const char* bytes, std::size_t siz
                   info->writepage != 0, WrittenReply(Sink(req, "write", ino)));
 }
 
+void ll_copy_file_range(fuse_req_t req, fuse_ino_t, off_t from, fuse_file_info* source,
+                        fuse_ino_t ino, off_t to, fuse_file_info* target, std::size_t size,
+                        int) noexcept {
+    Fs(req).CopyRange(HandleOf(source), {static_cast<std::uint64_t>(from), size}, HandleOf(target),
+                      static_cast<std::uint64_t>(to),
+                      WrittenReply(Sink(req, "copy_file_range", ino)));
+}
+
 void ll_flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) noexcept {
     Fs(req).Flush(HandleOf(info), CallerOf(req), EmptyReply(Sink(req, "flush", ino)));
 }
@@ -215,6 +223,7 @@ fuse_lowlevel_ops MakeOps() {
     ops.create = ll_create;
     ops.read = ll_read;
     ops.write = ll_write;
+    ops.copy_file_range = ll_copy_file_range;
     ops.flush = ll_flush;
     ops.fsync = ll_fsync;
     ops.fsyncdir = ll_fsync;
@@ -226,8 +235,7 @@ fuse_lowlevel_ops MakeOps() {
     ops.statfs = ll_statfs;
     ops.poll = ll_poll;
     // No handler, so that the kernel never asks again: xattrs, ioctl, locks (flock and fcntl then work
-    // between programs on this machine), access (default_permissions), lseek, fallocate,
-    // copy_file_range.
+    // between programs on this machine), access (default_permissions), lseek, fallocate.
     return ops;
 }
 

@@ -138,10 +138,10 @@ std::vector<Ino> KernelCache::OpenFiles(Generation box) {
 }
 
 void KernelCache::DropPages(Generation box, Job done) {
-    DropPagesOf(OpenFiles(box), std::move(done));
+    DropPagesOf(box, OpenFiles(box), std::move(done));
 }
 
-void KernelCache::DropPagesOf(std::vector<Ino> files, Job done) {
+void KernelCache::DropPagesOf(Generation box, std::vector<Ino> files, Job done) {
     std::shared_ptr<KernelNotifier> notifier;
     {
         const MutexLock lock(mu_);
@@ -153,7 +153,7 @@ void KernelCache::DropPagesOf(std::vector<Ino> files, Job done) {
             notifier->ForgetPages(ino);
         done();
     };
-    (void)pages_.Add(drop);
+    pages_.Add(box, std::move(drop));
 }
 
 }  // namespace sbxfs

@@ -4,14 +4,16 @@
 // A grant is written down before the answer that carries it leaves. Revoke() closes the sandbox first,
 // so that no further grant is given, then has the kernel forget what was granted in the last second. An
 // answer that was on its way meanwhile does no harm: the kernel compares it with the epoch and the
-// attribute version of the moment the request was made.
+// attribute version of the moment the request was made. Not so the entries of READDIRPLUS: their names, and
+// attributes of files new to the kernel, are never lent.
 //
 // Names are granted only where one notification takes all of them back (FUSE_NOTIFY_INC_EPOCH, Linux
 // 6.16). The older way, inval_entry for each, waits for the lock of the directory, which somebody may
 // hold who waits for the sandbox: a command would start seconds late.
 //
-// Two threads, because pages may be locked by a READ that waits for a sandbox that is not answering, and
-// nothing else may wait behind that.
+// Pages are dropped on threads of their own, one for each sandbox that has some to drop (PageLanes): they
+// may be locked by a READ that waits for a sandbox that is not answering, and nothing else may wait
+// behind that, neither leases nor another sandbox's commands.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +24,7 @@
 #include "base/batch_thread.h"
 #include "base/clock.h"
 #include "base/sync.h"
+#include "fs/page_lanes.h"
 #include "fs/types.h"
 #include "sandbox/mount_caches.h"
 
@@ -62,8 +65,8 @@ class KernelCache final : public MountCaches {
     void Opened(Generation box, Ino ino);
     void Released(Generation box, Ino ino);
     std::vector<Ino> OpenFiles(Generation box);
-    // Of these files, as DropPages().
-    void DropPagesOf(std::vector<Ino> files, Job done);
+    // Of these files of the sandbox, as DropPages().
+    void DropPagesOf(Generation box, std::vector<Ino> files, Job done);
 
     void Allow(Generation box) override;
     void Revoke(Generation box, Job done) override;
@@ -85,7 +88,7 @@ class KernelCache final : public MountCaches {
     bool names_ GUARDED_BY(mu_) = false;  // ForgetNames() works
 
     BatchThread<Job> grants_{"kernel-grants", LockRank::kKernelQueue, &RunAll};
-    BatchThread<Job> pages_{"kernel-pages", LockRank::kKernelQueue, &RunAll};
+    PageLanes pages_;
 };
 
 }  // namespace sbxfs

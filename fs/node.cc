@@ -142,6 +142,9 @@ void OpenHandle::Read(std::uint64_t, std::size_t, DataReply reply) {
 void OpenHandle::Write(std::uint64_t, std::span<const char>, bool, WrittenReply reply) {
     std::move(reply).Fail(Error(Errno{EBADF}, "not open for writing"));
 }
+void OpenHandle::CopyTo(FileRange, const OpenHandlePtr&, std::uint64_t, WrittenReply reply) {
+    std::move(reply).Fail(Error(Errno{EOPNOTSUPP}, ""));
+}
 void OpenHandle::Flush(const Caller&, EmptyReply reply) {
     std::move(reply).Ok();
 }

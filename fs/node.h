@@ -19,6 +19,7 @@
 #include "fs/poll_slot.h"
 #include "fs/reply.h"
 #include "fs/types.h"
+#include "sandbox/remote_files.h"
 
 namespace sbxfs {
 
@@ -131,6 +132,10 @@ class OpenHandle {
     // `from_cache`: the kernel writes back a page of a shared mapping; who did it is not known.
     virtual void Write(std::uint64_t offset, std::span<const char> bytes, bool from_cache,
                        WrittenReply reply);
+    // copy_file_range(2) to another open file of this mount. EOPNOTSUPP where that is not offered: the
+    // kernel reads and writes instead.
+    virtual void CopyTo(FileRange range, const OpenHandlePtr& to, std::uint64_t offset,
+                        WrittenReply reply);
     virtual void Flush(const Caller& who, EmptyReply reply);
     virtual void Fsync(EmptyReply reply);
     virtual void Release();

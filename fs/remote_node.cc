@@ -33,6 +33,14 @@ std::int64_t ToSeconds(SystemTime time) {
     return std::chrono::floor<std::chrono::seconds>(time.time_since_epoch()).count();
 }
 
+// How long statfs(2) waits for a sandbox. Then the last known numbers must do.
+constexpr Duration kSpaceLimit = std::chrono::milliseconds(250);
+
+StatfsAnswer ToAnswer(const RemoteStatfs& space) {
+    return {space.block_size, space.blocks,     space.blocks_free, space.blocks_available,
+            space.files,      space.files_free, space.name_max};
+}
+
 Error TooLong() {
     return {Errno{ENAMETOOLONG}, "a name may have 255 bytes"};
 }
@@ -156,7 +164,7 @@ void RemoteNode::DropTwins() {
         if (node->HasLostItsName() || cache.HasOtherNames(node->RemotePath()))
             twins.push_back(other);
     }
-    mount().kernel_cache.DropPagesOf(std::move(twins), [] {});
+    mount().kernel_cache.DropPagesOf(sandbox_->generation(), std::move(twins), [] {});
 }
 
 std::shared_ptr<RemoteOpenFile> RemoteNode::MakeOpen(const CachedFiles::Opened& opened) {
@@ -412,20 +420,34 @@ void RemoteNode::OpenDir(OpenReply reply) {
 }
 
 void RemoteNode::Statfs(StatfsReply reply) {
-    if (!IsUp(sandbox_->status())) return Node::Statfs(std::move(reply));
-    auto parked = mount().lot.Park(std::move(reply));
-    sandbox_->files().Statfs(
-        RemotePath(), [parked = std::move(parked)](const Result<RemoteStatfs>& space) mutable {
-            auto taken = parked.Take();
+    const std::string path = RemotePath();
+    const auto known = files().space().Find(path);
+    const bool up = IsUp(sandbox_->status()) && sandbox_->status() != SandboxStatus::kUnreachable;
+    if (!up || (known && (known->fresh || known->asking)))
+        return std::move(reply).Is(known ? ToAnswer(known->space) : StatfsAnswer{});
+
+    // The sandbox is asked, and waited for a moment only: after that, memory answers.
+    const auto claim = std::make_shared<Parked<StatfsReply>>(mount().lot.Park(std::move(reply)));
+    const std::uint64_t id = claim->id();
+    Loop& timers = mount().timer_loop;
+    timers.Post([&timers, self = Self(), path, id, weak = std::weak_ptr(claim)] {
+        RunLater(timers, kSpaceLimit, [self, path, id, weak] {
+            if (weak.lock() == nullptr) return;
+            Parked<StatfsReply> late(self->mount().lot, id);
+            auto taken = late.Take();
             if (!taken) return;
-            StatfsAnswer answer;
-            if (space) {
-                answer = {space->block_size,       space->blocks, space->blocks_free,
-                          space->blocks_available, space->files,  space->files_free,
-                          space->name_max};
-            }
-            std::move(*taken).Is(answer);
+            const auto last = self->files().space().Find(path);
+            std::move(*taken).Is(last ? ToAnswer(last->space) : StatfsAnswer{});
         });
+    });
+    files().For({}).Statfs(path,
+                           [self = Self(), path, claim](const Result<RemoteStatfs>& space) mutable {
+                               auto taken = claim->Take();
+                               if (!taken) return;
+                               if (space) return std::move(*taken).Is(ToAnswer(*space));
+                               const auto last = self->files().space().Find(path);
+                               std::move(*taken).Is(last ? ToAnswer(last->space) : StatfsAnswer{});
+                           });
 }
 
 }  // namespace sbxfs

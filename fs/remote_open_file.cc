@@ -85,6 +85,30 @@ void RemoteOpenFile::Write(std::uint64_t offset, std::span<const char> bytes, bo
                });
 }
 
+void RemoteOpenFile::CopyTo(FileRange range, const OpenHandlePtr& to, std::uint64_t offset,
+                            WrittenReply reply) {
+    const auto target = std::dynamic_pointer_cast<RemoteOpenFile>(to);
+    if (target == nullptr || target->remote_->sandbox() != remote_->sandbox() || range.size == 0)
+        return OpenHandle::CopyTo(range, to, offset, std::move(reply));
+    remote_->sandbox()->Used();
+    auto parked = node()->mount().lot.Park(std::move(reply));
+    target->wrote_ = true;
+    const std::shared_ptr<RemoteNode> changed = target->remote_;
+    changed->Changed();
+    remote_->FilesFor(parked.id())
+        .Copy(file_, range, target->file_, offset,
+              [changed, parked = std::move(parked)](const Result<std::uint64_t>& copied) mutable {
+                  changed->Changed();
+                  if (!copied) {
+                      // Not worth a line in last_error: the kernel reads and writes instead.
+                      const bool offered = copied.error().code() != Errno{EOPNOTSUPP};
+                      return parked.Fail(offered ? copied.error() : Error(Errno{EOPNOTSUPP}, ""));
+                  }
+                  changed->DropTwins();
+                  if (auto taken = parked.Take()) std::move(*taken).Wrote(*copied);
+              });
+}
+
 void RemoteOpenFile::Fsync(EmptyReply reply) {
     auto parked = node()->mount().lot.Park(std::move(reply));
     remote_->FilesFor(parked.id())
@@ -185,7 +209,9 @@ void RemoteOpenDir::Fill(std::uint64_t offset, bool plus, DirectoryPage& page) {
         if (IsHidden(what, spool, path)) continue;
         // The same number as a look-up would show, and its own node, counted before it is told.
         const std::uint32_t type = ShownMode(found.type) & S_IFMT;
-        const NodePtr node = inodes.Enter(remote_, remote_->ChildNode(found.name, type));
+        const Child child = remote_->ChildNode(found.name, type);
+        const bool known = inodes.Peek(remote_, child.identity) != nullptr;
+        const NodePtr node = inodes.Enter(remote_, child);
         const Listed listed{found.name, type, node->StableIno()};
         // Attributes are told as they are now, not as they were when the directory was opened.
         std::optional<Result<RemoteStat>> stat;
@@ -194,8 +220,13 @@ void RemoteOpenDir::Fill(std::uint64_t offset, bool plus, DirectoryPage& page) {
         bool fits = false;
         if (tell) {
             Entry entry = remote_->ToEntry(*node, **stat);
-            entry.lease =
-                remote_->mount().kernel_cache.Grant(remote_->sandbox()->generation(), node->ino());
+            // The kernel takes over what a page says when it gets to it, not as of its request: names
+            // and what is new to it could outlive a Revoke() that came in between.
+            if (known)
+                entry.lease.attributes =
+                    remote_->mount()
+                        .kernel_cache.Grant(remote_->sandbox()->generation(), node->ino())
+                        .attributes;
             fits = page.AddPlus(listed, entry, at);
         } else {
             fits = plus ? page.AddPlus(listed, Entry{}, at) : page.Add(listed, at);

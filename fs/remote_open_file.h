@@ -33,6 +33,8 @@ class RemoteOpenFile final : public OpenHandle,
     void Read(std::uint64_t offset, std::size_t size, DataReply reply) override;
     void Write(std::uint64_t offset, std::span<const char> bytes, bool from_cache,
                WrittenReply reply) override;
+    void CopyTo(FileRange range, const OpenHandlePtr& to, std::uint64_t offset,
+                WrittenReply reply) override;
     void Fsync(EmptyReply reply) override;
     void Release() override;
 

@@ -26,7 +26,11 @@ std::string ParentOf(const std::string& path) {
 }  // namespace
 
 CachedFiles::CachedFiles(Loop& loop, std::shared_ptr<LinkedFiles> files, Setup setup)
-    : loop_(loop), files_(std::move(files)), setup_(setup), cache_(loop.clock()) {}
+    : loop_(loop),
+      files_(std::move(files)),
+      setup_(setup),
+      cache_(loop.clock()),
+      space_(loop.clock()) {}
 
 CachedFiles::~CachedFiles() = default;
 
@@ -322,7 +326,11 @@ void CachedFiles::Asker::ReadLink(const std::string& path, TextDone done) {
 }
 
 void CachedFiles::Asker::Statfs(const std::string& path, StatfsDone done) {
-    files_.Statfs(path, std::move(done));
+    owner_->space_.Ask(path);
+    files_.Statfs(path, [owner = owner_, path, done = std::move(done)](Result<RemoteStatfs> space) {
+        owner->space_.Answered(path, space);
+        done(std::move(space));
+    });
 }
 
 void CachedFiles::Asker::Read(const RemoteFilePtr& file, FileRange range, BytesDone done) {
@@ -433,6 +441,11 @@ void CachedFiles::Asker::Write(const RemoteFilePtr& file, std::uint64_t offset, 
 void CachedFiles::Asker::SetFileStat(const RemoteFilePtr& file, const StatChange& change,
                                      StatDone done) {
     files_.SetFileStat(file, change, std::move(done));
+}
+
+void CachedFiles::Asker::Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
+                              std::uint64_t offset, CopiedDone done) {
+    files_.Copy(from, range, to, offset, std::move(done));
 }
 
 void CachedFiles::Asker::Sync(const RemoteFilePtr& file, Done done) {

@@ -23,6 +23,7 @@
 #include "sandbox/mount_caches.h"
 #include "sandbox/names.h"
 #include "sandbox/remote_files.h"
+#include "sandbox/space_memory.h"
 #include "sandbox/supervisor_port.h"
 
 namespace sbxfs {
@@ -41,6 +42,7 @@ class CachedFiles final : public CommandObserver,
     // --- any thread ---
     FileCache& cache() { return cache_; }
     const FileCache& cache() const { return cache_; }
+    SpaceMemory& space() { return space_; }
     // What the cache knows, noting that the sandbox is in use: while it is, its processes are looked at
     // once a second.
     std::optional<Result<RemoteStat>> KnownStat(const std::string& path);
@@ -96,6 +98,7 @@ class CachedFiles final : public CommandObserver,
     const std::shared_ptr<LinkedFiles> files_;
     const Setup setup_;
     FileCache cache_;
+    SpaceMemory space_;
     std::atomic<MountCaches*> mount_{nullptr};
     std::atomic<SteadyTime::rep> looked_at_{0};  // when the processes there were last asked for
 
@@ -138,6 +141,8 @@ class CachedFiles::Asker final : public RemoteFiles {
                Done done) override;
     void FileStat(const RemoteFilePtr& file, StatDone done) override;
     void SetFileStat(const RemoteFilePtr& file, const StatChange& change, StatDone done) override;
+    void Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
+              std::uint64_t offset, CopiedDone done) override;
     void Sync(const RemoteFilePtr& file, Done done) override;
     void Close(const RemoteFilePtr& file, Done done) override;
 

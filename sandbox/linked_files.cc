@@ -546,6 +546,22 @@ void FileOperations::Sync(const RemoteFilePtr& file, Done done) {
         {}, std::move(done));
 }
 
+void FileOperations::Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to_file,
+                          std::uint64_t offset, CopiedDone done) {
+    auto source = std::dynamic_pointer_cast<LinkedFile>(from);
+    auto target = std::dynamic_pointer_cast<LinkedFile>(to_file);
+    CHECK(source != nullptr && target != nullptr);
+    MakeOn<std::uint64_t>(
+        to_file, Kind::kChange,
+        [source, target, range, offset](RemoteFiles& to, const RemoteFilePtr& inner, CopiedDone d) {
+            // Whoever reads it instead has it opened again on this link.
+            if (source->link != target->link)
+                return d(Error(Errno{EOPNOTSUPP}, source->path + ": not open on this link"));
+            to.Copy(source->inner, range, inner, offset, std::move(d));
+        },
+        {}, std::move(done));
+}
+
 void FileOperations::Close(const RemoteFilePtr& file, Done done) {
     Make<Unit>(
         Kind::kQuestion,

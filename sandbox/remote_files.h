@@ -98,6 +98,7 @@ using BytesDone =
     UniqueFunction<void(Result<std::string>)>;  // shorter than asked only at the end of the file
 using TextDone = UniqueFunction<void(Result<std::string>)>;
 using StatfsDone = UniqueFunction<void(Result<RemoteStatfs>)>;
+using CopiedDone = UniqueFunction<void(Result<std::uint64_t>)>;  // bytes
 
 class RemoteFiles {
  public:
@@ -128,6 +129,11 @@ class RemoteFiles {
     // ignored.
     virtual void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
                        Done done) = 0;
+    // Within the sandbox: the bytes do not travel. `range.size` over 0; what is copied may be less, at
+    // the end of the source and where the server would be busy too long: callers go on from there.
+    // EOPNOTSUPP where the server does not do this, or not with these two files: read and write then.
+    virtual void Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
+                      std::uint64_t offset, CopiedDone done) = 0;
     virtual void FileStat(const RemoteFilePtr& file, StatDone done) = 0;
     virtual void SetFileStat(const RemoteFilePtr& file, const StatChange& change,
                              StatDone done) = 0;

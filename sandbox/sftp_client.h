@@ -58,6 +58,7 @@ class [[nodiscard]] SftpAnswer {
     const T& operator*() const& { return *std::get_if<0>(&state_); }
     T&& operator*() && { return std::move(*std::get_if<0>(&state_)); }
     T* operator->() { return std::get_if<0>(&state_); }
+    const T* operator->() const { return std::get_if<0>(&state_); }
     const SftpRefusal& refusal() const& { return *std::get_if<1>(&state_); }
     SftpRefusal&& refusal() && { return std::move(*std::get_if<1>(&state_)); }
 

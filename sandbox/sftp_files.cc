@@ -177,27 +177,4 @@ void SftpFiles::Statfs(const std::string& path, StatfsDone done) {
     });
 }
 
-void SftpFiles::Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
-                     std::uint64_t offset, Done done) {
-    const auto* source = dynamic_cast<const SftpFile*>(from.get());
-    const auto* target = dynamic_cast<const SftpFile*>(to.get());
-    Result<ClientPtr> client = Begin(source);
-    if (client) client = Begin(target);
-    if (!client) return Later(std::move(done), client.error());
-    if (!(*client)->extensions().copy_data || range.size == 0) {
-        return Later(std::move(done), SftpFaultError(SftpFault::kNotOffered, target->path_));
-    }
-    SftpCase what{.op = SftpOp::kCopy, .path = source->path_, .to = target->path_};
-    what.facts.wanted = range.size;
-    (*client)->CopyData(source->handle_, range.offset, range.size, target->handle_, offset,
-                        [self = shared_from_this(), from, to, what = std::move(what),
-                         done = std::move(done)](SftpAnswer<Unit> answer) mutable {
-                            if (answer || answer.refusal().status == SftpStatus::kEof)
-                                return done(Ok());
-                            const std::string& handle = static_cast<const SftpFile&>(*to).handle_;
-                            self->Refuse(std::move(what), std::move(answer).refusal(), handle,
-                                         Failing(std::move(done)));
-                        });
-}
-
 }  // namespace sbxfs

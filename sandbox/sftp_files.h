@@ -9,7 +9,7 @@
 // the last reference to a file may be dropped anywhere. The loop outlives everything here.
 //
 // Round trips, without what refusals ask for afterwards:
-//   1  Lstat, FileStat, ReadLink, RemoveDir, Unlink, Rename, Statfs, Read, Write, Sync, Close
+//   1  Lstat, FileStat, ReadLink, RemoveDir, Unlink, Rename, Statfs, Read, Write, Sync, Close, Copy
 //   1  SetStat, SetFileStat, Symlink, Link: a change and a look at its result in one flight
 //   2  SetStat with a size: truncating follows links, so it looks first
 //   1  MakeDir; 2 when the server's umask took bits away
@@ -102,16 +102,13 @@ class SftpFiles final : public RemoteFiles, public std::enable_shared_from_this<
     // wrong, not how much was kept.
     void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
                Done done) override;
+    // At most 16 MiB at once: the server answers nothing else on this session meanwhile.
+    void Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
+              std::uint64_t offset, CopiedDone done) override;
     void FileStat(const RemoteFilePtr& file, StatDone done) override;
     void SetFileStat(const RemoteFilePtr& file, const StatChange& change, StatDone done) override;
     void Sync(const RemoteFilePtr& file, Done done) override;
     void Close(const RemoteFilePtr& file, Done done) override;
-
-    // Server-side copy_file_range; EOPNOTSUPP where that is not offered. `range.size` over 0; the
-    // server answers nothing else on this session meanwhile, so callers cut large copies. A source
-    // that ends early is not an error.
-    void Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
-              std::uint64_t offset, Done done);
 
     // Listed entries that were not passed on: hostile names, impossible sizes, no type.
     std::uint64_t DroppedEntries() const { return dropped_entries_; }
@@ -129,6 +126,7 @@ class SftpFiles final : public RemoteFiles, public std::enable_shared_from_this<
     struct Opening;
     struct Reading;
     struct Syncing;
+    struct Copying;
     using ClientPtr = std::shared_ptr<SftpClient>;
 
     SftpFiles(std::weak_ptr<SftpClient> client, Loop& loop)

@@ -30,9 +30,30 @@ bool IsServer(View name) {
     return name == "sshd" || name == "sshd-session" || name == "sshd-auth" || name == "dropbear";
 }
 
-// sftp-server, and attach: main.cc gives it this name whatever its file is called.
-bool IsOurSession(View name) {
-    return name == "sftp-server" || name == "internal-sftp" || name == "sbxfs-superviso";
+// attach: main.cc gives it this name whatever its file is called.
+bool IsAttach(View name) {
+    return name == "sbxfs-superviso";
+}
+
+// sshd serves files itself, as a child that still bears its name but says what it does.
+bool IsFileServer(const Process& process) {
+    if (process.Name() == "sftp-server" || process.Name() == "internal-sftp") return true;
+    if (!IsServer(process.Name())) return false;
+    Str path;
+    Str words;
+    (void)ReadFile(AT_FDCWD, ProcPath(&path, process.pid, "/cmdline"), &words, 4096);
+    for (size_t at = words.view().Find('@'); at < words.size();
+         at = words.view().Find('@', at + 1)) {
+        if (words.view().From(at).StartsWith("@internal-sftp")) return true;
+    }
+    return false;
+}
+
+bool IsAmong(const Vec<int>& pids, int pid) {
+    for (const int one : pids) {
+        if (one == pid) return true;
+    }
+    return false;
 }
 
 }  // namespace
@@ -188,28 +209,37 @@ uint64_t TicksNow() {
 }
 
 uint32_t CountOthers(const Vec<Process>& all, int self, int shell, Vec<Process>* listed) {
-    // What leads from sshd or init to one of our sessions, such as the login shell that started it,
-    // is ours too.
+    // What leads from an attach to its sshd, such as the login shell that started it, is ours; that sshd
+    // serves this connection of ours, and so do the file servers it has started.
     Vec<int> ours;
+    Vec<int> servers;
     for (const Process& process : all) {
-        if (!IsOurSession(process.Name())) continue;
+        if (!IsAttach(process.Name())) continue;
         const Process* at = &process;
-        for (int depth = 0; depth < 32; ++depth) {
-            at = FindProcess(all, at->parent);
-            if (at == nullptr || at->pid == 1 || IsServer(at->Name())) break;
+        for (int depth = 0; depth < 32 && at != nullptr && at->pid != 1; ++depth) {
+            if (IsServer(at->Name())) {
+                servers.Add(at->pid);
+                break;
+            }
             ours.Add(at->pid);
+            at = FindProcess(all, at->parent);
         }
     }
     uint32_t count = 0;
     for (const Process& process : all) {
         if (process.pid == 1 || process.pid == self || process.pid == shell) continue;
-        if (!process.IsLiving() || IsServer(process.Name()) || IsOurSession(process.Name())) {
+        if (!process.IsLiving() || IsAmong(ours, process.pid) || IsAmong(servers, process.pid)) {
             continue;
         }
-        bool known = false;
-        for (const int pid : ours)
-            known = known || pid == process.pid;
-        if (known) continue;
+        if (IsFileServer(process)) {
+            // A shell may stand between.
+            const Process* at = &process;
+            for (int depth = 0; depth < 3 && at != nullptr && !IsAmong(servers, at->pid); ++depth)
+                at = FindProcess(all, at->parent);
+            if (at != nullptr && IsAmong(servers, at->pid)) continue;
+        } else if (IsServer(process.Name())) {
+            continue;
+        }
         ++count;
         if (listed != nullptr) listed->Add(process);
     }

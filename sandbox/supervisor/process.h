@@ -47,8 +47,8 @@ bool ReadMark(int pid, Str* mark);
 // The clock of Process::start, now.
 uint64_t TicksNow();
 
-// What counts as nobody: init, sshd and its file servers, our own sessions, this supervisor, the
-// shell `shell`. Everything else that lives is counted, for DoneFields::others; `listed`, when
+// What counts as nobody: init, sshd, our own sessions (an attach and the file servers of the same
+// connection), this supervisor, the shell `shell`. Somebody else's sftp is somebody. Everything else that lives is counted, for DoneFields::others; `listed`, when
 // given, gets them all.
 uint32_t CountOthers(const Vec<Process>& all, int self, int shell, Vec<Process>* listed);
 

@@ -49,6 +49,28 @@ class WorldNames {
 };
 TYPED_TEST_SUITE(RemoteFilesTest, Worlds, WorldNames);
 
+TYPED_TEST(RemoteFilesTest, CopySaysHowMuchItCopied) {
+    auto& w = *this->world_;
+    w.Put(this->At("from"), "0123456789");
+    w.Put(this->At("to"), "abcdef");
+    const Result<OpenedFile> from = w.Open(this->At("from"), kToRead);
+    const Result<OpenedFile> to = w.Open(this->At("to"), kToCreate);
+    const Result<OpenedFile> log = w.Open(this->At("log"), kToAppend);
+    ASSERT_TRUE(from.has_value() && to.has_value() && log.has_value());
+    if (Code(w.Copy(from->file, {0, 1}, to->file, 0)) == EOPNOTSUPP)
+        GTEST_SKIP() << "this sftp-server does not copy: OpenSSH 9.0 does";
+    EXPECT_EQ(*w.Copy(from->file, {2, 3}, to->file, 1), 3U);
+    EXPECT_EQ(w.Get(this->At("to")), "0234ef");
+    EXPECT_EQ(*w.Copy(from->file, {8, 1000}, to->file, 6), 2U);  // it ends before that
+    EXPECT_EQ(w.Get(this->At("to")), "0234ef89");
+    EXPECT_EQ(*w.Copy(from->file, {10, 5}, to->file, 0), 0U);
+    EXPECT_EQ(*w.Copy(from->file, {1000, 5}, to->file, 0), 0U);
+    EXPECT_EQ(w.Get(this->At("to")), "0234ef89");
+    // Whoever asks reads and writes instead.
+    EXPECT_EQ(Code(w.Copy(to->file, {0, 5}, to->file, 20)), EOPNOTSUPP);
+    EXPECT_EQ(Code(w.Copy(from->file, {0, 5}, log->file, 0)), EOPNOTSUPP);
+}
+
 TYPED_TEST(RemoteFilesTest, AnswersAreNeverGivenWithinTheCall) {
     auto& w = *this->world_;
     int answers = 0;

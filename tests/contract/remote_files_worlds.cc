@@ -115,6 +115,11 @@ Result<RemoteStat> FilesWorld::SetFileStat(const RemoteFilePtr& file, const Stat
     return Await<RemoteStat>(
         [&](StatDone done) { files().SetFileStat(file, change, std::move(done)); });
 }
+Result<std::uint64_t> FilesWorld::Copy(const RemoteFilePtr& from, FileRange range,
+                                       const RemoteFilePtr& to, std::uint64_t offset) {
+    return Await<std::uint64_t>(
+        [&](CopiedDone done) { files().Copy(from, range, to, offset, std::move(done)); });
+}
 Status FilesWorld::Sync(const RemoteFilePtr& file) {
     return Await<Unit>([&](Done done) { files().Sync(file, std::move(done)); });
 }

@@ -72,6 +72,8 @@ class FilesWorld {
     Status Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes);
     Result<RemoteStat> FileStat(const RemoteFilePtr& file);
     Result<RemoteStat> SetFileStat(const RemoteFilePtr& file, const StatChange& change);
+    Result<std::uint64_t> Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
+                               std::uint64_t offset);
     Status Sync(const RemoteFilePtr& file);
     Status Close(const RemoteFilePtr& file);
 

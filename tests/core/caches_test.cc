@@ -341,6 +341,35 @@ TEST_F(Caches, FstatOfAnOpenFileIsOfThatFileAlsoWhenACommandReplacedIt) {
     EXPECT_EQ(me().Stat("/box/fs/work/a").size, 11U);
 }
 
+// --- Room
+
+TEST_F(Caches, StatfsIsAnsweredFromMemoryWhileTheSandboxIsSilent) {
+    const Ino work = me().InoOf("/box/fs/work");
+    const auto ask = [&] {
+        return me().Ask<StatfsReply>("statfs", work, "", [&](StatfsReply reply) {
+            me().fs().Statfs(work, std::move(reply));
+        });
+    };
+    EXPECT_EQ(me().Finish(ask()).kind, "statfs");
+    const std::size_t asked = files().Count("statfs");
+    EXPECT_EQ(me().Finish(ask()).kind, "statfs");
+    EXPECT_EQ(files().Count("statfs"), asked);  // a moment ago
+    Advance(seconds(2));
+    files().SetAnswers(FakeFiles::Answers::kHeld);
+    const RecordingPtr waits = ask();
+    (void)world_.loop.Run();
+    EXPECT_FALSE(waits->answered());
+    Advance(milliseconds(300));
+    EXPECT_TRUE(waits->answered());
+    // Whoever comes while that question is open does not wait at all.
+    const RecordingPtr next = ask();
+    EXPECT_TRUE(next->answered());
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    files().ReleaseAll();
+    Settle();
+    EXPECT_EQ(me().Finish(ask()).kind, "statfs");
+}
+
 // --- What the kernel may hold
 
 class KernelLeases : public Caches {

@@ -429,6 +429,23 @@ void FakeFiles::Write(const RemoteFilePtr& file, std::uint64_t offset, std::stri
     TakeFile<Unit>("write", file, detail, act, std::move(done));
 }
 
+void FakeFiles::Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
+                     std::uint64_t offset, CopiedDone done) {
+    auto source = std::dynamic_pointer_cast<File>(from);
+    CHECK(source != nullptr);
+    const std::string detail =
+        " " + std::to_string(offset) + "+" + std::to_string(range.size) + " from " + source->path;
+    const auto act = [source, range, offset](FakeTree& tree,
+                                             const File& of) -> Result<std::uint64_t> {
+        if (of.how.append || source->node == of.node)
+            return Error(Errno{EOPNOTSUPP}, of.path + ": not copied to");
+        const std::string bytes = TRY(tree.Read(*source->node, range));
+        (void)TRY(tree.Write(*of.node, offset, bytes));
+        return bytes.size();
+    };
+    TakeFile<std::uint64_t>("copy", to, detail, act, std::move(done));
+}
+
 void FakeFiles::FileStat(const RemoteFilePtr& file, StatDone done) {
     const auto act = [](FakeTree&, const File& of) -> Result<RemoteStat> { return of.node->stat; };
     TakeFile<RemoteStat>("fstat", file, "", act, std::move(done));

@@ -97,6 +97,8 @@ class FakeFiles final : public RemoteFiles {
                Done done) override;
     void FileStat(const RemoteFilePtr& file, StatDone done) override;
     void SetFileStat(const RemoteFilePtr& file, const StatChange& change, StatDone done) override;
+    void Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
+              std::uint64_t offset, CopiedDone done) override;
     void Sync(const RemoteFilePtr& file, Done done) override;
     void Close(const RemoteFilePtr& file, Done done) override;
 

@@ -137,6 +137,12 @@ class Daemon:
         text = (self.mnt / ".mount" / "last_error").read_text()
         return text.split("\n", 1)[0]
 
+    def bytes_moved(self) -> int:
+        """What it has read and written so far, to files, pipes, sockets and the kernel."""
+        assert self.process is not None
+        facts = dict(line.split(": ") for line in Path(f"/proc/{self.process.pid}/io").read_text().splitlines())
+        return int(facts["rchar"]) + int(facts["wchar"])
+
     def waiting(self) -> int:
         """Requests the kernel has sent and not got an answer to. Skips the test where that cannot be
         seen."""

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from live.box import Box  # noqa: E402
 from live.case import Live, main  # noqa: E402
 from live.files import FilesCase  # noqa: E402
+from live.place import wait_until  # noqa: E402
 
 
 class Content(FilesCase):
@@ -148,6 +149,35 @@ class Content(FilesCase):
             self.assertEqual(os.copy_file_range(source.fileno(), target.fileno(), 100), 6)
         self.assertEqual((self.here / "to").read_bytes(), b"copied")
 
+    def test_what_cp_copies_within_the_sandbox_does_not_travel(self) -> None:
+        data = os.urandom(24 << 20)  # more than one request may copy
+        (self.here / "from").write_bytes(data)
+        before = self.daemon.bytes_moved()
+        self.run_here("cp", "from", "to")
+        self.assertLess(self.daemon.bytes_moved() - before, 1 << 20)
+        self.assertEqual(self.sh("sha256sum < to").split()[0], hashlib.sha256(data).hexdigest())
+        self.assertEqual((self.here / "to").read_bytes(), data)
+
+    def test_copy_file_range_drops_what_was_cached_of_the_target(self) -> None:
+        (self.here / "from").write_bytes(b"0123456789")
+        target = self.here / "to"
+        target.write_bytes(b"abcdefghij")
+        self.assertEqual(target.read_bytes(), b"abcdefghij")
+        with open(self.here / "from", "rb") as source, open(target, "r+b") as copy:
+            self.assertEqual(os.copy_file_range(source.fileno(), copy.fileno(), 4, 2, 3), 4)
+            self.assertEqual(os.pread(copy.fileno(), 100, 0), b"abc2345hij")
+        self.assertEqual(target.read_bytes(), b"abc2345hij")
+
+    def test_copy_file_range_within_a_file_and_from_control_files_reads_and_writes(self) -> None:
+        before = self.daemon.last_error()
+        with open(self.here / "f", "w+b", buffering=0) as file:
+            file.write(b"0123456789")
+            self.assertEqual(os.copy_file_range(file.fileno(), file.fileno(), 4, 0, 6), 4)
+        self.assertEqual((self.here / "f").read_bytes(), b"0123450123")
+        self.run_here("cp", str(self.box.path / "README.md"), "help")
+        self.assertEqual((self.here / "help").read_bytes(), (self.box.path / "README.md").read_bytes())
+        self.assertEqual(self.daemon.last_error(), before)
+
     def test_lseek_and_pread_and_a_read_past_the_end(self) -> None:
         (self.here / "s").write_bytes(b"0123456789")
         with open(self.here / "s", "rb", buffering=0) as file:
@@ -222,6 +252,45 @@ class Caches(FilesCase):
             time.sleep(0.05)
         (self.here / "stop").touch()
         self.assertGreaterEqual(len(seen), 10)
+
+    def test_somebody_elses_sftp_is_somebody(self) -> None:
+        # What it writes is seen within a second, as of any other process that lives there.
+        self.assertFalse((self.here / "theirs").exists())
+        source = self.local() / "source"
+        source.write_text("by sftp\n")
+        sftp = subprocess.Popen(["sftp", "-q", "-F", str(self.box.path / "ssh" / "config"), self.box.name],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert sftp.stdin is not None and sftp.stdout is not None
+        try:
+            print("!echo connected", file=sftp.stdin, flush=True)
+            said = ""
+            while "connected\n" != said:
+                said = sftp.stdout.readline()
+                self.assertTrue(said, "sftp has ended")
+            self.assertFalse((self.here / "theirs").exists())
+            # Until it has been noticed the box still counts as quiet.
+            deadline = time.monotonic() + 1.5
+            while time.monotonic() < deadline:
+                self.assertFalse((self.here / "theirs").exists())
+            print(f"put {source} {self.there}/theirs\n!echo written", file=sftp.stdin, flush=True)
+            while "written\n" != said:
+                said = sftp.stdout.readline()
+                self.assertTrue(said, "sftp has ended")
+            wait_until((self.here / "theirs").exists, "it is seen", limit=3)
+        finally:
+            sftp.stdin.close()
+            sftp.wait(20)
+            sftp.stdout.close()
+
+    def test_writers_through_two_names_of_one_file_do_not_wait_for_each_other(self) -> None:
+        (self.here / "one").write_bytes(b"")
+        os.link(self.here / "one", self.here / "two")
+        script = ("import os, sys; fd = os.open(sys.argv[1], os.O_RDWR | os.O_APPEND);"
+                  "[(os.write(fd, b'x\\n'), os.pread(fd, 10, 0)) for _ in range(100)]")
+        writers = [subprocess.Popen([sys.executable, "-c", script, name], cwd=self.here) for name in ("one", "two")]
+        for writer in writers:
+            self.assertEqual(writer.wait(20), 0)
+        self.assertEqual(self.sh("wc -l < one").strip(), "200")
 
     def test_drop_caches(self) -> None:
         (self.box.path / "ctl").write_text("drop_caches\n")

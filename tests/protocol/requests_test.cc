@@ -245,11 +245,23 @@ TEST_F(Requests, StatfsAnswersWhateverTheNode) {
 TEST_F(Requests, WhatIsNotOfferedAnywhereIsEnosys) {
     for (const std::uint32_t opcode :
          {FUSE_GETXATTR, FUSE_SETXATTR, FUSE_LISTXATTR, FUSE_REMOVEXATTR, FUSE_GETLK, FUSE_SETLK,
-          FUSE_SETLKW, FUSE_ACCESS, FUSE_BMAP, FUSE_IOCTL, FUSE_FALLOCATE, FUSE_LSEEK,
-          FUSE_COPY_FILE_RANGE}) {
+          FUSE_SETLKW, FUSE_ACCESS, FUSE_BMAP, FUSE_IOCTL, FUSE_FALLOCATE, FUSE_LSEEK}) {
         EXPECT_EQ(kernel_->Ask(opcode, work_, std::string(128, '\0')).error, ENOSYS) << opcode;
     }
     EXPECT_EQ(kernel_->Ask(4000, work_).error, ENOSYS);  // of a kernel to come
+}
+
+// ENOSYS would end it for every sandbox of the mount.
+TEST_F(Requests, ACopyThatIsNotPossibleHereIsRefusedForThisOnceOnly) {
+    const std::uint64_t help = Walk("/box/README.md");
+    const std::uint64_t from = Open(help, O_RDONLY);
+    fuse_copy_file_range_in copy{};
+    copy.fh_in = copy.fh_out = from;
+    copy.nodeid_out = help;
+    copy.len = 100;
+    EXPECT_EQ(kernel_->Ask(FUSE_COPY_FILE_RANGE, help, Pack(copy)).error, EOPNOTSUPP);
+    EXPECT_EQ(Release(help, from).error, 0);
+    EXPECT_EQ(Cat("/.mount/last_error").find("EOPNOTSUPP"), std::string::npos);
 }
 
 TEST_F(Requests, APollThatFindsNothingNewIsAnsweredAtOnceAndToldOnceLater) {
