@@ -20,7 +20,7 @@
 #include "base/clock.h"
 #include "base/sync.h"
 #include "fs/reply.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 
 namespace sbxfs {
 

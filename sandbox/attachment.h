@@ -10,7 +10,7 @@
 
 #include "base/result.h"
 #include "base/secret.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/provider.h"
 #include "sandbox/remote_files.h"
 #include "sandbox/supervisor_port.h"

@@ -19,7 +19,7 @@
 #include "sandbox/commands.h"
 #include "sandbox/file_cache.h"
 #include "sandbox/linked_files.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/mount_caches.h"
 #include "sandbox/names.h"
 #include "sandbox/remote_files.h"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/sync.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 
 namespace sbxfs {
 

@@ -26,7 +26,7 @@
 #include "base/result.h"
 #include "base/sync.h"
 #include "sandbox/change_signal.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/output_budget.h"
 #include "sandbox/outputs.h"
 #include "sandbox/records.h"

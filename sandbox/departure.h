@@ -18,7 +18,7 @@
 #include <string>
 
 #include "sandbox/attachment.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 
 namespace sbxfs {
 

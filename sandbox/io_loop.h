@@ -15,7 +15,7 @@
 #include "base/result.h"
 #include "base/sync.h"
 #include "base/unique_fd.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 
 namespace sbxfs {
 

@@ -25,7 +25,7 @@
 #include "base/result.h"
 #include "sandbox/linked_checks.h"
 #include "sandbox/linked_file.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/remote_files.h"
 
 namespace sbxfs {

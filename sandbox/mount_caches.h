@@ -3,7 +3,7 @@
 // has none.
 #pragma once
 
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/names.h"
 
 namespace sbxfs {

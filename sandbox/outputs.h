@@ -17,7 +17,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "base/unique_function.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/names.h"
 #include "sandbox/output_holes.h"
 #include "sandbox/remote_files.h"

@@ -18,7 +18,7 @@
 #include "base/secret.h"
 #include "base/unique_fd.h"
 #include "base/unique_function.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/names.h"
 #include "sandbox/supervisor_port.h"
 #include "sandbox/template.h"

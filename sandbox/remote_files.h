@@ -19,7 +19,7 @@
 
 #include "base/result.h"
 #include "base/unique_function.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 
 namespace sbxfs {
 

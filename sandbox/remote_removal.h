@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/remote_files.h"
 
 namespace sbxfs {

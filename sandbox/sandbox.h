@@ -35,7 +35,7 @@
 #include "sandbox/commands.h"
 #include "sandbox/departure.h"
 #include "sandbox/linked_files.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/outputs.h"
 #include "sandbox/provider.h"
 #include "sandbox/records.h"

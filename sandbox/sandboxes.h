@@ -14,7 +14,7 @@
 
 #include "base/result.h"
 #include "base/sync.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/names.h"
 #include "sandbox/provider.h"
 #include "sandbox/sandbox.h"

@@ -31,7 +31,7 @@
 #include <utility>
 
 #include "base/result.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/remote_files.h"
 #include "sandbox/sftp_client.h"
 #include "sandbox/sftp_errno.h"

@@ -19,7 +19,7 @@
 #include "base/batch_thread.h"
 #include "base/result.h"
 #include "base/unique_function.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/records.h"
 #include "sandbox/state_dir.h"
 

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/supervisor/protocol.h"
 #include "sandbox/supervisor_port.h"
 

@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "base/sync.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/remote_files.h"
 #include "tests/fakes/fake_tree.h"
 

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "sandbox/loop.h"
+#include "base/loop.h"
 #include "sandbox/supervisor_port.h"
 
 namespace sbxfs::testing {

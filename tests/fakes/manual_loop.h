@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 #include "base/sync.h"
-#include "sandbox/loop.h"
+#include "base/loop.h"
 
 namespace sbxfs::testing {
 
