@@ -100,10 +100,11 @@ bool FileCache::KnowsWholly(const std::string& directory) const {
     const MutexLock lock(mu_);
     const Entry* entry = FindNames(directory);
     if (entry == nullptr) return false;
-    return std::all_of(entry->names.begin(), entry->names.end(), [&](const auto& name) {
-        const Entry* child = Find(Join(directory, name.first));
-        return child != nullptr && Fresh(*child, child->stat_fact);
-    });
+    for (const auto& [name, type] : entry->names) {
+        const Entry* child = Find(Join(directory, name));
+        if (child == nullptr || !Fresh(*child, child->stat_fact)) return false;
+    }
+    return true;
 }
 
 bool FileCache::IsQuiet() const {
@@ -343,11 +344,11 @@ void FileCache::ForgetDirectory(const std::string& directory) {
 void FileCache::MakeRoom() {
     if (entries_.size() < limits_.entries) return;
     const SteadyTime now = clock_.Steady();
-    std::erase_if(entries_, [&](const auto& item) {
+    std::erase_if(entries_, [now, era = era_](const auto& item) {
         const Entry& entry = item.second;
         const SteadyTime seen =
             std::max({entry.stat_fact.seen, entry.names_fact.seen, entry.target_fact.seen});
-        return now - seen >= kQuietLife || (entry.era != era_ && !entry.baseline);
+        return now - seen >= kQuietLife || (entry.era != era && !entry.baseline);
     });
     if (entries_.size() >= limits_.entries) entries_.clear();
 }
