@@ -201,7 +201,7 @@ TEST_F(Launching, ALinkThatIsCutDuringARefusedRmdirIsMadeAgain) {
 
 TEST_F(Launching, AProtectedSandboxIsEbusyAlsoAfterARestart) {
     MakeBox();
-    EXPECT_EQ(me().Cat("/box/ctl"), "protect\nunprotect\ndrop_caches\n");
+    EXPECT_EQ(me().Cat("/box/ctl"), "protect\nunprotect\ndrop_caches\nstop\nstart\n");
     EXPECT_EQ(me().Echo("protect\n", "/box/ctl"), 0);
     EXPECT_EQ(me().Rmdir("/box"), EBUSY);
     KillAndStart();

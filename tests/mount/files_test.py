@@ -150,6 +150,8 @@ class Content(FilesCase):
         self.assertEqual((self.here / "to").read_bytes(), b"copied")
 
     def test_what_cp_copies_within_the_sandbox_does_not_travel(self) -> None:
+        if os.geteuid() != 0:
+            self.skipTest("what a daemon has moved is root's to see")
         data = os.urandom(24 << 20)  # more than one request may copy
         (self.here / "from").write_bytes(data)
         before = self.daemon.bytes_moved()
