@@ -35,10 +35,10 @@ if [ ${#tiers[@]} != 0 ]; then
     exit
 fi
 step "tests: dev"
-run dev -LE mount
+run dev -LE 'mount|harness'
 # Real programs against real mounts on a machine that may be busy with other work: a test that fails is tried a second
 # time, alone, and both tries are printed. What fails twice fails the run.
-run dev -L mount || { step "tests: mount, those that failed, once more" && run dev -j 1 --rerun-failed; }
+run dev -L 'mount|harness' || { step "tests: mount and harness, those that failed, once more" && run dev -j 1 --rerun-failed; }
 
 if [ $quick = no ]; then
     for sanitizer in asan tsan; do
