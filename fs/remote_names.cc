@@ -56,7 +56,7 @@ void RemoteNode::Create(std::string_view name, std::uint32_t mode, const OpenReq
     auto parked = mount().lot.Park(std::move(reply));
     FilesFor(parked.id())
         .OpenVerified(*path, how, CachedFiles::Asker::Verify::kNo,
-                      [self = Self(), name = std::string(name),
+                      [self = Self(), name = std::string(name), flags = request.flags,
                        parked = std::move(parked)](Result<CachedFiles::Opened> opened) mutable {
                           if (!opened) return parked.Fail(opened.error());
                           auto taken = parked.Take();
@@ -66,6 +66,7 @@ void RemoteNode::Create(std::string_view name, std::uint32_t mode, const OpenReq
                               self, self->ChildNode(name, ShownMode(opened->stat.mode)));
                           const auto remote = std::static_pointer_cast<RemoteNode>(node);
                           sbxfs::Opened handle{.handle = m.handles.Add(remote->MakeOpen(*opened))};
+                          handle.direct_io = AppendsOnly(flags);
                           handle.keep_cache = remote->MayKeepPages(*opened);
                           const Entry entry = self->ToEntry(*node, opened->stat);
                           if (std::move(*taken).Created(entry, handle) == Delivery::kDelivered)

@@ -378,12 +378,13 @@ void RemoteNode::Open(const OpenRequest& request, OpenReply reply) {
     FilesFor(parked.id())
         .OpenVerified(
             path, HowToOpen(request.flags), MustVerify(),
-            [self = Self(), truncates, known,
+            [self = Self(), truncates, known, flags = request.flags,
              parked = std::move(parked)](Result<CachedFiles::Opened> opened) mutable {
                 if (truncates) self->Changed();
                 if (!opened) return parked.Fail(opened.error());
-                Job answer = [self, opened = *opened, parked = std::move(parked)]() mutable {
-                    if (auto taken = parked.Take()) self->AnswerOpened(opened, std::move(*taken));
+                Job answer = [self, flags, opened = *opened, parked = std::move(parked)]() mutable {
+                    if (auto taken = parked.Take())
+                        self->AnswerOpened(opened, flags, std::move(*taken));
                 };
                 const bool as_known = known && *known && (*known)->size == opened->stat.size &&
                                       (*known)->mtime == opened->stat.mtime;
@@ -394,9 +395,14 @@ void RemoteNode::Open(const OpenRequest& request, OpenReply reply) {
             });
 }
 
-void RemoteNode::AnswerOpened(const CachedFiles::Opened& opened, OpenReply reply) {
+bool AppendsOnly(int flags) {
+    return (flags & O_APPEND) != 0 && (flags & O_ACCMODE) == O_WRONLY;
+}
+
+void RemoteNode::AnswerOpened(const CachedFiles::Opened& opened, int flags, OpenReply reply) {
     auto file = MakeOpen(opened);
     sbxfs::Opened how;
+    how.direct_io = AppendsOnly(flags);
     how.keep_cache = MayKeepPages(opened);
     AnswerOpen(mount(), std::move(file), how, std::move(reply));
 }

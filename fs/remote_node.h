@@ -28,6 +28,10 @@ class RemoteOpenFile;
 std::uint32_t ShownMode(std::uint32_t mode);
 // From open(2)'s flags.
 OpenHow HowToOpen(int flags);
+// Such a handle bypasses the kernel's pages: with them the kernel cuts a write(2) that crosses a page it does not have
+// into two requests, and a line of somebody in the sandbox could come between them. Who reads through the same handle
+// keeps the pages, which mmap(2) needs.
+bool AppendsOnly(int flags);
 
 class RemoteNode final : public Node {
  public:
@@ -90,7 +94,7 @@ class RemoteNode final : public Node {
     void AnswerChild(const std::string& name, const RemoteStat& stat, EntryReply reply);
     void AnswerLinked(const std::string& name, const RemoteNode& twin, const RemoteStat& stat,
                       EntryReply reply);
-    void AnswerOpened(const CachedFiles::Opened& opened, OpenReply reply);
+    void AnswerOpened(const CachedFiles::Opened& opened, int flags, OpenReply reply);
     Result<Entry> ToAttr(const RemoteStat& stat) const;
     void Vanished(const std::string& name);
     std::shared_ptr<RemoteOpenFile> AnyOpenFile() const;

@@ -61,7 +61,7 @@ struct Entry {
 // How an open file is served.
 struct Opened {
     Handle handle{};
-    bool direct_io = false;   // no page cache: control files, and files whose read waits
+    bool direct_io = false;   // no page cache: control files, files whose read waits, appenders
     bool keep_cache = false;  // what the kernel has cached of it is still true
     bool nonseekable = false;
 };

@@ -30,6 +30,8 @@ done
 for session in turns apart cuts; do
     python3 tests/harness/model.py $session --seconds 600 || broken=1
 done
+# Both sides in one repository for a minute.
+SBXFS_SIDES_SECONDS=60 python3 tests/mount/sides_test.py Git || broken=1
 # The package of the release build, as Debian's own checker and a machine of its own see it.
 # shellcheck disable=SC2086 # lists of words
 install_missing $BUILD_PACKAGES dpkg-dev file man-db lintian

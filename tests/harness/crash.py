@@ -22,10 +22,10 @@ from typing import Callable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness.ledger import Ledger  # noqa: E402
-from harness.sweep import Sweep, arguments, bounded, isolate, run  # noqa: E402
+from harness.sweep import Sweep, arguments, bounded, run  # noqa: E402
 from live.daemon import Daemon  # noqa: E402
 from live.leftovers import left_behind  # noqa: E402
-from live.place import Place, require, sbxfs, wait_until  # noqa: E402
+from live.place import Place, isolate, require, sbxfs, wait_until  # noqa: E402
 
 KILLED = 137  # exit code of kill_after
 LIMIT = 90.0  # seconds for one k, all waits for a dead link or a slow machine included

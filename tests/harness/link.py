@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness.crash import CONFIG, mount_id  # noqa: E402
 from harness.ledger import Ledger, Sandbox  # noqa: E402
 from harness.relay import IN, OUT, Relay  # noqa: E402
-from harness.sweep import Sweep, arguments, bounded, isolate, run  # noqa: E402
+from harness.sweep import Sweep, arguments, bounded, run  # noqa: E402
 from live.daemon import Daemon  # noqa: E402
 from live.leftovers import left_behind  # noqa: E402
-from live.place import Place, require, wait_until  # noqa: E402
+from live.place import Place, isolate, require, wait_until  # noqa: E402
 
 LIMIT = 60.0  # seconds for one k
 OP_TIMEOUT = 30.0  # of the contract, for one request; name changes have less

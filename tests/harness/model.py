@@ -28,9 +28,9 @@ from typing import Any, Optional
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness.link import World  # noqa: E402
 from harness.steps import Outcome, Step, Walker, draw, draw_script, run_here, run_there, whole  # noqa: E402
-from harness.sweep import bounded, isolate  # noqa: E402
+from harness.sweep import bounded  # noqa: E402
 from live.box import Box  # noqa: E402
-from live.place import require, wait_until  # noqa: E402
+from live.place import isolate, require, wait_until  # noqa: E402
 
 PROCESSES = 4
 # What a step may say when the connection was cut under it. EIO where data was lost, ESTALE of an open file.

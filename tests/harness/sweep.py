@@ -167,15 +167,6 @@ def _report(sweep: Sweep, tried: list[Tried], total: int, seconds: float) -> Non
           f"{slowest.seconds if slowest else 0:.1f} s at {slowest.position if slowest else 0})", flush=True)
 
 
-def isolate() -> None:
-    """Goes on in a mount namespace of its own: a namespace that somebody else makes on this machine meanwhile copies
-    all mounts there are, and would hold ours, which then look left behind."""
-    if os.geteuid() != 0 or "SBXFS_HARNESS_ISOLATED" in os.environ:
-        return
-    os.environ["SBXFS_HARNESS_ISOLATED"] = "1"
-    os.execvp("unshare", ["unshare", "-m", "--propagation", "private", sys.executable, *sys.argv])
-
-
 @contextmanager
 def bounded(seconds: float, end: Callable[[], None]) -> Iterator[None]:
     """Nothing hangs: after `seconds` the stacks are shown and `end` has to free whoever waits."""

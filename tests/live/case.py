@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from live.box import Box
 from live.daemon import Daemon
 from live.leftovers import left_behind
-from live.place import Place, require
+from live.place import Place, isolate, require
 
 
 class Live:
@@ -63,6 +63,7 @@ def main(limit: float = 80, box: Optional[str] = "b", needs_root: bool = False,
     destroyed and nothing may be left of it. `configure` makes the configuration, and what it speaks of,
     in the script's place; `finish` ends that after the last unmount and says what was left."""
     require(needs_root)
+    isolate()
     Live.place = Place()
     Live.place.watch(limit)
     if configure is not None:

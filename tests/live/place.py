@@ -72,6 +72,24 @@ def wait_until(true: Callable[[], T], what: str, limit: float = 20, pause: float
         time.sleep(pause)
 
 
+def isolate() -> None:
+    """Goes on in a mount namespace of its own, without the mounts of tests that run beside this one: a namespace that
+    somebody else makes meanwhile copies all mounts it sees, and holds them when they have been unmounted here."""
+    mark = "SBXFS_TEST_ISOLATED"
+    if os.geteuid() != 0:
+        return
+    if mark not in os.environ:
+        own = ["unshare", "--mount", "--propagation", "private"]
+        if subprocess.run([*own, "true"], capture_output=True, check=False).returncode == 0:
+            os.environ[mark] = "1"
+            os.execvp("unshare", [*own, sys.executable, *sys.argv])
+        return
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        point = line.split()[4]
+        if "/sbxfs-test-" in point:
+            subprocess.run(["umount", "-l", point], check=False, capture_output=True)
+
+
 class Place:
     """The directory. In memory where programs may run from there; readable for others, so that a part
     of a test may run as another user."""
