@@ -91,11 +91,11 @@ def isolate() -> None:
 
 
 class Place:
-    """The directory. In memory where programs may run from there; readable for others, so that a part
-    of a test may run as another user."""
+    """The directory. In memory where programs may run from there, unless the caller says below which directory;
+    readable for others, so that a part of a test may run as another user."""
 
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="sbxfs-test-", dir=scratch()))
+    def __init__(self, below: Optional[str] = None) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="sbxfs-test-", dir=below or scratch()))
         self.path.chmod(0o755)
         self._owner = os.getpid()
         self._at_end: list[Callable[[], None]] = []

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Sequence
 
 from live.place import Place, wait_until
 
@@ -31,7 +31,10 @@ def free_port(address: str = "127.0.0.1") -> int:
 class Sshd:
     """One machine somebody already has."""
 
-    def __init__(self, place: Place, name: str = "lab", types: tuple[str, ...] = ("ed25519",)) -> None:
+    def __init__(self, place: Place, name: str = "lab", types: tuple[str, ...] = ("ed25519",),
+                 inside: Sequence[str] = ()) -> None:
+        """`inside`: a command that runs another, such as one that makes namespaces first."""
+        self.inside = list(inside)
         self.path = place.path / f"sshd-{name}"
         self.path.mkdir(mode=0o755)
         # Not in the place, which may lie below /dev: that is not shown in fs/.
@@ -71,7 +74,7 @@ Subsystem sftp internal-sftp -d {self.home}
 """)
         with (self.path / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [shutil.which("sshd", path="/usr/sbin:/usr/bin") or "sshd", "-D", "-e", "-f", str(config)],
+                [*self.inside, shutil.which("sshd", path="/usr/sbin:/usr/bin") or "sshd", "-D", "-e", "-f", str(config)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         wait_until(self._answers, f"sshd on port {self.port} answers", limit=20)
         return self

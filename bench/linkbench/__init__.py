@@ -1,0 +1,1 @@
+"""Working in a sandbox's files over a link with a delay: sbxfs and its peers. bench/README.md is the manual."""
