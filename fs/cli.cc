@@ -179,10 +179,9 @@ struct CommandLine {
         sub->footer(
             "Exit code: that of the command; 124 timed out, 125 it could not be run, 126 and 127 "
             "as in\n"
-            "sh, 128+n ended by signal n. Ctrl-C, SIGTERM and SIGHUP are passed on; when nobody "
-            "reads "
-            "the\n"
-            "output any more, the command gets a hangup.\n"
+            "sh, 128+n ended by signal n. Ctrl-C, SIGTERM and SIGHUP are passed on, a second "
+            "one\n"
+            "as SIGKILL; when nobody reads the output any more, the command gets a hangup.\n"
             "Of each stream the first MiB and the newest of 64 MiB are kept: what a slow reader "
             "misses "
             "is\n"

@@ -14,6 +14,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/files.h"
 #include "base/json.h"
 #include "base/strings.h"
@@ -23,6 +24,8 @@
 
 namespace sbxfs {
 namespace {
+
+constexpr Duration kPatienceAfterKill = std::chrono::milliseconds(600);
 
 std::atomic<int> pending_signal{0};
 
@@ -78,11 +81,31 @@ void Tell(const std::string& event, const std::string& verb) {
     if (ctl) (void)WriteAll(ctl.get(), verb + "\n");
 }
 
-void ForwardSignal(const std::string& event) {
-    const int signal = pending_signal.exchange(0);
-    if (signal == 0) return;
-    Tell(event, signal == SIGINT ? "int" : signal == SIGHUP ? "hup" : "term");
-}
+// Signals that came, told to the command: the first as what it is, the next as KILL. Whoever sends two wants an end: it
+// comes soon also where the sandbox does not answer.
+class Forwarding {
+ public:
+    explicit Forwarding(std::string event) : event_(std::move(event)) {}
+    void TellNew() {
+        const int signal = pending_signal.exchange(0);
+        if (signal == 0) return;
+        Tell(event_, told_ != 0         ? "kill"
+                     : signal == SIGINT ? "int"
+                     : signal == SIGHUP ? "hup"
+                                        : "term");
+        if (told_ != 0 && !killed_at_) killed_at_ = RealClock().Steady();
+        told_ = signal;
+    }
+    // The signal that nothing has come of; 0 while there may still be an answer.
+    int Unanswered() const {
+        return killed_at_ && RealClock().Steady() - *killed_at_ > kPatienceAfterKill ? told_ : 0;
+    }
+
+ private:
+    const std::string event_;
+    int told_ = 0;  // the last one
+    std::optional<SteadyTime> killed_at_;
+};
 
 void InstallSignals() {
     struct sigaction action {};
@@ -140,13 +163,14 @@ int ExecCommand(const ExecRequest& request) {
     if (!number) return Fail(number.error().what());
     const std::string event = *mount + "/" + request.box + "/events/" + *number;
 
-    const auto forward = [&event] { ForwardSignal(event); };
+    Forwarding signals(event);
+    const auto forward = [&signals] { signals.TellNew(); };
     OutputCopy out(event, "stdout", STDOUT_FILENO, forward);
     OutputCopy err(event, "stderr", STDERR_FILENO, forward);
     // Output is looked for at a pace that follows its arrival.
     long pause_ns = 1'000'000;
     for (bool running = true; running;) {
-        ForwardSignal(event);
+        signals.TellNew();
         const Result<std::string> status = ReadWholeFile(event + "/status", 64);
         if (!status) return Fail("event " + *number + " is gone");
         // Asked first: at its end every byte is there.
@@ -156,6 +180,13 @@ int ExecCommand(const ExecRequest& request) {
         const Result<std::uint64_t> from_err = err.CopyNew();
         if (!from_err) return GiveUpOutput(event, from_err.error());
         if (!running) break;
+        if (const int signal = signals.Unanswered(); signal != 0) {
+            (void)Fail(
+                "the sandbox does not answer: the command was told to end, and may still run; "
+                "see " +
+                event);
+            return 128 + signal;
+        }
         if (ReaderHasGone()) return GiveUpOutput(event, Error(Errno{EPIPE}, "nobody reads"));
         pause_ns = *from_out + *from_err > 0 ? 1'000'000 : std::min(pause_ns * 2, 50'000'000L);
         const timespec pause{0, pause_ns};

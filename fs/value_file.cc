@@ -159,14 +159,23 @@ void OpenValue::Flush(const Caller& who, EmptyReply reply) {
                      "there before stays"));
         return std::move(reply).Ok();
     }
-    Keep(false, [reply = std::move(reply)](const Status& status) mutable {
-        std::move(reply).Done(status);
-    });
+    KeepAndAnswer(std::move(reply));
 }
 
 void OpenValue::Fsync(EmptyReply reply) {
-    Keep(false, [reply = std::move(reply)](const Status& status) mutable {
-        std::move(reply).Done(status);
+    KeepAndAnswer(std::move(reply));
+}
+
+void OpenValue::KeepAndAnswer(EmptyReply reply) {
+    if (file_->WhenKept() == ValueFile::Keeps::kAtClose) {
+        return Keep(false, [reply = std::move(reply)](const Status& status) mutable {
+            std::move(reply).Done(status);
+        });
+    }
+    // The sandbox is asked: a signal ends the wait, as that of a write.
+    auto parked = node()->mount().lot.Park(std::move(reply));
+    Keep(false, [parked = std::move(parked)](const Status& status) mutable {
+        if (auto still = parked.Take()) std::move(*still).Done(status);
     });
 }
 

@@ -69,6 +69,7 @@ class OpenValue final : public OpenHandle, public std::enable_shared_from_this<O
     Status Fits(std::uint64_t size) const;
     void Poison(const Error& why);
     void Keep(bool at_last, Done done);
+    void KeepAndAnswer(EmptyReply reply);
     void Wipe() REQUIRES(mu_);
 
     const std::shared_ptr<ValueFile> file_;

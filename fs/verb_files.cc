@@ -34,17 +34,21 @@ class OpenVerbs final : public OpenHandle, public std::enable_shared_from_this<O
                 Errno{EOPNOTSUPP}, "'" + Printable(verb, 64) + "' is not a verb here; there are: " +
                                        Join(known, ", ") + ". Nothing was done"));
         }
-        DoNext(std::move(verbs), bytes.size(), std::move(reply));
+        DoNext(std::move(verbs), bytes.size(), node()->mount().lot.Park(std::move(reply)));
     }
 
  private:
-    void DoNext(std::vector<std::string> verbs, std::size_t size, WrittenReply reply) {
-        if (verbs.empty()) return std::move(reply).Wrote(size);
+    // Parked: dropping pages waits for whoever reads them, who may wait for the sandbox.
+    void DoNext(std::vector<std::string> verbs, std::size_t size, Parked<WrittenReply> reply) {
+        if (verbs.empty()) {
+            if (auto still = reply.Take()) std::move(*still).Wrote(size);
+            return;
+        }
         const std::string verb = verbs.front();
         verbs.erase(verbs.begin());
         file_->Do(verb, [self = shared_from_this(), verbs = std::move(verbs), size,
                          reply = std::move(reply)](const Status& status) mutable {
-            if (!status) return std::move(reply).Fail(status.error());
+            if (!status) return reply.Fail(status.error());
             self->DoNext(std::move(verbs), size, std::move(reply));
         });
     }

@@ -1,5 +1,6 @@
 """A relay in the place of a local sandbox's ssh socket: it passes bytes on, counts those of one connection in one
-direction, and cuts that connection at an exact byte. Connections of others than the daemon are not counted."""
+direction, and cuts that connection at an exact byte. Connections of others than the daemon are not counted. It can also
+swallow all there is, as a dead network does, and let nobody in."""
 
 import os
 import selectors
@@ -49,6 +50,8 @@ class Relay:
         self._armed: Optional[tuple[str, int]] = None  # for the next connection of the daemon
         self._limit: Optional[tuple[str, int]] = None  # of the counted connection
         self._cut_now = False
+        self._swallows = False
+        self._refuses = False
         self._stopped = False
         self._connections: list[Connection] = []
         self.has_cut = threading.Event()
@@ -87,6 +90,24 @@ class Relay:
             self._cut_now = True
         self._waker.send(b"x")
 
+    def in_use(self) -> bool:
+        """The daemon is connected by it."""
+        return any(connection.daemons for connection in list(self._connections))
+
+    def swallow(self, on: bool) -> None:
+        """Bytes of any connection go nowhere, and nobody is told; what was on its way is lost, so the connections are
+        cut when that ends."""
+        with self._lock:
+            was, self._swallows = self._swallows, on
+        if was and not on:
+            self.cut()
+
+    def refuse(self, on: bool) -> None:
+        """Whatever is connected is cut, and whoever connects is turned away."""
+        with self._lock:
+            self._refuses = on
+        self.cut()
+
     def stop(self) -> None:
         self._stopped = True
         self._waker.send(b"x")  # ours to close: the thread may have ended already
@@ -121,6 +142,11 @@ class Relay:
         try:
             ours, _ = self._listener.accept()
         except OSError:
+            return
+        with self._lock:
+            refuses = self._refuses
+        if refuses:
+            ours.close()
             return
         pid = struct.unpack("3i", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
         theirs = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -161,6 +187,8 @@ class Relay:
             return
         over = False
         with self._lock:
+            if self._swallows:
+                return
             if connection.counted and self._limit is not None:
                 way, at = self._limit
                 if way == other and at > 0:

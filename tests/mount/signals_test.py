@@ -9,7 +9,6 @@ import sys
 import time
 import unittest
 from pathlib import Path
-from typing import Callable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from live.box import Box  # noqa: E402
@@ -115,35 +114,6 @@ class Files(WaiterCase):
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
         self.assertEqual(box.sh("echo thawed"), "thawed\n")
-        box.destroy()
-
-
-class Silence(WaiterCase):
-    def test_what_is_known_here_is_answered_while_the_link_is_silent(self) -> None:
-        box = Box.make(self.daemon, "silent")
-        files = str(box.path / "fs" / "workspace")
-        subprocess.run(["stat", "-f", files], check=True, stdout=subprocess.DEVNULL)
-        pids = list(box.processes())
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            def took(call: Callable[[], object], times: int = 5) -> float:
-                fastest = 60.0  # of a few: others use this machine, too
-                for _ in range(times):
-                    started = time.monotonic()
-                    call()
-                    fastest = min(fastest, time.monotonic() - started)
-                return fastest
-            self.assertLess(took(lambda: os.listdir(self.mnt)), 0.01)
-            self.assertLess(took(lambda: os.statvfs(self.mnt)), 0.01)
-            self.assertLess(took(lambda: (box.path / "status").read_text()), 0.01)
-            # Asked for, and not waited for long; then memory answers.
-            self.assertLess(took(lambda: os.statvfs(files), times=1), 2)
-            self.assertLess(took(lambda: os.statvfs(files)), 0.01)
-            self.assertGreater(os.statvfs(files).f_blocks, 0)
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
         box.destroy()
 
 
