@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include <optional>
+#include <utility>
+
 #include "base/log.h"
 #include "fs/remote_node.h"
 #include "fs/root_dir.h"
@@ -17,23 +20,6 @@ Error Stale() {
 
 Error BadHandle() {
     return {Errno{EBADF}, ""};
-}
-
-// Answers of every file system about ordinary files, which need no explanation.
-bool IsOrdinary(Errno code) {
-    switch (static_cast<int>(code)) {
-        case ENOENT:
-        case EEXIST:
-        case ENOTEMPTY:
-        case ENOTDIR:
-        case EISDIR:
-        case EACCES:
-        case ELOOP:
-        case ENAMETOOLONG:
-            return true;
-        default:
-            return false;
-    }
 }
 
 }  // namespace
@@ -113,7 +99,9 @@ void FileSystem::Rename(Ino parent, std::string_view name, Ino to_parent, std::s
     if (node == nullptr || to == nullptr) return std::move(reply).Fail(Stale());
     if ((flags & ~static_cast<unsigned>(RENAME_NOREPLACE)) != 0) {
         // EINVAL is what file systems without RENAME_EXCHANGE and RENAME_WHITEOUT say.
-        return std::move(reply).Fail(Error(Errno{EINVAL}, "names cannot be exchanged over SFTP"));
+        return std::move(reply).Fail(
+            Error(Errno{EINVAL},
+                  "names cannot be exchanged over SFTP: rename one of them to a third name first"));
     }
     const RenameMode mode = flags == 0 ? RenameMode::kReplace : RenameMode::kNoReplace;
     node->Rename(name, to, to_name, mode, std::move(reply));
@@ -202,19 +190,44 @@ void FileSystem::Statfs(Ino ino, StatfsReply reply) {
     node->Statfs(std::move(reply));
 }
 
-void FileSystem::OnFailure(const RequestFacts& facts, const Error& error) {
-    if (error.code() == Errno{EINTR} || error.what().empty()) return;
+Errno FileSystem::OnFailure(const RequestFacts& facts, const Error& error) {
     const NodePtr node = context_.inodes.Find(facts.ino);
     const bool remote = std::dynamic_pointer_cast<RemoteNode>(node) != nullptr;
-    if (remote && IsOrdinary(error.code())) return;
+    const Tree tree = remote ? Tree::kFiles : Tree::kControl;
+    std::optional<ErrnoMeaning> meaning = MeaningOf(tree, facts.op, error.code());
+    // An answer that comes late may be about a node that the kernel has forgotten.
+    if (!meaning && node == nullptr) meaning = MeaningOf(Tree::kFiles, facts.op, error.code());
     std::string path = node == nullptr ? "?" : node->Path();
     if (!facts.name.empty()) path += (path == "/" ? "" : "/") + facts.name;
-    context_.refusals.Add(facts.who.tid, path, error);
+    if (!meaning) {
+        Log(LogLevel::kWarning, "unlisted errno",
+            {{"op", OpName(facts.op)},
+             {"path", path},
+             {"errno", static_cast<int>(error.code())},
+             {"why", error}});
+        context_.refusals.Add(facts.who.tid, path, Error(Errno{EIO}, error.what(), error.blame()));
+        return Errno{EIO};
+    }
+    if (IsOrdinaryAnswer(tree, error.code())) return error.code();
+    // Nothing was said where there is nothing to say: a name that is looked for and not there, a copy that the kernel
+    // then makes by itself.
+    const bool silent = (facts.op == FileOp::kLookup && error.code() == Errno{ENOENT}) ||
+                        (facts.op == FileOp::kCopyRange && error.code() == Errno{EOPNOTSUPP});
+    if (error.what().empty() && silent) return error.code();
+    std::string sentence = error.what();
+    if (sentence.empty()) {
+        sentence = std::string(meaning->cause) + ": " + std::string(meaning->remedy);
+    }
+    const Error told(error.code(), std::move(sentence), error.blame());
+    const bool crowd = remote && error.code() == Errno{EACCES};
+    context_.refusals.Add(facts.who.tid, path, told,
+                          crowd ? Refusals::Alike::kOfOneProcess : Refusals::Alike::kTheSame);
     Log(LevelFor(error.blame()), "refused",
-        {{"op", facts.op},
+        {{"op", OpName(facts.op)},
          {"path", path},
          {"errno", static_cast<int>(error.code())},
-         {"why", error}});
+         {"why", told}});
+    return error.code();
 }
 
 void FileSystem::FailParked() {

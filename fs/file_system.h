@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fs/errno_table.h"
 #include "fs/mount_context.h"
 #include "fs/node.h"
 #include "fs/reply.h"
@@ -20,7 +21,7 @@ namespace sbxfs {
 
 // What a request was about, for the one who hears of its failure.
 struct RequestFacts {
-    const char* op = "";
+    FileOp op{};
     Ino ino{};
     std::string name;
     Caller who;
@@ -64,8 +65,9 @@ class FileSystem {
     void Poll(Handle handle, PollWaker waker, PollReply reply);
     void Statfs(Ino ino, StatfsReply reply);
 
-    // A request was answered with an error: worth a line in last_error?
-    void OnFailure(const RequestFacts& facts, const Error& error);
+    // A request is about to be answered with an error: keeps its line of last_error, and says which errno to answer
+    // with: its own if it is one for this request (errno_table.h), else EIO.
+    Errno OnFailure(const RequestFacts& facts, const Error& error);
     // Unmounting: everyone who still waits hears ENOTCONN.
     void FailParked();
 

@@ -18,7 +18,7 @@ FileSystem& Fs(fuse_req_t req) {
 }
 
 // The libfuse names and buffers die when the handler returns: `name` is copied here, once.
-SinkPtr Sink(fuse_req_t req, const char* op, fuse_ino_t ino, const char* name = "") {
+SinkPtr Sink(fuse_req_t req, FileOp op, fuse_ino_t ino, const char* name = "") {
     return std::make_unique<FuseSink>(req, Fs(req),
                                       RequestFacts{op, Ino{ino}, name, CallerOf(req)});
 }
@@ -64,7 +64,7 @@ void ll_init(void*, fuse_conn_info* conn) noexcept {
 }
 
 void ll_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) noexcept {
-    Fs(req).Lookup(Ino{parent}, name, EntryReply(Sink(req, "lookup", parent, name)));
+    Fs(req).Lookup(Ino{parent}, name, EntryReply(Sink(req, FileOp::kLookup, parent, name)));
 }
 
 void ll_forget(fuse_req_t req, fuse_ino_t ino, std::uint64_t count) noexcept {
@@ -79,69 +79,71 @@ void ll_forget_multi(fuse_req_t req, std::size_t count, fuse_forget_data* forget
 }
 
 void ll_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) noexcept {
-    Fs(req).GetAttr(Ino{ino}, HandleOf(info), AttrReply(Sink(req, "getattr", ino)));
+    Fs(req).GetAttr(Ino{ino}, HandleOf(info), AttrReply(Sink(req, FileOp::kGetattr, ino)));
 }
 
 void ll_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set,
                 fuse_file_info* info) noexcept {
     Fs(req).SetAttr(Ino{ino}, ToChange(*attr, to_set), HandleOf(info), CallerOf(req),
-                    AttrReply(Sink(req, "setattr", ino)));
+                    AttrReply(Sink(req, FileOp::kSetattr, ino)));
 }
 
 void ll_readlink(fuse_req_t req, fuse_ino_t ino) noexcept {
-    Fs(req).ReadLink(Ino{ino}, TextReply(Sink(req, "readlink", ino)));
+    Fs(req).ReadLink(Ino{ino}, TextReply(Sink(req, FileOp::kReadlink, ino)));
 }
 
 void ll_mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t) noexcept {
-    Fs(req).MakeNode(Ino{parent}, name, mode, EntryReply(Sink(req, "mknod", parent, name)));
+    Fs(req).MakeNode(Ino{parent}, name, mode, EntryReply(Sink(req, FileOp::kMknod, parent, name)));
 }
 
 void ll_mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) noexcept {
-    Fs(req).MakeDir(Ino{parent}, name, mode, EntryReply(Sink(req, "mkdir", parent, name)));
+    Fs(req).MakeDir(Ino{parent}, name, mode, EntryReply(Sink(req, FileOp::kMkdir, parent, name)));
 }
 
 void ll_unlink(fuse_req_t req, fuse_ino_t parent, const char* name) noexcept {
-    Fs(req).Unlink(Ino{parent}, name, EmptyReply(Sink(req, "unlink", parent, name)));
+    Fs(req).Unlink(Ino{parent}, name, EmptyReply(Sink(req, FileOp::kUnlink, parent, name)));
 }
 
 void ll_rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) noexcept {
-    Fs(req).RemoveDir(Ino{parent}, name, EmptyReply(Sink(req, "rmdir", parent, name)));
+    Fs(req).RemoveDir(Ino{parent}, name, EmptyReply(Sink(req, FileOp::kRmdir, parent, name)));
 }
 
 void ll_symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) noexcept {
-    Fs(req).Symlink(Ino{parent}, name, target, EntryReply(Sink(req, "symlink", parent, name)));
+    Fs(req).Symlink(Ino{parent}, name, target,
+                    EntryReply(Sink(req, FileOp::kSymlink, parent, name)));
 }
 
 void ll_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t to_parent,
                const char* to_name, unsigned flags) noexcept {
     Fs(req).Rename(Ino{parent}, name, Ino{to_parent}, to_name, flags,
-                   EmptyReply(Sink(req, "rename", parent, name)));
+                   EmptyReply(Sink(req, FileOp::kRename, parent, name)));
 }
 
 void ll_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to_parent, const char* name) noexcept {
-    Fs(req).Link(Ino{ino}, Ino{to_parent}, name, EntryReply(Sink(req, "link", to_parent, name)));
+    Fs(req).Link(Ino{ino}, Ino{to_parent}, name,
+                 EntryReply(Sink(req, FileOp::kLink, to_parent, name)));
 }
 
 void ll_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) noexcept {
-    Fs(req).Open(Ino{ino}, ToRequest(req, info), OpenReply(Sink(req, "open", ino)));
+    Fs(req).Open(Ino{ino}, ToRequest(req, info), OpenReply(Sink(req, FileOp::kOpen, ino)));
 }
 
 void ll_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
                fuse_file_info* info) noexcept {
     Fs(req).Create(Ino{parent}, name, mode, ToRequest(req, info),
-                   CreateReply(Sink(req, "create", parent, name)));
+                   CreateReply(Sink(req, FileOp::kCreate, parent, name)));
 }
 
 void ll_read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset,
              fuse_file_info* info) noexcept {
     Fs(req).Read(HandleOf(info), static_cast<std::uint64_t>(offset), size,
-                 DataReply(Sink(req, "read", ino)));
+                 DataReply(Sink(req, FileOp::kRead, ino)));
 }
 
 void ll_write(fuse_req_t req, fuse_ino_t ino, const char* bytes, std::size_t size, off_t offset,
               fuse_file_info* info) noexcept {
     Fs(req).Write(HandleOf(info), static_cast<std::uint64_t>(offset), {bytes, size},
-                  info->writepage != 0, WrittenReply(Sink(req, "write", ino)));
+                  info->writepage != 0, WrittenReply(Sink(req, FileOp::kWrite, ino)));
 }
 
 void ll_copy_file_range(fuse_req_t req, fuse_ino_t, off_t from, fuse_file_info* source,
@@ -149,39 +151,39 @@ void ll_copy_file_range(fuse_req_t req, fuse_ino_t, off_t from, fuse_file_info* 
                         int) noexcept {
     Fs(req).CopyRange(HandleOf(source), {static_cast<std::uint64_t>(from), size}, HandleOf(target),
                       static_cast<std::uint64_t>(to),
-                      WrittenReply(Sink(req, "copy_file_range", ino)));
+                      WrittenReply(Sink(req, FileOp::kCopyRange, ino)));
 }
 
 void ll_flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) noexcept {
-    Fs(req).Flush(HandleOf(info), CallerOf(req), EmptyReply(Sink(req, "flush", ino)));
+    Fs(req).Flush(HandleOf(info), CallerOf(req), EmptyReply(Sink(req, FileOp::kFlush, ino)));
 }
 
 void ll_fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info* info) noexcept {
-    Fs(req).Fsync(HandleOf(info), EmptyReply(Sink(req, "fsync", ino)));
+    Fs(req).Fsync(HandleOf(info), EmptyReply(Sink(req, FileOp::kFsync, ino)));
 }
 
 void ll_release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) noexcept {
-    Fs(req).Release(HandleOf(info), EmptyReply(Sink(req, "release", ino)));
+    Fs(req).Release(HandleOf(info), EmptyReply(Sink(req, FileOp::kRelease, ino)));
 }
 
 void ll_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) noexcept {
-    Fs(req).OpenDir(Ino{ino}, OpenReply(Sink(req, "opendir", ino)));
+    Fs(req).OpenDir(Ino{ino}, OpenReply(Sink(req, FileOp::kOpendir, ino)));
 }
 
 void ll_readdir(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset,
                 fuse_file_info* info) noexcept {
     Fs(req).ReadDir(HandleOf(info), static_cast<std::uint64_t>(offset), false, MakeFusePage(size),
-                    DataReply(Sink(req, "readdir", ino)));
+                    DataReply(Sink(req, FileOp::kReaddir, ino)));
 }
 
 void ll_readdirplus(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset,
                     fuse_file_info* info) noexcept {
     Fs(req).ReadDir(HandleOf(info), static_cast<std::uint64_t>(offset), true, MakeFusePage(size),
-                    DataReply(Sink(req, "readdirplus", ino)));
+                    DataReply(Sink(req, FileOp::kReaddir, ino)));
 }
 
 void ll_statfs(fuse_req_t req, fuse_ino_t ino) noexcept {
-    Fs(req).Statfs(Ino{ino}, StatfsReply(Sink(req, "statfs", ino)));
+    Fs(req).Statfs(Ino{ino}, StatfsReply(Sink(req, FileOp::kStatfs, ino)));
 }
 
 struct DestroyPollHandle {
@@ -200,7 +202,7 @@ void ll_poll(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info,
             (void)mount.kernel.Add(notify);
         };
     }
-    Fs(req).Poll(HandleOf(info), std::move(waker), PollReply(Sink(req, "poll", ino)));
+    Fs(req).Poll(HandleOf(info), std::move(waker), PollReply(Sink(req, FileOp::kPoll, ino)));
 }
 
 fuse_lowlevel_ops MakeOps() {

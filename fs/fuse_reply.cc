@@ -170,8 +170,9 @@ void FuseSink::SendOk() {
 }
 
 void FuseSink::SendError(const Error& error) {
-    fs_.OnFailure(facts_, error);  // first: who reads last_error after the failure finds it there
-    (void)fuse_reply_err(req_, static_cast<int>(error.code()));
+    // First: who reads last_error after the failure finds it there.
+    const Errno code = fs_.OnFailure(facts_, error);
+    (void)fuse_reply_err(req_, static_cast<int>(code));
 }
 
 void FuseSink::OnInterrupt(std::uint64_t id) {

@@ -2,10 +2,12 @@
 
 #include <string_view>
 
+#include "fs/errno_table.h"
+
 namespace sbxfs {
 namespace {
 
-// $MNT is the mount point, $BOX a sandbox's directory.
+// $MNT is the mount point, $BOX a sandbox's directory, $ERRNOS the table of errno_table.h.
 constexpr std::string_view kReadme = R"(# sbxfs: sandboxes as directories
 
 A directory here is a sandbox: a small machine of its own. You work with it by reading and writing files; any
@@ -73,14 +75,7 @@ Go in with ssh, sftp, rsync -e:                   ssh -F $BOX/ssh/config box
 
 `cat $MNT/.mount/last_error` shows the newest refusals with the cause and what to do.
 
-    EHOSTDOWN     the sandbox has ended (failed, expired, lost ...)    EPERM   a control entry
-    EHOSTUNREACH  it cannot be reached now; tried again by itself      EEXIST  name in use
-    ETIMEDOUT     no answer in time, the outcome is not known          EAGAIN  queue full
-    EACCES        denied, or somebody else answers at its address      EFBIG   script over 1 MiB
-    ESTALE        an open file from before the link was cut: reopen    EINVAL  bad name or value
-    EOPNOTSUPP    not offered (for example xattrs, FIFOs)              EBUSY   protected, or still running
-    EKEYEXPIRED   credentials: log in again                            EDQUOT, ENOSPC  a limit
-)";
+$ERRNOS)";
 
 std::string Filled(const std::string& mountpoint, const std::string& box, const std::string& name) {
     std::string text;
@@ -99,6 +94,9 @@ std::string Filled(const std::string& mountpoint, const std::string& box, const 
         } else if (rest.starts_with("$BOX")) {
             text += box;
             rest.remove_prefix(4);
+        } else if (rest.starts_with("$ERRNOS")) {
+            text += ReadmeErrnoTable();
+            rest.remove_prefix(7);
         } else {
             text += '$';
             rest.remove_prefix(1);

@@ -19,7 +19,10 @@ class Refusals {
     Refusals(const Refusals&) = delete;
     Refusals& operator=(const Refusals&) = delete;
 
-    void Add(pid_t pid, const std::string& path, const Error& error);
+    // What is folded into one line with a count: the same again; or whatever one process meets in a row with this
+    // errno, as find(1) does in directories it may not read. The line is the newest's.
+    enum class Alike { kTheSame, kOfOneProcess };
+    void Add(pid_t pid, const std::string& path, const Error& error, Alike alike = Alike::kTheSame);
     // Newest first; per refusal one line: time, pid, path, errno, sentence.
     std::string Text() const;
     SystemTime Newest() const;
@@ -32,7 +35,8 @@ class Refusals {
         std::string path;
         Errno code{};
         std::string sentence;
-        std::uint64_t times = 1;  // the same again and again is one line
+        std::uint64_t times = 1;
+        Alike alike = Alike::kTheSame;
     };
     Clock& clock_;
     mutable Mutex mu_{LockRank::kRefusals};

@@ -131,6 +131,38 @@ constexpr auto kTable = std::to_array<Row>({
     {In(kCopy), kFailure, When::kAlways, EOPNOTSUPP, "the server does not copy this"},
 });
 
+struct RemedyRow {
+    int code;
+    std::string_view remedy;
+};
+
+constexpr auto kRemedies = std::to_array<RemedyRow>({
+    {ENOENT, "check the path; what fs/ hides (/proc, /sys, /dev) a command can see"},
+    {EEXIST, "choose another name, or remove that one first"},
+    {ENOTDIR, "look at the path part by part, with stat"},
+    {ENOTEMPTY, "remove what is in it first"},
+    {EISDIR, "name a file in it; rmdir removes directories"},
+    {EACCES, "ls -l shows owner and mode; a command may run as another user (config/user)"},
+    {EPERM, "do it with a command in the sandbox"},
+    {ELOOP, "readlink shows where the links lead"},
+    {ENAMETOOLONG, "use a name of at most 255 bytes, a path of at most 4095"},
+    {EINVAL, "stat says what it is; names have no / and no NUL"},
+    {EXDEV, "copy it, then remove the old one"},
+    {ENXIO, "use it with a command in the sandbox"},
+    {ETXTBSY, "end that program, or write a new file and rename it over this one"},
+    {EBUSY, "unmount it in the sandbox first"},
+    {ENOSPC, "remove something there; df shows how full it is"},
+    {EROFS, "write below the sandbox's working directory"},
+    {EFBIG, "use a smaller offset or size"},
+    {EMFILE, "close some files first"},
+    {E2BIG, "list it with a command in the sandbox"},
+    {EOVERFLOW, "look at it with a command in the sandbox"},
+    {EOPNOTSUPP, "install OpenSSH's sftp-server there, or use a command in the sandbox"},
+    {EBADF, "open it for reading, or for writing"},
+    {ESTALE, "open it again"},
+    {EIO, "read the sandbox's error file and .mount/log, then try again"},
+});
+
 struct FaultRow {
     SftpFault fault;
     int code;
@@ -141,17 +173,14 @@ struct FaultRow {
 constexpr auto kFaults = std::to_array<FaultRow>({
     {SftpFault::kPathTooLong, ENAMETOOLONG, Blame::kCaller, ""},
     {SftpFault::kBadPath, EINVAL, Blame::kBug, "not an absolute path without NUL bytes"},
-    {SftpFault::kStale, ESTALE, Blame::kRemote,
-     "opened over a connection that was lost since: open it again"},
+    {SftpFault::kStale, ESTALE, Blame::kRemote, "opened over a connection that was lost since"},
     {SftpFault::kClosed, EBADF, Blame::kBug, "the file is closed"},
-    {SftpFault::kNoHandles, EMFILE, Blame::kCaller,
-     "the server holds no more open files: close some"},
+    {SftpFault::kNoHandles, EMFILE, Blame::kCaller, "the server holds no more open files"},
     {SftpFault::kNotRegular, EINVAL, Blame::kCaller, "only regular files can be truncated"},
     {SftpFault::kIsDirectory, EISDIR, Blame::kCaller, ""},
     {SftpFault::kIsLink, EOPNOTSUPP, Blame::kCaller,
      "the server lacks lsetstat@openssh.com and would change what the link points to"},
-    {SftpFault::kNotOffered, EOPNOTSUPP, Blame::kCaller,
-     "the server does not offer this: install OpenSSH's sftp-server there"},
+    {SftpFault::kNotOffered, EOPNOTSUPP, Blame::kCaller, "the server does not offer this"},
     {SftpFault::kFarOffset, EFBIG, Blame::kCaller, ""},
     {SftpFault::kEndlessList, E2BIG, Blame::kRemote,
      "the server lists more entries than any directory has"},
@@ -357,6 +386,13 @@ unsigned SftpQuestions(SftpOp op, SftpStatus status) {
     return needed;
 }
 
+std::string_view SftpRemedy(Errno code) {
+    const auto* row =
+        std::find_if(kRemedies.begin(), kRemedies.end(),
+                     [code](const RemedyRow& candidate) { return Errno{candidate.code} == code; });
+    return row != kRemedies.end() ? row->remedy : std::string_view{};
+}
+
 Error SftpError(const SftpCase& refused) {
     std::string sentence(Verb(refused.op));
     sentence += ' ';
@@ -367,11 +403,13 @@ Error SftpError(const SftpCase& refused) {
         if ((row.ops & In(refused.op)) == 0 || row.status != refused.status) continue;
         if (!Holds(row.when, refused)) continue;
         sentence += row.words.empty() ? ErrnoText(Errno{row.code}) : row.words;
+        sentence += ": ";
+        sentence += SftpRemedy(Errno{row.code});
         return {Errno{row.code}, std::move(sentence), Blame::kCaller};
     }
     sentence += "the server refuses it without a reason (status " +
                 std::to_string(static_cast<unsigned>(refused.status)) + ", '" +
-                Printable(refused.text) + "')";
+                Printable(refused.text) + "'): " + std::string(SftpRemedy(Errno{EIO}));
     return {Errno{EIO}, std::move(sentence), Blame::kRemote};
 }
 
@@ -381,7 +419,10 @@ Error SftpFaultError(SftpFault fault, const std::string& path) {
     });
     CHECK(row != kFaults.end());
     const std::string_view words = row->words.empty() ? ErrnoText(Errno{row->code}) : row->words;
-    return {Errno{row->code}, Printable(path) + ": " + std::string(words), row->blame};
+    const Errno code{row->code};
+    return {code,
+            Printable(path) + ": " + std::string(words) + ": " + std::string(SftpRemedy(code)),
+            row->blame};
 }
 
 bool SftpTextFits(std::string_view text) {

@@ -104,6 +104,9 @@ inline constexpr unsigned kSftpAskMounts = 32;  // whether a mount lies between
 
 // What would have to be known to decide; 0 when the status says enough.
 unsigned SftpQuestions(SftpOp op, SftpStatus status);
+// What to do about an errno of a sandbox's file; empty for one that no row here gives.
+std::string_view SftpRemedy(Errno code);
+// "open /a: it is probably being executed: end that program, or ...".
 Error SftpError(const SftpCase& refused);
 
 // What we refuse ourselves, before a request or for an answer that makes no sense.

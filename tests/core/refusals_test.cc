@@ -131,6 +131,25 @@ TEST_F(Sentences, AreOneLineWhateverWasNamed) {
     EXPECT_EQ(text.find('\x1b'), std::string::npos);
 }
 
+TEST_F(Sentences, WhatOneProcessMayNotEnterInARowIsOneLine) {
+    for (const char* path : {"/box/fs/work", "/box/fs/work/d", "/box/fs/work"}) {
+        DropCaches();
+        files().FailNext("list", Error(Errno{EACCES}, "you may not: ls -l shows the mode"));
+        EXPECT_EQ(me().FinishCode(me().StartOpenDir(path)), EACCES);
+    }
+    const std::string text = LastError();
+    EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+    EXPECT_NE(text.find("(3 times)"), std::string::npos) << text;
+}
+
+TEST_F(Sentences, AnErrnoThatTheTableLacksIsAnsweredAsEIOAndSaysWhy) {
+    for (const int code : {ENOSYS, 0, -5, 100000, EUCLEAN}) {
+        const RequestFacts facts{FileOp::kWrite, me().InoOf("/box/fs/work/a"), "", me().who()};
+        EXPECT_EQ(me().fs().OnFailure(facts, Error(Errno{code}, "it says so")), Errno{EIO}) << code;
+        EXPECT_NE(Newest().find("EIO: it says so"), std::string::npos) << Newest();
+    }
+}
+
 class Hostile : public Sentences {};
 
 TEST_F(Hostile, ALinkThatHidesAStepUpBehindANulByteIsShownWithoutIt) {

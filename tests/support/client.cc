@@ -1,6 +1,7 @@
 #include "tests/support/client.h"
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -34,7 +35,29 @@ class NamesPage final : public DirectoryPage {
     std::uint64_t& next_;
 };
 
+// What tests call requests that the kernel has another name for.
+FileOp OpOfPeople(std::string_view name) {
+    if (name == "fstat") return FileOp::kGetattr;
+    if (name == "truncate" || name == "ftruncate") return FileOp::kSetattr;
+    if (name == "open O_TRUNC") return FileOp::kOpen;
+    CHECK(name == "change");  // of names
+    return FileOp::kRename;
+}
+
 }  // namespace
+
+FileOp Client::OpNamed(std::string_view name) {
+    for (unsigned op = 0; op < kFileOps; ++op) {
+        if (OpName(FileOp{op}) == name) return FileOp{op};
+    }
+    return OpOfPeople(name);
+}
+
+void Client::ExpectListed(Errno answered, FileOp op, const Error& error) {
+    EXPECT_EQ(answered, error.code())
+        << "fs/errno_table.cc has no row for " << OpName(op) << " with "
+        << ErrorWord(static_cast<int>(error.code())) << ": " << error.what();
+}
 
 std::string ErrorWord(int code) {
     const char* name = strerrorname_np(code);

@@ -198,19 +198,24 @@ TEST(SftpErrno, NoQuestionsWhereTheyWouldSlowTheUsualDown) {
               kSftpAskPath | kSftpAskLinks | kSftpAskAbove);
 }
 
-TEST(SftpErrno, SentencesNameWhatAndWhy) {
+TEST(SftpErrno, SentencesNameWhatAndWhyAndWhatToDo) {
     const Error full = SftpError(
         {.op = kWrite, .status = SftpStatus::kFailure, .path = "/w/a.c", .facts = Full()});
-    EXPECT_EQ(full.what(), "write /w/a.c: the sandbox's disk is full");
+    EXPECT_EQ(full.what(),
+              "write /w/a.c: the sandbox's disk is full: remove something there; df shows how full "
+              "it is");
     EXPECT_EQ(full.blame(), Blame::kCaller);
     const Error odd =
         SftpError({.op = kRead, .status = SftpStatus::kFailure, .text = "bo\nom", .path = "/a"});
     EXPECT_EQ(odd.what(),
-              "read /a: the server refuses it without a reason (status 4, 'bo\\x0aom')");
+              "read /a: the server refuses it without a reason (status 4, 'bo\\x0aom'): read the "
+              "sandbox's error file and .mount/log, then try again");
     EXPECT_EQ(odd.blame(), Blame::kRemote);
     const Error moved =
         SftpError({.op = kRename, .status = SftpStatus::kNoSuchFile, .path = "/a", .to = "/b"});
-    EXPECT_EQ(moved.what(), "rename /a to /b: No such file or directory");
+    EXPECT_EQ(moved.what(),
+              "rename /a to /b: No such file or directory: check the path; what fs/ hides (/proc, "
+              "/sys, /dev) a command can see");
 }
 
 TEST(SftpErrno, EveryFaultHasItsErrno) {
