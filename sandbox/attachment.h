@@ -8,9 +8,9 @@
 #include <string>
 #include <string_view>
 
+#include "base/loop.h"
 #include "base/result.h"
 #include "base/secret.h"
-#include "base/loop.h"
 #include "sandbox/provider.h"
 #include "sandbox/remote_files.h"
 #include "sandbox/supervisor_port.h"
@@ -21,6 +21,7 @@ struct AttachRequest {
     ConnectInfo connect;
     Secret client_key;        // OpenSSH's private format; used where connect.auth is empty
     std::uint64_t epoch = 0;  // higher than any used for this sandbox before
+    Duration dial_limit = std::chrono::seconds(10);
     // kIfSpool: where there is no spool, none is made; OnSupervisorLost(ENOENT) says so.
     enum class Bring { kAlways, kIfSpool };
     Bring bring = Bring::kAlways;

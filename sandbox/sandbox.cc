@@ -15,6 +15,11 @@ namespace {
 constexpr Duration kFirstRetry = std::chrono::milliseconds(50);
 constexpr Duration kLongestRetry = std::chrono::seconds(10);
 constexpr Duration kLongestRetryLaunching = std::chrono::seconds(1);
+// What is launched and does not answer yet is knocked at this often: it is what a launch waits for at its end.
+constexpr Duration kKnockPause = std::chrono::milliseconds(100);
+constexpr Duration kKnockProbePause = std::chrono::seconds(1);
+// A machine that is not there yet may swallow the first packet, and the kernel sends the next ones ever later.
+constexpr Duration kKnockLimit = std::chrono::seconds(1);
 constexpr Duration kLongestDestroyRetry = std::chrono::seconds(60);
 // How long rmdir's work behind waits for output of commands that have ended (contract 4).
 constexpr Duration kFetchLimit = std::chrono::seconds(30);
@@ -417,6 +422,8 @@ void Sandbox::Attach() {
         request.client_key = record_.client_key.private_pem;
     }
     request.epoch = services_.next_epoch->fetch_add(1);
+    if (!ever_ready_)
+        request.dial_limit = std::min(request.dial_limit, kKnockLimit * (1 + failures_ / 8));
     attachment_ = services_.attacher->Attach(loop_, request, *this, *commands_);
 }
 
@@ -528,7 +535,30 @@ void Sandbox::OnDetached(const Error& why) {
         if (refused && !self.ever_ready_ && !self.provider_.OwnsMachine())
             return self.EndAs(SandboxStatus::kFailed, why.what());
         if (self.ever_ready_ && self.failures_ == 1) return self.Attach();
+        const bool silent = why.code() == Errno{EHOSTUNREACH} || why.code() == Errno{ETIMEDOUT};
+        if (silent && self.StillStarting()) return self.KnockAgain();
         self.ProbeThenReattach();
+    });
+}
+
+bool Sandbox::StillStarting() const {
+    return !ever_ready_ && provider_.OwnsMachine() &&
+           loop_.clock().Steady() - attach_started_ <= services_.launch_limit;
+}
+
+// Its end is looked out for beside, so that neither waits for the other.
+void Sandbox::KnockAgain() {
+    Later(Backoff(failures_, kKnockPause), [](Sandbox& self) { self.Attach(); });
+    const SteadyTime now = loop_.clock().Steady();
+    if (now - last_probe_ < kKnockProbePause) return;
+    last_probe_ = now;
+    std::string id;
+    {
+        const MutexLock lock(mu_);
+        id = record_.provider_id;
+    }
+    provider_.Probe(token_, id, [self = shared_from_this()](const Health& health) {
+        self->Post([health](Sandbox& sandbox) { (void)sandbox.EndedAs(health); });
     });
 }
 
@@ -544,16 +574,32 @@ void Sandbox::ProbeThenReattach() {
 }
 
 void Sandbox::Probed(const Health& health) {
-    if (stopped_ || stage() != Stage::kLaunched) return;
-    if (health.liveness == Liveness::kEnded) return EndAs(SandboxStatus::kFailed, health.why);
-    if (health.liveness == Liveness::kExpired) return EndAs(SandboxStatus::kExpired, health.why);
-    if (health.liveness == Liveness::kVanished) return EndAs(SandboxStatus::kLost, health.why);
+    if (stopped_ || stage() != Stage::kLaunched || EndedAs(health)) return;
     if (!ever_ready_ && loop_.clock().Steady() - attach_started_ > services_.launch_limit) {
         const std::string last = Snapshot().error;
         return EndAs(SandboxStatus::kFailed, "it was launched, but could not be reached: " + last);
     }
     Later(Backoff(failures_, ever_ready_ ? kLongestRetry : kLongestRetryLaunching),
           [](Sandbox& self) { self.Attach(); });
+}
+
+bool Sandbox::EndedAs(const Health& health) {
+    if (stopped_ || stage() != Stage::kLaunched) return false;
+    switch (health.liveness) {
+        case Liveness::kEnded:
+            EndAs(SandboxStatus::kFailed, health.why);
+            return true;
+        case Liveness::kExpired:
+            EndAs(SandboxStatus::kExpired, health.why);
+            return true;
+        case Liveness::kVanished:
+            EndAs(SandboxStatus::kLost, health.why);
+            return true;
+        case Liveness::kAlive:
+        case Liveness::kUnknown:
+            return false;
+    }
+    return false;
 }
 
 // --- the end ---

@@ -28,6 +28,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/loop.h"
 #include "base/result.h"
 #include "base/sync.h"
 #include "sandbox/attachment.h"
@@ -35,7 +36,6 @@
 #include "sandbox/commands.h"
 #include "sandbox/departure.h"
 #include "sandbox/linked_files.h"
-#include "base/loop.h"
 #include "sandbox/outputs.h"
 #include "sandbox/provider.h"
 #include "sandbox/records.h"
@@ -162,6 +162,10 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     void Attach();
     void ProbeThenReattach();
     void Probed(const Health& health);
+    bool StillStarting() const;
+    void KnockAgain();
+    // True: it has ended, says its provider, and is told so.
+    bool EndedAs(const Health& health);
     void Ready();
     void KeepSpool();
     void DropAttachment();
@@ -267,6 +271,7 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     std::vector<Done> destroy_waiters_;                   // rmdirs whose commit is on its way
     std::uint64_t config_changes_ = 0;
     int failures_ = 0;             // attachments that failed in a row
+    SteadyTime last_probe_{};      // while it has never answered
     SteadyTime attach_started_{};  // of the first attach; then of the destroying
 };
 

@@ -16,7 +16,6 @@
 namespace sbxfs {
 namespace {
 
-constexpr Duration kDialLimit = std::chrono::seconds(10);
 // From connected to the supervisor's hello; an upload starts it anew.
 constexpr Duration kAttachLimit = std::chrono::seconds(30);
 constexpr Duration kFirstExecRetry = std::chrono::milliseconds(20);
@@ -191,7 +190,7 @@ SshAttachment::SshAttachment(IoLoop& loop, const AttachRequest& request,
       listener_(listener),
       supervisor_listener_(supervisor_listener),
       directory_(SpoolDirOf(request.connect)) {
-    dialing_ = Dial(loop_, request_.connect.address, kDialLimit,
+    dialing_ = Dial(loop_, request_.connect.address, request_.dial_limit,
                     [this](Result<Connected> connected) { Dialed(std::move(connected)); });
 }
 

@@ -401,6 +401,27 @@ TEST_F(Launching, WhatCannotBeReachedAfterItsLaunchFailsWithTheLastReason) {
               "it was launched, but could not be reached: not reachable yet: connection refused\n");
 }
 
+TEST_F(Launching, WhatDoesNotAnswerYetIsTriedAgainAtOnceAndItsEndIsNoticedAllTheSame) {
+    world_.machines.furnish = [](FakeMachine& m) { m.SetAttaches(FakeMachine::Answers::kHeld); };
+    MakeBox();
+    const auto knock = [&](int times) {
+        for (int i = 0; i < times && machine().attached(); ++i) {
+            machine().Cut(Error(Errno{EHOSTUNREACH}, "connection refused", Blame::kRemote));
+            Advance(std::chrono::milliseconds(130));
+        }
+    };
+    const std::size_t tries = machine().attaches();
+    const std::size_t probes = provider().probes();
+    knock(30);
+    EXPECT_EQ(machine().attaches() - tries, 30U);
+    EXPECT_LE(provider().probes() - probes, 5U) << "within four seconds";
+    EXPECT_EQ(Status(), "launching\n");
+    provider().SetHealth({Liveness::kEnded, "its image cannot be pulled"});
+    knock(10);
+    EXPECT_EQ(Status(), "failed\n");
+    EXPECT_EQ(ErrorOf(), "its image cannot be pulled\n");
+}
+
 TEST_F(Launching, ASandboxThatWasReadyIsNotGivenUpBecauseTheNetworkIsDownAfterARestart) {
     MakeBox();
     EXPECT_EQ(me().Echo("sleep 1000", "/box/cmd"), 0);
