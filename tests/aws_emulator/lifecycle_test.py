@@ -44,6 +44,7 @@ class Lifecycle(AwsCase):
         self.assertLessEqual(task["executionStoppedAt"], task["stoppedAt"])
 
     def test_a_new_task_is_missing_and_not_listed_at_first(self):
+        self.set(delays={"missing": 4, "listed": 8, "provisioning": 12})  # also where this machine is busy
         arn = self.run_task(startedBy="late")
         said = self.ecs.describe_tasks(cluster="sandboxes", tasks=[arn])
         self.assertEqual((said["tasks"], said["failures"]), ([], [{"arn": arn, "reason": "MISSING"}]))
@@ -53,6 +54,7 @@ class Lifecycle(AwsCase):
         wait_until(lambda: listed() == [arn], "the task is listed")
 
     def test_the_interface_is_attached_before_the_task_runs_and_its_address_is_in_the_task(self):
+        self.set(delays={"missing": 0.1, "eni": 5, "provisioning": 6, "pull": 5})
         arn = self.run_task()
         attachment = lambda: self.describe(arn).get("attachments", [{}])[0]
         wait_until(lambda: attachment().get("status") == "PRECREATED", "the interface is on its way")

@@ -49,6 +49,8 @@ class Settings:
     external_id: str = ""        # what AssumeRole must be given
     roles_not_assumable: list[str] = field(default_factory=list)  # ARNs that ECS cannot assume
     reuse: str = "oldest"        # address of a new task: the free one that was given back longest ago, or "newest"
+    time_sshd: bool = False      # /_control/tasks says when each task's sshd first answered
+    round_trip_s: float = 0      # real seconds to a task's public address and back
     log_empty_pages: int = 0     # FilterLogEvents answers that many empty pages first, as it may
     seed: int = 1                # of what is drawn
 

@@ -91,6 +91,7 @@ class Task:
         self.times: dict[str, datetime] = {"createdAt": world.clock.date()}
         self.real = bool(script.get("real", world.settings.real))
         self.interface: Optional[Interface] = None
+        self.sshd_at = 0.0  # of time.time; 0: not known
         self._attachment = {"id": f"{randomness.token_hex(4)}-eni", "status": "PRECREATED"}
         self._details = [{"name": "subnetId", "value": order.subnet}]
         self._private = ""
@@ -180,6 +181,8 @@ class Task:
         assert self.interface is not None
         environment = dict(part.environment)
         addresses = [self.interface.private, *([self.interface.public] if self.interface.public else [])]
+        if self._world.settings.round_trip_s > 0:
+            addresses = addresses[:1]  # the other is reached through the distance
         environment.setdefault("SBXFS_SSH_LISTEN", " ".join(addresses))
         entry = part.defined.get("entryPoint")
         command = part.override.get("command") or part.defined.get("command") or ([] if entry else part.image.command)
@@ -196,11 +199,24 @@ class Task:
             failed=self._world.locked(lambda why: self._part_failed(part, why))))
 
     def _printed(self, part: Part, line: str) -> None:
+        settings = self._world.settings
+        if line.startswith("sbxfs-host-key") and (settings.time_sshd or settings.round_trip_s > 0):
+            assert self.interface is not None
+            port = int(part.environment.get("SBXFS_SSH_PORT", 22))
+            self._world.distance.watch(self.interface.private, port, self._world.locked(self._sshd_answered(port)))
         log = part.defined.get("logConfiguration", {})
         if log.get("logDriver") == "awslogs":
             options = log["options"]
             self._world.logs.add(options["awslogs-group"], f"{options['awslogs-stream-prefix']}/{part.name}/{self.id}",
                                  line, self._draw("log"))
+
+    def _sshd_answered(self, port: int) -> Callable[[float], None]:
+        def answered(when: float) -> None:
+            self.sshd_at = when
+            far = self._world.settings.round_trip_s
+            if far > 0 and self.interface is not None and self.interface.public:
+                self._world.distance.serve(self.interface.public, self.interface.private, port, far)
+        return answered
 
     # --- the way down
 
@@ -378,6 +394,7 @@ class Task:
         """For /_control/tasks."""
         return {"arn": self.arn, "id": self.id, "status": self.last_status, "desired": self.desired_status,
                 "stop_code": self.stop_code, "reason": self.stopped_reason, "process": self.alive,
+                "sshd_at": self.sshd_at, "times": {name: when.timestamp() for name, when in self.times.items()},
                 "private": self._private, "public": self.interface.public if self.interface else "",
                 "started_by": self.order.started_by, "definition": self.order.definition["taskDefinitionArn"],
                 "tags": {tag["key"]: tag.get("value", "") for tag in self.tags},

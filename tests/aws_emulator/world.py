@@ -15,6 +15,7 @@ from typing import Any, Callable, Optional
 from aws_emulator import wire
 from aws_emulator.clock import Bucket, Clock
 from aws_emulator.containers import Containers
+from aws_emulator.distance import Distance
 from aws_emulator.ecs import Ecs
 from aws_emulator.errors import ApiError, Words
 from aws_emulator.faults import TRANSPORT, Fault, Faults
@@ -70,6 +71,7 @@ class World:
         self.identity = Identity(region)
         self.faults = Faults(settings.seed)
         self.images = Images()
+        self.distance = Distance()
         self.network = Network(region, self._block.number)
         self.logs = Logs(self.clock, region, lambda: self.settings.log_empty_pages)
         self.secrets = SecretsManager(region)
@@ -84,6 +86,7 @@ class World:
     def close(self) -> None:
         """Ends every container; nothing stays behind."""
         self.clock.close()
+        self.distance.close()
         self.containers.close()
         shutil.rmtree(self._directory, ignore_errors=True)
         self._block.close()
