@@ -36,6 +36,7 @@ class Listing {
             if (name != ".mount" && name != "README.md") ReadSandbox(mountpoint + "/" + name);
         }
         if (!paid) return;
+        ReadStrangers(mountpoint);
         const std::string history = mountpoint + "/.mount/history";
         for (const std::string& name : NamesIn(history)) {
             const std::string directory = history + "/" + name;
@@ -44,6 +45,8 @@ class Listing {
                 ReadSandbox(directory);
         }
     }
+    // Each as an object like those of sandboxes.
+    const std::vector<Json>& strangers() const { return strangers_; }
     void Add(Json info) { found_.push_back(std::move(info)); }
     void Lack(const std::string& place, const std::string& why) {
         Complain(place, why);
@@ -54,6 +57,16 @@ class Listing {
     bool whole() const { return whole_; }
 
  private:
+    void ReadStrangers(const std::string& mountpoint) {
+        const Result<std::string> text = ReadWholeFile(mountpoint + "/.mount/info.json");
+        const auto info = text ? Json::Parse(*text) : std::nullopt;
+        if (!info) return Lack(mountpoint, "it does not say what else runs on its account");
+        const auto strangers = info->Find("strangers");
+        for (Json one : strangers ? strangers->Elements() : std::vector<Json>()) {
+            one.Set("status", "stranger").Set("paid", true).Set("mountpoint", mountpoint);
+            strangers_.push_back(std::move(one));
+        }
+    }
     // The daemon may end at any moment.
     std::vector<std::string> NamesIn(const std::string& directory) {
         std::vector<std::string> names;
@@ -73,8 +86,27 @@ class Listing {
     }
 
     std::vector<Json> found_;
+    std::vector<Json> strangers_;
     bool whole_ = true;
 };
+
+std::string Field(const Json& info, std::string_view key) {
+    // What a mount says of itself goes to a terminal.
+    const std::string value = Printable(info.GetString(key).value_or(""), 4096);
+    return value.empty() ? "-" : value;
+}
+
+// What runs and costs without being in any journal: nobody but the user may end it.
+void PrintStrangers(const std::vector<Json>& strangers) {
+    if (strangers.empty()) return;
+    (void)std::printf(
+        "strangers: they run for a mount whose journal does not know them, because its state "
+        "directory was restored or copied. What removes each, if nobody needs it:\n");
+    for (const Json& one : strangers)
+        (void)std::printf("  %s  since %s  for %s\n    %s\n", Field(one, "name").c_str(),
+                          Field(one, "created").c_str(), Field(one, "mountpoint").c_str(),
+                          Field(one, "remove_command").c_str());
+}
 
 // What the journal of a mount that is not there says of its sandboxes.
 std::vector<Json> ReadUnmounted(const Unmounted& where) {
@@ -86,7 +118,7 @@ std::vector<Json> ReadUnmounted(const Unmounted& where) {
         MountSettings settings;
         settings.mountpoint = where.mountpoint;
         Json info = Json::Object();
-        const auto whole = Json::Parse(InfoJson(snapshot, settings));
+        const auto whole = Json::Parse(InfoJson(snapshot, settings, RealClock().System()));
         for (const auto& [key, value] : whole.value_or(Json::Object()).Members())
             info.Set(key, value);
         info.Set("status", "unmounted");
@@ -94,12 +126,6 @@ std::vector<Json> ReadUnmounted(const Unmounted& where) {
         found.push_back(std::move(info));
     }
     return found;
-}
-
-std::string Field(const Json& info, std::string_view key) {
-    // What a mount says of itself goes to a terminal.
-    const std::string value = Printable(info.GetString(key).value_or(""), 4096);
-    return value.empty() ? "-" : value;
 }
 
 }  // namespace
@@ -137,6 +163,8 @@ int ListCommand(const ListRequest& request) {
         Json list = Json::Array();
         for (const Json& info : all)
             list.Append(info);
+        for (const Json& one : listing.strangers())
+            list.Append(one);
         (void)std::printf("%s\n", list.Dump(2).c_str());
         return code;
     }
@@ -144,7 +172,10 @@ int ListCommand(const ListRequest& request) {
         (void)std::fprintf(stderr,
                            "sbxfs: nothing is mounted; start with: sbxfs mount MOUNTPOINT\n");
     }
-    if (all.empty() && (mounts.empty() || request.paid)) return code;
+    if (all.empty() && (mounts.empty() || request.paid)) {
+        PrintStrangers(listing.strangers());
+        return code;
+    }
     std::vector<std::vector<std::string>> rows = {
         {"PATH", "STATUS", "PROVIDER", "TEMPLATE", "CREATED"}};
     for (const Json& info : all) {
@@ -164,6 +195,7 @@ int ListCommand(const ListRequest& request) {
         }
         (void)std::printf("%s\n", line.c_str());
     }
+    PrintStrangers(listing.strangers());
     return code;
 }
 

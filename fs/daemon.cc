@@ -183,9 +183,12 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
         TRY(LocalProvider::Open(loops->first(), std::move(local_options)));
     const std::unique_ptr<SshProvider> ssh =
         TRY(SshProvider::Open(loops->first(), {state.path(), SshSelf::Now()}));
-    const std::unique_ptr<FargateProvider> fargate = TRY(FargateProvider::Open(
-        loops->first(),
-        {state.path(), {store->mount_id(), SshSelf::Now().user + "@" + HostName()}, environment}));
+    FargateOptions fargate_options{
+        state.path(), {store->mount_id(), SshSelf::Now().user + "@" + HostName()}, environment};
+    for (const auto& [name, what] : options.config.templates)
+        if (what.backend == "fargate") fargate_options.templates.push_back(what);
+    const std::unique_ptr<FargateProvider> fargate =
+        TRY(FargateProvider::Open(loops->first(), std::move(fargate_options)));
     SshAttacher attacher;
     SandboxServices services;
     services.store = store.get();
@@ -210,6 +213,7 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
                                       Done done) {
         store->PutTemplate(name, what, std::move(done));
     };
+    settings.strangers = [&fargate] { return fargate->Strangers(); };
     store->StartThread();
     outputs->StartThread();
     FileSystem fs(sandboxes, loops->first(), RealClock(), std::move(settings), options.config);

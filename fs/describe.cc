@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "sandbox/backends.h"
 #include "sandbox/event_json.h"
+#include "sandbox/providers/fargate/fargate_price.h"
 
 namespace sbxfs {
 namespace {
@@ -34,7 +35,8 @@ std::string ErrorText(const SandboxSnapshot& snapshot) {
     return snapshot.error.empty() ? "" : snapshot.error + "\n";
 }
 
-std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& settings) {
+std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& settings,
+                     SystemTime now) {
     const SandboxRecord& record = snapshot.record;
     Json json = Json::Object();
     json.Set("name", record.name);
@@ -62,6 +64,11 @@ std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& setti
     SetTime(json, "expires", record.lifetime_end_ms);
     json.Set("idle_timeout_seconds",
              record.idle_timeout_s == 0 ? Json() : Json::Number(record.idle_timeout_s));
+    if (record.what.backend == "fargate") {
+        const std::int64_t until = record.ended_ms > 0 ? record.ended_ms : EpochMs(now);
+        if (const auto price = PriceOf(record.what))
+            json.Set("cost", CostJson(*price, record.created_ms, until));
+    }
     if (snapshot.supervisor) {
         json.Set("machine", snapshot.supervisor->machine);
         json.Set("clock_skew_ms", snapshot.clock_skew_ms);

@@ -13,7 +13,9 @@ namespace sbxfs {
 std::string StatusText(const SandboxSnapshot& snapshot);
 // Empty, or a sentence + "\n".
 std::string ErrorText(const SandboxSnapshot& snapshot);
-std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& settings);
+// `now`: what it has cost so far grows.
+std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& settings,
+                     SystemTime now);
 
 // "exited 0\n", "killed 143\n", "lost\n": what `wait` prints.
 std::string OutcomeLine(const EventState& state);

@@ -35,6 +35,8 @@ struct MountSettings {
     std::string mountpoint;
     std::string program;                      // of sbxfs, for ssh(1) to start; empty: found in PATH
     std::function<std::string()> recent_log;  // for .mount/log; may be empty
+    // What runs and costs without being in the journal, for .mount/info.json; may be empty.
+    std::function<std::vector<Stranger>()> strangers;
     // What .mount/templates was given before, and where it is kept; without a template: removed.
     LiveConfig::Written written_templates;
     std::function<void(const std::string& name, const std::optional<Template>& what, Done done)>

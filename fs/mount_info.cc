@@ -30,6 +30,14 @@ std::string MountInfoJson(MountContext& mount) {
     for (const auto& [status, count] : by_status)
         sandboxes.Set(status, count);
     json.Set("sandboxes", sandboxes);
+    Json strangers = Json::Array();
+    for (const Stranger& one : settings.strangers ? settings.strangers() : std::vector<Stranger>())
+        strangers.Append(Json::Object()
+                             .Set("id", one.id)
+                             .Set("name", one.name)
+                             .Set("created", one.since)
+                             .Set("remove_command", one.remove_command));
+    json.Set("strangers", strangers);
     std::int64_t going = 0;
     for (const SandboxPtr& sandbox : mount.sandboxes.History())
         going += sandbox->IsGone() ? 0 : 1;

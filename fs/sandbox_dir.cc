@@ -58,7 +58,8 @@ std::optional<Child> FactsChild(MountContext& m, const SandboxPtr& box, std::str
     }
     if (name == "info.json") {
         return TextChild(
-            m, "info.json", [&m, box] { return InfoJson(box->Snapshot(), m.settings); }, changed);
+            m, "info.json",
+            [&m, box] { return InfoJson(box->Snapshot(), m.settings, m.clock.System()); }, changed);
     }
     return std::nullopt;
 }

@@ -75,6 +75,8 @@ const std::vector<FileKey>& BackendOptions(std::string_view backend) {
         {"host_key_prefix", "\"sbxfs/\"", "for s3"},
         {"tags", "[\"team=lab\"]", "of each task"},
         {"startup_timeout", "300", "seconds until the task has an address"},
+        {"price_vcpu_hour", "\"0.04048\"", "US dollars, for the estimate in info.json"},
+        {"price_gb_hour", "\"0.004445\"", ""},
     };
     if (backend == "local") return kLocal;
     if (backend == "fargate") return kFargate;

@@ -14,11 +14,11 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/loop.h"
 #include "base/result.h"
 #include "base/secret.h"
 #include "base/unique_fd.h"
 #include "base/unique_function.h"
-#include "base/loop.h"
 #include "sandbox/names.h"
 #include "sandbox/supervisor_port.h"
 #include "sandbox/template.h"
@@ -37,7 +37,8 @@ struct LaunchSpec {
                         // repeats are harmless
     SandboxName name;
     Generation generation{};
-    std::int64_t created_ms = 0;  // of the mkdir: what is counted from it is the same at every repeat
+    std::int64_t created_ms =
+        0;  // of the mkdir: what is counted from it is the same at every repeat
     Template what;
     std::string client_key;  // public line to be let in
     SshKeyPair
@@ -110,6 +111,15 @@ struct Health {
     std::string why;  // a sentence with a remedy
 };
 
+// What runs, costs, and belongs to this mount without being in its journal: the state directory was restored from an
+// older copy, or copied. It is shown, and left alone.
+struct Stranger {
+    std::string id;              // the provider's own name for it
+    std::string name;            // of its sandbox, as far as it says
+    std::string since;           // RFC 3339; empty: not known
+    std::string remove_command;  // what a user runs to end it
+};
+
 using LaunchDone = UniqueFunction<void(Result<Launched>)>;
 using LaunchPhase =
     UniqueFunction<void(std::string_view phase)>;  // named points on the way, for info.json
@@ -143,6 +153,8 @@ class Provider {
     virtual std::vector<std::string> Verbs() const = 0;
     // Whether a sandbox of this kind costs money while it lives (list --paid).
     virtual bool Paid() const = 0;
+    // As of the last look, which is some minutes old at most. Any thread.
+    virtual std::vector<Stranger> Strangers() const { return {}; }
     // False: sandboxes live on a machine that was there before and stays. Destroy() then only
     // forgets; before it, the sandbox ends its supervisor and clears its spool over a link
     // (departure.h), which Destroy() could not do. A refused login of one that was never ready is

@@ -71,3 +71,30 @@ class Aws:
 
     def calls(self) -> dict[str, int]:
         return dict(self.control("calls")["calls"])
+
+
+def without_account() -> None:
+    """From here on nothing of this machine's AWS configuration is used, but the emulator's key."""
+    os.environ.update(AWS_ACCESS_KEY_ID=KEY, AWS_SECRET_ACCESS_KEY="secret", AWS_CONFIG_FILE="/dev/null",
+                      AWS_SHARED_CREDENTIALS_FILE="/dev/null")
+
+
+def provider(url: str, **keys: object) -> dict[str, object]:
+    """[providers.NAME] of the emulator."""
+    settings: dict[str, object] = {
+        "backend": "fargate", "aws_region": "us-east-1", "aws_endpoint_url": url, "ecs_cluster": "sandboxes",
+        "subnets": ["subnet-1"], "security_groups": ["sg-1"], "assign_public_ip": False,
+        "execution_role_arn": "arn:aws:iam::123456789012:role/exec", "log_group": "/sbxfs"}
+    settings.update(keys)
+    return settings
+
+
+def table(name: str, settings: dict[str, object]) -> str:
+    def toml(value: object) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, list):
+            return "[" + ", ".join(toml(one) for one in value) + "]"
+        return str(value) if isinstance(value, int) else f'"{value}"'
+
+    return "\n".join([f"[{name}]"] + [f"{key} = {toml(value)}" for key, value in settings.items()]) + "\n\n"

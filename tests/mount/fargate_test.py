@@ -13,33 +13,13 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from live.aws import KEY, Aws  # noqa: E402
+from live.aws import KEY, Aws, provider, table, without_account  # noqa: E402
 from live.box import Box  # noqa: E402
 from live.case import Live, MountCase, main  # noqa: E402
 from live.daemon import Daemon  # noqa: E402
 from live.place import Place, sbxfs, skip, wait_until  # noqa: E402
 
 DELAYS = ["delays.pull=2", "delays.eni=1", "delays.provisioning=1", "delays.deprovisioning=1", "delays.log=1"]
-
-
-def provider(url: str, **keys: object) -> dict[str, object]:
-    settings: dict[str, object] = {
-        "backend": "fargate", "aws_region": "us-east-1", "aws_endpoint_url": url, "ecs_cluster": "sandboxes",
-        "subnets": ["subnet-1"], "security_groups": ["sg-1"], "assign_public_ip": False,
-        "execution_role_arn": "arn:aws:iam::123456789012:role/exec", "log_group": "/sbxfs"}
-    settings.update(keys)
-    return settings
-
-
-def table(name: str, settings: dict[str, object]) -> str:
-    def toml(value: object) -> str:
-        if isinstance(value, bool):
-            return str(value).lower()
-        if isinstance(value, list):
-            return "[" + ", ".join(toml(one) for one in value) + "]"
-        return str(value) if isinstance(value, int) else f'"{value}"'
-
-    return "\n".join([f"[{name}]"] + [f"{key} = {toml(value)}" for key, value in settings.items()]) + "\n\n"
 
 
 class Cloud:
@@ -308,6 +288,5 @@ if __name__ == "__main__":
     reason = Aws.missing()
     if reason:
         skip(reason)
-    os.environ.update(AWS_ACCESS_KEY_ID=KEY, AWS_SECRET_ACCESS_KEY="secret", AWS_CONFIG_FILE="/dev/null",
-                      AWS_SHARED_CREDENTIALS_FILE="/dev/null")
+    without_account()
     main(box=None, configure=configuration, limit=200)

@@ -39,6 +39,7 @@ void FargateLaunch::Start() {
     auto settings = ReadFargateSettings(spec_.what, books_.environment());
     if (!settings) return Fail(settings.error());
     settings_ = *std::move(settings);
+    record_.client_token = ClientTokenFor(spec_);
     if (const FargateRecord* known = books_.Find(spec_.token)) {
         record_ = *known;
         resumed_ = true;
@@ -54,6 +55,17 @@ void FargateLaunch::Start() {
     });
 }
 
+void FargateLaunch::Join(LaunchPhase phase, LaunchDone done) {
+    phase_ = [first = std::move(phase_), second = std::move(phase)](std::string_view name) {
+        first(name);
+        second(name);
+    };
+    done_ = [first = std::move(done_), second = std::move(done)](const Result<Launched>& launched) {
+        first(launched);
+        second(launched);
+    };
+}
+
 void FargateLaunch::Cancel() {
     cancelled_ = true;
     if (watch_ != 0) access_.client->watch(settings_.cluster).Unwatch(std::exchange(watch_, 0));
@@ -67,7 +79,7 @@ void FargateLaunch::WhenAnswered(Job job) {
 
 void FargateLaunch::Prepare() {
     if (cancelled_) return;
-    access_.host_keys->Prepare(settings_, spec_.token, spec_.host_key,
+    access_.host_keys->Prepare(settings_, record_.client_token, spec_.host_key,
                                [self = shared_from_this()](Result<PreparedHostKey> key) {
                                    self->KeyReady(std::move(key));
                                });
@@ -117,8 +129,8 @@ void FargateLaunch::KeepIntent() {
 }
 
 Result<aws::RunTaskRequest> FargateLaunch::Request() const {
-    return MakeRunTaskRequest({settings_, spec_, books_.owner(), definition_,
-                               Secret(ProofFor(books_.mount_secret(), spec_.token)),
+    return MakeRunTaskRequest({settings_, spec_, record_.client_token, books_.owner(), definition_,
+                               Secret(ProofFor(books_.mount_secret(), record_.client_token)),
                                key_.file_arn});
 }
 
@@ -135,6 +147,7 @@ void FargateLaunch::RunTask() {
 }
 
 void FargateLaunch::Answered(aws::Outcome<aws::EcsTasks> answer) {
+    if (answer) std::erase_if(answer->tasks, [](const auto& task) { return task.arn.empty(); });
     if (answer && !answer->tasks.empty()) return Started(answer->tasks.front().arn);
     if (!answer) {
         const aws::ApiFailure& failure = answer.failure();
@@ -142,10 +155,12 @@ void FargateLaunch::Answered(aws::Outcome<aws::EcsTasks> answer) {
         if (failure.kind == aws::FailureKind::kConflict) return Adopt("RUNNING");
         const bool stale = failure.message.find("INACTIVE") != std::string::npos ||
                            failure.message.find("inactive") != std::string::npos;
-        const bool nothing_started = failure.http_status != 0 && !failure.maybe_done && !resumed_ &&
-                                     failure.kind != aws::FailureKind::kTransient;
+        // Only a refusal says that nothing was started. A 200 that nobody can read says that something was.
+        const bool nothing_started = failure.http_status / 100 == 4 && !failure.maybe_done &&
+                                     !resumed_ && failure.kind != aws::FailureKind::kTransient;
         if (nothing_started && !stale) return Refused(failure.error);
         AnsweredAll();
+        if (failure.http_status / 100 == 2 && !std::exchange(asked_again_, true)) return RunTask();
         if (stale && !std::exchange(definition_renewed_, true)) {
             access_.client->definitions().Forget(definition_);
             return FindDefinition();
@@ -153,6 +168,7 @@ void FargateLaunch::Answered(aws::Outcome<aws::EcsTasks> answer) {
         return Fail(failure.error);
     }
     AnsweredAll();
+    if (answer->failures.empty() && !std::exchange(asked_again_, true)) return RunTask();
     if (answer->failures.empty())
         return Fail(Error(Errno{EIO}, "ecs:RunTask answered with neither a task nor a reason",
                           Blame::kRemote));
@@ -187,7 +203,7 @@ void FargateLaunch::NotPlaced(const aws::EcsFailure& failure) {
 
 void FargateLaunch::Adopt(const std::string& desired_status) {
     access_.client->ecs().ListTasks(
-        {settings_.cluster, desired_status, spec_.token},
+        {settings_.cluster, desired_status, record_.client_token},
         [self = shared_from_this(), desired_status](aws::Outcome<std::vector<std::string>> arns) {
             if (arns && !arns->empty()) return self->Started(arns->front());
             if (arns && desired_status == "RUNNING") return self->Adopt("STOPPED");
@@ -302,7 +318,7 @@ void FargateLaunch::Finish() {
         // Where the entrypoint puts SBXFS_TOKEN: the second where the image's user is not root.
         launched.connect.proof_files = {"/run/sbxfs/token", ".sbxfs-token"};
         launched.connect.proof_sha256 =
-            aws::Sha256Hex(ProofFor(books_.mount_secret(), spec_.token));
+            aws::Sha256Hex(ProofFor(books_.mount_secret(), record_.client_token));
     }
     launched.facts = TaskFacts(task_);
     launched.facts.Set("host_key_mode", ToString(settings_.host_key))

@@ -20,6 +20,10 @@ class FargateLaunch : public std::enable_shared_from_this<FargateLaunch> {
     FargateLaunch(FargateBooks& books, LaunchSpec spec, LaunchPhase phase, LaunchDone done);
 
     void Start();
+    // Nobody has been answered yet.
+    bool Open() const { return bool{done_}; }
+    // Somebody else asks for the same while it is Open().
+    void Join(LaunchPhase phase, LaunchDone done);
     // rmdir came: nothing is started any more. ECANCELED to whoever launched.
     void Cancel();
     // RunTask was asked and has not answered: whether there is a task, and which, is not known yet.
@@ -66,6 +70,8 @@ class FargateLaunch : public std::enable_shared_from_this<FargateLaunch> {
     int unplaced_ = 0;      // tries without capacity
     bool resumed_ = false;  // an earlier daemon may have asked
     bool definition_renewed_ = false;
+    bool asked_again_ =
+        false;  // because the answer could not be read: the same token gets the same task
     bool asking_ = false;
     bool cancelled_ = false;
     std::uint64_t watch_ = 0;

@@ -25,7 +25,15 @@ class FargateProvider::Core : public std::enable_shared_from_this<Core> {
     explicit Core(std::unique_ptr<FargateBooks> books)
         : books_(std::move(books)), reconciler_(std::make_shared<Reconciler>(*books_)) {}
 
-    void Start() { reconciler_->Start(); }
+    void Start(const std::vector<Template>& templates) {
+        for (const Template& what : templates) {
+            if (const auto settings = ReadFargateSettings(what, books_->environment()))
+                reconciler_->LookIn(settings->account, settings->cluster);
+        }
+        reconciler_->Start();
+    }
+
+    std::vector<Stranger> Strangers() const { return reconciler_->Strangers(); }
 
     Status Check(const Template& what) {
         const FargateSettings settings = TRY(ReadFargateSettings(what, books_->environment()));
@@ -40,7 +48,11 @@ class FargateProvider::Core : public std::enable_shared_from_this<Core> {
         if (destroyed_.contains(spec.token))
             return done(Error(Errno{ECANCELED},
                               "this sandbox was destroyed; a new one needs a new launch"));
+        const auto under_way = launches_.find(spec.token);
+        if (under_way != launches_.end() && under_way->second->Open())
+            return under_way->second->Join(std::move(phase), std::move(done));
         const auto settings = ReadFargateSettings(spec.what, books_->environment());
+        if (settings) reconciler_->LookIn(settings->account, settings->cluster);
         auto launch = std::make_shared<FargateLaunch>(
             *books_, spec, std::move(phase),
             [self = shared_from_this(), token = spec.token,
@@ -57,7 +69,13 @@ class FargateProvider::Core : public std::enable_shared_from_this<Core> {
     void Probe(const std::string& token, const std::string& id, HealthDone done) {
         const FargateRecord* record = books_->Find(token);
         const std::string arn = record == nullptr || record->arn.empty() ? id : record->arn;
-        if (record == nullptr || arn.empty())
+        if (record == nullptr)
+            return done({Liveness::kVanished,
+                         "there is no record of its task in the state directory: " +
+                             (arn.empty() ? "it was never launched, or has been destroyed"
+                                          : arn + " may still run, then `sbxfs list --paid` names "
+                                                  "it. rmdir and make a new one")});
+        if (arn.empty())
             return done({Liveness::kUnknown, "nothing is known yet of this sandbox's task"});
         books_->Access(record->account,
                        [self = shared_from_this(), record = *record,
@@ -69,6 +87,24 @@ class FargateProvider::Core : public std::enable_shared_from_this<Core> {
 
     void Destroy(const std::string& token, Done done) {
         Remember(token);
+        // After a failed launch, and again by rmdir: one ending, told to all who asked.
+        std::vector<Done>& asked = stopping_[token];
+        asked.push_back(std::move(done));
+        if (asked.size() > 1) return;
+        End(token, [self = shared_from_this(), token](const Status& ended) {
+            const auto told = self->stopping_.extract(token);
+            for (const Done& one : told.mapped())
+                one(ended);
+        });
+    }
+
+ private:
+    struct BadCredentials {
+        Error why;
+        SteadyTime until;
+    };
+
+    void End(const std::string& token, Done done) {
         const auto launch = launches_.extract(token);
         if (!launch.empty()) launch.mapped()->Cancel();
         const FargateRecord* known = books_->Find(token);
@@ -81,20 +117,14 @@ class FargateProvider::Core : public std::enable_shared_from_this<Core> {
                                done = std::move(done)](const Status& kept) mutable {
             if (!kept) return done(kept);
             Job stop = [self, token, done = std::move(done)]() mutable {
-                if (self->books_->Find(token) == nullptr)
-                    return done(Ok());  // another Destroy was faster
+                // A launch that ECS refused has taken its record away.
+                if (self->books_->Find(token) == nullptr) return done(Ok());
                 std::make_shared<FargateStop>(*self->books_, token, std::move(done))->Start();
             };
             if (launch == nullptr) return stop();
             launch->WhenAnswered(std::move(stop));
         });
     }
-
- private:
-    struct BadCredentials {
-        Error why;
-        SteadyTime until;
-    };
 
     void Remember(const std::string& token) {
         if (!destroyed_.insert(token).second) return;
@@ -147,6 +177,7 @@ class FargateProvider::Core : public std::enable_shared_from_this<Core> {
     const std::unique_ptr<FargateBooks> books_;
     const std::shared_ptr<Reconciler> reconciler_;
     std::map<std::string, std::shared_ptr<FargateLaunch>> launches_;  // until they are destroyed
+    std::map<std::string, std::vector<Done>> stopping_;               // who waits for the end of it
     std::set<std::string> destroyed_;  // so that a late launch brings nothing back
     std::deque<std::string> destroyed_order_;
     Mutex mu_{LockRank::kProvider};
@@ -165,7 +196,7 @@ Result<std::unique_ptr<FargateProvider>> FargateProvider::Open(
     auto books = TRY(FargateBooks::Open(loop, *http, std::move(options.environment),
                                         std::move(options.owner), options.state_dir + "/fargate"));
     auto core = std::make_shared<Core>(std::move(books));
-    loop.Post([core] { core->Start(); });
+    loop.Post([core, templates = options.templates] { core->Start(templates); });
     return std::unique_ptr<FargateProvider>(
         new FargateProvider(loop, std::move(http), std::move(core)));
 }
@@ -178,6 +209,10 @@ FargateProvider::~FargateProvider() = default;
 
 Status FargateProvider::Check(const Template& what) {
     return core_->Check(what);
+}
+
+std::vector<Stranger> FargateProvider::Strangers() const {
+    return core_->Strangers();
 }
 
 void FargateProvider::Launch(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) {

@@ -26,6 +26,8 @@ struct FargateOptions {
     std::string state_dir;  // absolute; its own directory is made below it
     FargateOwner owner;
     aws::Environment environment;  // of this process, taken before threads start
+    // Of the configuration: strangers are looked for where these would launch, although nothing was launched yet.
+    std::vector<Template> templates{};
 };
 
 class FargateProvider final : public Provider {
@@ -46,6 +48,7 @@ class FargateProvider final : public Provider {
     void Destroy(const std::string& token, const std::string& id, Done done) override;
     std::vector<std::string> Verbs() const override { return {}; }
     bool Paid() const override { return true; }
+    std::vector<Stranger> Strangers() const override;
 
  private:
     class Core;

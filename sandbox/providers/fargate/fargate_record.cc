@@ -36,7 +36,8 @@ std::string_view ToString(TaskStage stage) {
 
 Json FargateRecord::ToJson() const {
     Json json = Json::Object();
-    json.Set("token", token).Set("stage", ToString(stage)).Set("arn", arn).Set("cluster", cluster);
+    json.Set("token", token).Set("client_token", client_token);
+    json.Set("stage", ToString(stage)).Set("arn", arn).Set("cluster", cluster);
     json.Set("region", account.region)
         .Set("profile", account.profile)
         .Set("role_arn", account.role_arn);
@@ -56,6 +57,7 @@ Result<FargateRecord> FargateRecord::FromJson(const Json& json) {
     std::string stage;
     StrictJson in(json, "record of a task");
     in.Take("token", record.token)
+        .Take("client_token", record.client_token)
         .Take("stage", stage)
         .Take("arn", record.arn)
         .Take("cluster", record.cluster);
@@ -71,6 +73,7 @@ Result<FargateRecord> FargateRecord::FromJson(const Json& json) {
         if (stage == ToString(one)) record.stage = one;
     if (stage != ToString(record.stage)) in.Fail("stage", "intended, started or destroyed");
     (void)TRY(in.Finish());
+    if (record.client_token.empty()) record.client_token = record.token;  // of an older daemon
     return record;
 }
 

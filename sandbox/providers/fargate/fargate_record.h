@@ -20,6 +20,7 @@ enum class TaskStage {
 
 struct FargateRecord {
     std::string token;
+    std::string client_token;  // what its task is known by in AWS
     FargateAccount account;
     std::string cluster;
     std::string arn;

@@ -6,6 +6,7 @@
 
 #include "base/strings.h"
 #include "sandbox/backends.h"
+#include "sandbox/providers/fargate/fargate_price.h"
 
 namespace sbxfs {
 namespace {
@@ -67,6 +68,7 @@ class Reader {
         (void)TRY(ReadTask(settings));
         (void)TRY(ReadContainer(settings));
         (void)TRY(ReadAccess(settings));
+        (void)TRY(PriceOf(what_));
         return settings;
     }
 

@@ -21,6 +21,7 @@
 //   host_key_secret = "arn or name", host_key_bucket = "bucket", host_key_prefix = "sbxfs/"
 //   tags = ["team=lab"]
 //   startup_timeout = 300                       seconds until RUNNING
+//   price_vcpu_hour, price_gb_hour              US dollars as strings; fargate_price.h reads them
 //
 // Pure: no AWS is asked, since Check runs on a FUSE thread.
 #pragma once

@@ -25,7 +25,7 @@ void FargateStop::Start() {
 
 void FargateStop::FindByToken(const std::string& desired_status) {
     access_.client->ecs().ListTasks(
-        {record().cluster, desired_status, token_},
+        {record().cluster, desired_status, record().client_token},
         [self = shared_from_this(), desired_status](aws::Outcome<std::vector<std::string>> arns) {
             if (!arns) {
                 // No cluster, no tasks.

@@ -28,7 +28,7 @@ aws::Tags TagsFor(const LaunchParts& parts) {
     const LaunchSpec& spec = parts.spec;
     aws::Tags tags = parts.settings.tags;
     tags[kMountTag] = parts.owner.mount_id;
-    tags[kTokenTag] = spec.token;
+    tags[kTokenTag] = parts.client_token;
     tags[kNameTag] = TagValue(spec.name.full);
     tags[kGenerationTag] = ToString(spec.generation);
     tags[kOwnerTag] = TagValue(parts.owner.who);
@@ -39,8 +39,12 @@ aws::Tags TagsFor(const LaunchParts& parts) {
 
 }  // namespace
 
-std::string ProofFor(const Secret& mount_secret, const std::string& token) {
-    return Hex(aws::HmacSha256(mount_secret, "sandbox " + token).Reveal()).substr(0, 32);
+std::string ClientTokenFor(const LaunchSpec& spec) {
+    return spec.token + "-" + aws::Sha256Hex(spec.client_key).substr(0, 12);
+}
+
+std::string ProofFor(const Secret& mount_secret, const std::string& client_token) {
+    return Hex(aws::HmacSha256(mount_secret, "sandbox " + client_token).Reveal()).substr(0, 32);
 }
 
 std::string TagValue(std::string_view text) {
@@ -60,8 +64,8 @@ std::string TagValue(std::string_view text) {
 Result<aws::RunTaskRequest> MakeRunTaskRequest(const LaunchParts& parts) {
     const FargateSettings& settings = parts.settings;
     aws::RunTaskRequest request;
-    request.client_token = parts.spec.token;
-    request.started_by = parts.spec.token;
+    request.client_token = parts.client_token;
+    request.started_by = parts.client_token;
     request.cluster = settings.cluster;
     request.task_definition = parts.task_definition;
     request.platform_version = settings.platform_version;
@@ -70,9 +74,12 @@ Result<aws::RunTaskRequest> MakeRunTaskRequest(const LaunchParts& parts) {
     request.security_groups = settings.security_groups;
     request.assign_public_ip = settings.assign_public_ip;
     request.enable_execute_command = settings.enable_execute_command;
-    request.cpu = std::to_string(settings.size.cpu);
-    request.memory = std::to_string(settings.size.memory);
-    request.ephemeral_storage_gib = settings.ephemeral_storage_gib;
+    // Of a cloned base the definition has the sizes: the larger of what it had and what is asked for.
+    if (settings.task_definition.empty()) {
+        request.cpu = std::to_string(settings.size.cpu);
+        request.memory = std::to_string(settings.size.memory);
+        request.ephemeral_storage_gib = settings.ephemeral_storage_gib;
+    }
     request.task_role_arn = settings.task_role_arn;
     request.execution_role_arn = settings.execution_role_arn;
     request.tags = TagsFor(parts);

@@ -25,12 +25,17 @@ inline constexpr const char* kGenerationTag = "sbxfs:generation";
 inline constexpr const char* kOwnerTag = "sbxfs:owner";
 inline constexpr const char* kExpiryTag = "sbxfs:expires";
 
+// What a launch is called in AWS: clientToken, startedBy and tag of its task. A copy of a state directory counts the same
+// generations again under the same mount; the sandbox's own client key tells its launches from those of the original.
+std::string ClientTokenFor(const LaunchSpec& spec);
+
 // What only this sandbox can say of itself: derived from the mount's secret, so that it needs no journal.
-std::string ProofFor(const Secret& mount_secret, const std::string& token);
+std::string ProofFor(const Secret& mount_secret, const std::string& client_token);
 
 struct LaunchParts {
     const FargateSettings& settings;
     const LaunchSpec& spec;
+    std::string client_token;
     FargateOwner owner;
     std::string task_definition;  // with its revision
     Secret proof;

@@ -8,9 +8,39 @@
 
 namespace sbxfs {
 
-std::string StrangeTask::Command() const {
+namespace {
+
+std::string StopCommand(const std::string& region, const std::string& cluster,
+                        const std::string& arn) {
     return "aws ecs stop-task --region " + ShellQuote(region) + " --cluster " +
            ShellQuote(cluster) + " --task " + ShellQuote(arn);
+}
+
+// Of a cluster that was only named in the configuration nobody may be able, or meant, to see anything.
+LogLevel LevelOf(bool used) {
+    return used ? LogLevel::kWarning : LogLevel::kInfo;
+}
+
+}  // namespace
+
+void Reconciler::LookIn(const FargateAccount& account, const std::string& cluster) {
+    configured_.emplace(account, cluster);
+}
+
+std::vector<Stranger> Reconciler::Strangers() const {
+    const MutexLock lock(mu_);
+    std::vector<Stranger> all;
+    for (const auto& [arn, task] : strangers_)
+        all.push_back(task.shown);
+    return all;
+}
+
+bool Reconciler::InUse(const Place& place) const {
+    return std::any_of(books_.all().begin(), books_.all().end(), [&](const auto& entry) {
+        FargateAccount account = entry.second.account;
+        if (place.first.region.empty()) account.region.clear();
+        return account == place.first && entry.second.cluster == place.second;
+    });
 }
 
 void Reconciler::Start() {
@@ -18,7 +48,8 @@ void Reconciler::Start() {
 }
 
 void Reconciler::Round() {
-    std::set<Place> places;
+    looked_in_.clear();
+    std::set<Place> places = configured_;
     for (const auto& [token, record] : books_.all())
         places.emplace(record.account, record.cluster);
     for (const Place& place : places)
@@ -26,7 +57,7 @@ void Reconciler::Round() {
             const auto self = weak.lock();
             if (!self) return;
             if (access) return self->Compare(place, *access);
-            Log(LogLevel::kWarning, "cluster not looked at",
+            Log(LevelOf(self->InUse(place)), "cluster not looked at",
                 {{"cluster", place.second}, {"why", access.error()}});
         });
     timer_ = books_.loop().After(kPause, [weak = weak_from_this()] {
@@ -35,13 +66,17 @@ void Reconciler::Round() {
 }
 
 void Reconciler::Compare(const Place& place, const FargateAccess& access) {
+    // "as the AWS tools find it" and what they found is the same region.
+    FargateAccount account = place.first;
+    account.region = access.client->region();
+    if (!looked_in_.emplace(account, place.second).second) return;
     access.client->ecs().ListTasks(
         {place.second},
         [weak = weak_from_this(), place, access](aws::Outcome<std::vector<std::string>> arns) {
             const auto self = weak.lock();
             if (!self) return;
             if (arns) return self->Listed(place, access, *std::move(arns));
-            Log(LogLevel::kWarning, "tasks not listed",
+            Log(LevelOf(self->InUse(place)), "tasks not listed",
                 {{"cluster", place.second}, {"why", arns.failure().error}});
         });
 }
@@ -49,10 +84,13 @@ void Reconciler::Compare(const Place& place, const FargateAccess& access) {
 void Reconciler::Listed(const Place& place, const FargateAccess& access,
                         std::vector<std::string> arns) {
     const std::set<std::string> running(arns.begin(), arns.end());
-    std::erase_if(strangers_, [&](const auto& entry) {
-        return entry.second.cluster == place.second &&
-               entry.second.region == access.client->region() && !running.contains(entry.first);
-    });
+    {
+        const MutexLock lock(mu_);
+        std::erase_if(strangers_, [&](const auto& entry) {
+            return entry.second.cluster == place.second &&
+                   entry.second.region == access.client->region() && !running.contains(entry.first);
+        });
+    }
     std::erase_if(foreign_, [&](const std::string& arn) { return !running.contains(arn); });
     std::set<std::string> known;
     for (const auto& [token, record] : books_.all())
@@ -85,27 +123,36 @@ void Reconciler::Described(const Place& place, const FargateAccess& access,
             continue;
         }
         if (task.desired_status == "STOPPED") continue;
-        const FargateRecord* record = books_.Find(tag(kTokenTag));
-        if (record == nullptr) {
-            const auto created = task.times.find("createdAt");
-            StrangeTask stranger{task.arn,
-                                 place.second,
-                                 access.client->region(),
-                                 tag(kNameTag),
-                                 tag(kTokenTag),
-                                 created == task.times.end() ? "" : Rfc3339(created->second)};
-            if (strangers_.emplace(task.arn, stranger).second)
-                Log(LogLevel::kWarning, "a task of this mount that its journal does not know",
-                    {{"arn", task.arn}, {"name", stranger.name}, {"remove", stranger.Command()}});
+        const auto record = std::find_if(
+            books_.all().begin(), books_.all().end(),
+            [&](const auto& entry) { return entry.second.client_token == tag(kTokenTag); });
+        if (record == books_.all().end()) {
+            Strange(place, access.client->region(), task);
             continue;
         }
         // One that is being launched finds its task by itself; one that was to end, and did not, is told again.
-        if (record->stage != TaskStage::kDestroyed) continue;
+        if (record->second.stage != TaskStage::kDestroyed) continue;
         Log(LogLevel::kWarning, "a destroyed sandbox's task still runs: stopped again",
             {{"arn", task.arn}});
         access.client->ecs().StopTask(place.second, task.arn, "sbxfs: reconciled",
                                       [](const aws::Outcome<aws::EcsTasks>&) {});
     }
+}
+
+void Reconciler::Strange(const Place& place, const std::string& region, const aws::EcsTask& task) {
+    const auto name = task.tags.find(kNameTag);
+    const auto created = task.times.find("createdAt");
+    Stranger shown;
+    shown.id = task.arn;
+    shown.name = name == task.tags.end() ? "" : name->second;
+    shown.since = created == task.times.end() ? "" : Rfc3339(created->second);
+    shown.remove_command = StopCommand(region, place.second, task.arn);
+    {
+        const MutexLock lock(mu_);
+        if (!strangers_.emplace(task.arn, StrangeTask{place.second, region, shown}).second) return;
+    }
+    Log(LogLevel::kWarning, "a task of this mount that its journal does not know",
+        {{"arn", task.arn}, {"name", shown.name}, {"remove", shown.remove_command}});
 }
 
 }  // namespace sbxfs

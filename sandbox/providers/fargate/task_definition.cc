@@ -81,14 +81,30 @@ DefinitionPayload Finish(Json body, const FargateSettings& settings) {
     return payload;
 }
 
-void SetCommon(Json& body, const FargateSettings& settings) {
+void SetCommon(Json& body, const FargateSettings& settings, const TaskSize& size) {
     body.Set("networkMode", "awsvpc");
     body.Set("requiresCompatibilities", Json::Array().Append(Json::String("FARGATE")));
-    body.Set("cpu", std::to_string(settings.size.cpu))
-        .Set("memory", std::to_string(settings.size.memory));
+    body.Set("cpu", std::to_string(size.cpu)).Set("memory", std::to_string(size.memory));
     if (!settings.execution_role_arn.empty())
         body.Set("executionRoleArn", settings.execution_role_arn);
     if (!settings.task_role_arn.empty()) body.Set("taskRoleArn", settings.task_role_arn);
+}
+
+// Neither less than its author gave the base, nor less than the template asks for.
+Result<TaskSize> LargerSize(const TaskSize& wanted, const Json& base) {
+    const auto of_base = [&](const char* key) {
+        return ParseNumber<std::int64_t>(base.GetString(key).value_or("")).value_or(0);
+    };
+    return FitTaskSize(std::max(wanted.cpu, of_base("cpu")),
+                       std::max(wanted.memory, of_base("memory")));
+}
+
+void EnlargeDisk(Json& body, const FargateSettings& settings) {
+    if (!settings.ephemeral_storage_gib) return;
+    const auto kept = body.Find("ephemeralStorage");
+    const std::int64_t base = kept ? kept->GetNumber("sizeInGiB").value_or(0) : 0;
+    const std::int64_t size = std::max<std::int64_t>(base, *settings.ephemeral_storage_gib);
+    body.Set("ephemeralStorage", Json::Object().Set("sizeInGiB", size));
 }
 
 }  // namespace
@@ -108,7 +124,7 @@ DefinitionPayload DefineFromScratch(const FargateSettings& settings, const std::
         Json::Object().Set("containerPort", std::int64_t{settings.ssh_port}).Set("protocol", "tcp");
     container.Set("portMappings", Json::Array().Append(port));
     Json body = Json::Object();
-    SetCommon(body, settings);
+    SetCommon(body, settings, settings.size);
     body.Set("containerDefinitions", Json::Array().Append(container));
     return Finish(std::move(body), settings);
 }
@@ -125,7 +141,8 @@ Result<DefinitionPayload> DefineFromBase(const FargateSettings& settings, const 
         const auto value = base.Find(key);
         if (value && !(value->IsArray() && value->Elements().empty())) body.Set(key, *value);
     }
-    SetCommon(body, settings);
+    SetCommon(body, settings, TRY(LargerSize(settings.size, base)));
+    EnlargeDisk(body, settings);
     Json containers = Json::Array();
     std::vector<std::string> names;
     bool found = false;

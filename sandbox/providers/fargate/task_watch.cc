@@ -32,6 +32,7 @@ void TaskWatch::Plan() {
                                  : std::max<Duration>(kStartingPause, (now - watched.begun) / 2);
         pause = std::min(pause, own);
     }
+    pause = std::max<Duration>(pause, kPausePerCall * (1 + watched_.size() / aws::Ecs::kMostTasks));
     const SteadyTime next = last_round_ == SteadyTime{} ? now : std::max(now, last_round_ + pause);
     if (timer_ != nullptr && due_ <= next) return;
     due_ = next;

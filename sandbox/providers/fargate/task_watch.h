@@ -35,7 +35,9 @@ class TaskWatch : public std::enable_shared_from_this<TaskWatch> {
     std::uint64_t Watch(const std::string& arn, Pace pace, PublicAddress address, OnLook on_look);
     void Unwatch(std::uint64_t id) { watched_.erase(id); }
 
-    static constexpr auto kStartingPause = std::chrono::milliseconds(1000);
+    static constexpr auto kStartingPause = std::chrono::milliseconds(500);
+    // One call for each hundred tasks: an account may read 20 times a second, and others read, too.
+    static constexpr auto kPausePerCall = std::chrono::milliseconds(200);
     // The first looks at what stops come sooner.
     static constexpr auto kStoppingPause = std::chrono::seconds(5);
     static constexpr auto kMissingFor = std::chrono::seconds(60);
