@@ -20,6 +20,8 @@ every crash life
 every crash recovery
 every crash launching
 every crash destroying
+every fargate remounted
+every fargate abandoned
 for way in in out; do
     every link steady_$way
     every link again_$way
