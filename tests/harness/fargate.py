@@ -73,6 +73,7 @@ class Attempt(Session):
 
     def __init__(self, lifetime: int) -> None:
         self.aws = Cloud.get()
+        self.lifetime = lifetime
         self.place = Place()
         self.daemon = TracedDaemon(self.place, config=CONFIG.format(url=self.aws.url, lifetime=lifetime))
         self.asked: list[str] = []
@@ -126,7 +127,9 @@ def life(session: Session) -> None:
     assert isinstance(session, Attempt)
     session.mkdir()
     ready = (session.daemon.mnt / NAME / "ready").read_text()
-    assert ready == "ready\n", ready
+    # On a busy machine a task may be over before it was attached to: its timer has no patience.
+    over = session.lifetime == LIFETIME and ready.startswith(("expired", "failed"))
+    assert ready == "ready\n" or over, ready
     session.rmdir()
     session.await_end()
     session.daemon.umount()
