@@ -38,8 +38,10 @@ ssize_t WriteAnswer(int fd, iovec* parts, int count, void*) {
 
 ssize_t ReadRequest(int fd, void* to, std::size_t size, void*) {
     const ssize_t got = ::read(fd, to, size);
-    if (got != 0) return got;
-    errno = ENODEV;  // the other end is gone: what an unmounted /dev/fuse says
+    if (got > 0) return got;
+    // The other end is gone; or it went just while this request was handed over, as happens to whoever reads at the
+    // moment of an unmount. Both are what libfuse knows as ENODEV, an end without an error.
+    if (got == 0 || errno == ECONNABORTED) errno = ENODEV;
     return -1;
 }
 
