@@ -36,14 +36,20 @@ void Commands::Restore(std::vector<CommandRecord> records, EverAttached ever_att
         event->may_have_run = ever_attached == EverAttached::kYes;
         event->have = event->taken = outputs_.SizesNow(generation_, n);
         event->record = std::move(record);
-        const EventState& state = event->record.state;
+        EventState& state = event->record.state;
+        // Killed before the journal was told: a copy of its output, with or without a byte, says that it was started.
+        const OutputTimes made = outputs_.TimesNow(generation_, n);
+        const bool started =
+            state.status == EventStatus::kQueued && (made.out_ms != 0 || made.err_ms != 0);
+        if (started) state.status = EventStatus::kRunning;
         const bool late =
             event->have.out > state.stdout_size || event->have.err > state.stderr_size;
-        if (!IsFinished(state.status) || late) event->arrived = outputs_.TimesNow(generation_, n);
+        if (!IsFinished(state.status) || late) event->arrived = made;
         RestoreHoles(*event);
         if (!IsFinished(event->record.state.status)) {
             ++unfinished_;
-            event->sent = event->recorded = state.status == EventStatus::kRunning;
+            event->sent = state.status == EventStatus::kRunning;
+            event->recorded = event->sent && !started;
             const bool serial = event->record.spec.lane == CommandLane::kSerial;
             // Whether it was ever started is told by the supervisor at the first attach.
             (serial ? waiting_serial_ : waiting_parallel_).insert(n);

@@ -16,6 +16,9 @@ constexpr Duration kRetry = std::chrono::seconds(1);
 // `running` reaches the journal only for commands that run longer: it is a courtesy to the next
 // daemon's readers.
 constexpr Duration kWorthRecording = std::chrono::milliseconds(50);
+// Until then the copy of its stdout says so, made without a byte for those that run longer than most and print nothing:
+// see Restore().
+constexpr Duration kWorthMarking = std::chrono::milliseconds(2);
 // More commands than this in a spool is not a spool but an attack.
 constexpr std::size_t kMaxKnown = 1'000'000;
 
@@ -248,6 +251,14 @@ void Commands::OnStarted(EventNumber n, std::int64_t started_ms) {
 // That it runs: the next daemon's readers see it also before the sandbox was reached again.
 void Commands::RecordSoon(const EventPtr& event) {
     if (event->recorded) return;
+    Later(kWorthMarking, [event](Commands& commands) {
+        const bool printed = event->taken.out + event->taken.err > 0;
+        if (printed || event->recorded || event->finishing ||
+            commands.StatusOf(event) != EventStatus::kRunning)
+            return;
+        commands.outputs_.Write(commands.generation_, event->record.n, OutputStream::kStdout, 0, "",
+                                [](const Status&) {});
+    });
     Later(kWorthRecording, [event](Commands& commands) { commands.RecordRunning(event); });
 }
 

@@ -87,6 +87,35 @@ TEST_F(Restart, WithoutNetworkARunningCommandReadsRunning) {
     }
 }
 
+TEST_F(Restart, WhatReadRunningReadsRunningAfterAKillHoweverShortItHasRun) {
+    Submit();
+    ASSERT_EQ(me().Echo("cat", "/box/run/quiet"), 0);
+    Settle();
+    box_->supervisor().Started(1);
+    box_->supervisor().Print(1, "a word");
+    box_->supervisor().Started(2);
+    Settle();
+    Advance(std::chrono::milliseconds(2));  // far from the 50 that bring it into the journal
+    EXPECT_EQ(Get(1, "stdout"), "a word");
+    box_->SetAttaches(FakeMachine::Answers::kHeld);
+    for (int life = 0; life < 2; ++life) {
+        KillAndStart();
+        EXPECT_EQ(me().Cat("/box/status"), "unreachable\n");
+        EXPECT_EQ(Get(1, "status"), "running\n");
+        EXPECT_EQ(Get(2, "status"), "running\n");
+    }
+    box_->SetAttaches(FakeMachine::Answers::kAtOnce);
+    box_->Connect();
+    box_->supervisor().Exit(1, 3);
+    box_->supervisor().Exit(2, 4);
+    Settle();
+    EXPECT_EQ(Get(1, "exit_code"), "3\n");
+    EXPECT_EQ(Get(1, "stdout"), "a word");
+    EXPECT_EQ(Get(2, "exit_code"), "4\n");
+    EXPECT_EQ(Get(2, "stdout"), "");
+    EXPECT_EQ(box_->supervisor().TimesRun(2), 1);
+}
+
 TEST_F(Restart, WhatWasTakenOverReadsRunningAlsoInTheNextLife) {
     Submit();
     box_->supervisor().Started(1);
