@@ -45,6 +45,7 @@ class RunFile final : public ControlNode {
         attr.atime = attr.mtime = attr.ctime = mount().clock.System();
         return attr;
     }
+    Lease Loan() const override { return {.attributes = kControlLoan}; }
     // cp -p and editors set modes and times of what they write; here they mean nothing.
     void SetAttr(const AttrChange&, const OpenHandlePtr&, const Caller&, AttrReply reply) override {
         std::move(reply).Is(ToEntry());

@@ -25,6 +25,7 @@ class CmdFile final : public ControlNode {
           sandbox_(std::move(sandbox)),
           format_(format) {}
     Attr Stat() const override;
+    Lease Loan() const override { return {.attributes = kControlLoan}; }
     void Open(const OpenRequest& request, OpenReply reply) override;
 
  private:
@@ -39,6 +40,7 @@ class RunDir final : public ControlDir {
         : ControlDir(mount, ino, std::move(parent), std::move(name)),
           sandbox_(std::move(sandbox)) {}
     Attr Stat() const override;
+    Lease Loan() const override { return kNameToo; }
     std::vector<Name> List() const override { return {}; }
     std::optional<Child> FindChild(std::string_view) const override { return std::nullopt; }
     void Create(std::string_view name, std::uint32_t mode, const OpenRequest& request,

@@ -17,6 +17,7 @@ class ConfigDir final : public ControlDir {
         : ControlDir(mount, ino, std::move(parent), std::move(name)),
           sandbox_(std::move(sandbox)) {}
     Attr Stat() const override;
+    Lease Loan() const override { return kNameToo; }
     std::vector<Name> List() const override;
     std::optional<Child> FindChild(std::string_view name) const override;
 

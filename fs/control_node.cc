@@ -68,7 +68,7 @@ std::uint32_t OfOthers(std::uint32_t mode, mode_t umask) {
 }  // namespace
 
 Entry ControlNode::ToEntry() const {
-    Entry entry{ino(), Stat()};
+    Entry entry{ino(), Stat(), Loan()};
     entry.attr.st_ino = StableIno();
     entry.attr.uid = mount().settings.uid;
     entry.attr.gid = mount().settings.gid;

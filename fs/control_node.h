@@ -16,11 +16,17 @@
 
 namespace sbxfs {
 
+// How old a time of a directory of ours may be shown.
+inline constexpr Duration kControlLoan = std::chrono::milliseconds(100);
+
 class ControlNode : public Node {
  public:
     using Node::Node;
     // Mode with type, size and times of now; owner and st_ino are filled in by the caller.
     virtual Attr Stat() const = 0;
+    // What the kernel may answer from for a moment. Only of what changes in nothing but times, so that each step of a
+    // path is not a question to us: a command's few control files would be fifteen of them.
+    virtual Lease Loan() const { return {}; }
     // Stays its owner's whatever umask= says.
     virtual bool IsSecret() const { return false; }
 
@@ -36,8 +42,11 @@ class ControlNode : public Node {
 class ControlDir : public ControlNode {
  public:
     using ControlNode::ControlNode;
+    // For those that come and go by the kernel's own mkdir and rmdir, or not at all.
+    static constexpr Lease kNameToo{.name = kControlLoan, .attributes = kControlLoan};
     void Lookup(std::string_view name, EntryReply reply) final;
     void OpenDir(OpenReply reply) final;
+    Lease Loan() const override { return {.attributes = kControlLoan}; }
 
     // What readdir shows, in order, without . and ..; types are S_IFMT bits.
     struct Name {

@@ -14,6 +14,7 @@ class EventsDir final : public ControlDir {
           sandbox_(std::move(sandbox)) {}
 
     Attr Stat() const override;
+    Lease Loan() const override { return kNameToo; }
     std::vector<Name> List() const override;
     std::optional<Child> FindChild(std::string_view name) const override;
     std::string MissingText(std::string_view name) const override;

@@ -10,6 +10,7 @@ class MountDir final : public ControlDir {
  public:
     using ControlDir::ControlDir;
     Attr Stat() const override;
+    Lease Loan() const override { return kNameToo; }
     std::vector<Name> List() const override;
     std::optional<Child> FindChild(std::string_view name) const override;
 };

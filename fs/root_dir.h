@@ -10,6 +10,8 @@ class RootDir final : public ControlDir {
     explicit RootDir(MountContext& mount) : ControlDir(mount, kRootIno, nullptr, "") {}
 
     Attr Stat() const override;
+    // Whether the mount is alive is asked by looking at this directory (mount_probe.h).
+    Lease Loan() const override { return {}; }
     std::vector<Name> List() const override;
     std::optional<Child> FindChild(std::string_view name) const override;
     std::string MissingText(std::string_view name) const override;

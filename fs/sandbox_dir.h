@@ -14,6 +14,7 @@ class SandboxDir final : public ControlDir {
           sandbox_(std::move(sandbox)) {}
 
     Attr Stat() const override;
+    Lease Loan() const override { return kNameToo; }
     // `fs` and the files that wait are reachable, never listed (contract 2).
     std::vector<Name> List() const override;
     std::optional<Child> FindChild(std::string_view name) const override;

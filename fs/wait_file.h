@@ -17,6 +17,7 @@ class WaitNode : public ControlNode {
  public:
     using ControlNode::ControlNode;
     Attr Stat() const final;
+    Lease Loan() const final { return {.attributes = kControlLoan}; }
     void Open(const OpenRequest& request, OpenReply reply) final;
 
     // The text of now.

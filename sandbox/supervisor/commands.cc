@@ -98,8 +98,8 @@ long Commands::Begin(Command& command, ProcessId root, int session) {
     command.tree.since = TicksNow();
     command.tree.before.clear();
     Vec<ProcessId> children;
-    if (root.pid != 0) ListChildren(root.pid, &command.tree.before);
-    ListChildren(runtime_.self, &children);
+    if (root.pid != 0) ListChildren(root.pid, {}, &command.tree.before);
+    ListChildren(runtime_.self, Roots(), &children);
     for (const ProcessId& child : children) {
         if (child.pid != root.pid) command.tree.before.Add(child);
     }
@@ -120,6 +120,31 @@ long Commands::Begin(Command& command, ProcessId root, int session) {
         command.deadline_ms = command.started_us / 1000 + static_cast<int64_t>(ms);
     }
     return 0;
+}
+
+Vec<ProcessId> Commands::Roots() const {
+    Vec<ProcessId> roots;
+    for (const Box<Command>& command : all_) {
+        const bool runs = command->phase == Phase::kRunning || command->phase == Phase::kEnding;
+        if (runs && command->lane == Lane::kParallel && !command->root_gone) {
+            roots.Add(command->tree.root);
+        }
+    }
+    return roots;
+}
+
+uint32_t Commands::OthersAfter(const Command& ended) const {
+    uint32_t running = 0;
+    for (const Box<Command>& command : all_) {
+        const bool runs = command->phase == Phase::kRunning || command->phase == Phase::kEnding;
+        if (runs && command.get() != &ended) ++running;
+    }
+    // Somebody lives, and who hears of this end waits for those of the others: not all of /proc is read for each of
+    // many commands that end side by side.
+    if (running > 0) return running;
+    Vec<Process> all;
+    ListProcesses(&all);
+    return CountOthers(all, runtime_.self, shell_pid, nullptr);
 }
 
 void Commands::SetRoot(Command& command, ProcessId root, int session) {
@@ -150,9 +175,7 @@ void Commands::Finish(Command& command, Ending ending) {
     command.cwd = std::move(ending.cwd);
     done.reason = command.reason.text();
     done.cwd = command.cwd.text();
-    Vec<Process> all;
-    ListProcesses(&all);
-    done.others = CountOthers(all, runtime_.self, shell_pid, nullptr);
+    done.others = OthersAfter(command);
     // When it cannot be written it is still in memory, and is told for as long as we live.
     if (command.has_files) runtime_.spool.WriteOutcome(done);
     command.phase = Phase::kDone;

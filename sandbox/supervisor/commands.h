@@ -61,6 +61,10 @@ class Commands {
     int shell_pid = 0;  // of the persistent shell, which is nobody
 
  private:
+    // The processes of parallel commands that have not been waited for.
+    Vec<ProcessId> Roots() const;
+    // See DoneFields::others.
+    uint32_t OthersAfter(const Command& ended) const;
     void RecoverOne(uint64_t n, Vec<uint64_t>* lost);
     void KillLeftovers(const Vec<uint64_t>& lost);
     void TellUnheard(Command& command, int64_t now_ms);

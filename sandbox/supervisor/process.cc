@@ -49,6 +49,17 @@ bool IsFileServer(const Process& process) {
     return false;
 }
 
+void AddChild(int pid, const Vec<ProcessId>& known, Vec<ProcessId>* to) {
+    for (const ProcessId& one : known) {
+        if (one.pid == pid) {
+            to->Add(one);
+            return;
+        }
+    }
+    Process process;
+    if (ReadProcess(pid, &process)) to->Add({process.pid, process.start});
+}
+
 bool IsAmong(const Vec<int>& pids, int pid) {
     for (const int one : pids) {
         if (one == pid) return true;
@@ -148,7 +159,7 @@ const Process* FindProcess(const Vec<Process>& all, int pid) {
     return low < all.size() && all[low].pid == pid ? &all[low] : nullptr;
 }
 
-void ListChildren(int pid, Vec<ProcessId>* to) {
+void ListChildren(int pid, const Vec<ProcessId>& known, Vec<ProcessId>* to) {
     to->clear();
     Str path;
     path.append("/proc/").Number(static_cast<uint64_t>(pid)).append("/task/");
@@ -158,10 +169,8 @@ void ListChildren(int pid, Vec<ProcessId>* to) {
         for (size_t at = 0; at < text.size();) {
             const size_t end = text.view().Find(' ', at);
             uint64_t child = 0;
-            Process process;
-            if (ParseNumber(View(text.data() + at, end - at), &child) &&
-                ReadProcess(static_cast<int>(child), &process)) {
-                to->Add({process.pid, process.start});
+            if (ParseNumber(View(text.data() + at, end - at), &child)) {
+                AddChild(static_cast<int>(child), known, to);
             }
             at = end + 1;
         }

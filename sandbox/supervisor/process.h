@@ -38,7 +38,9 @@ bool ParseStat(View text, Process* to);
 bool ReadProcess(int pid, Process* to);
 // All of them, by ascending pid, without kernel threads.
 void ListProcesses(Vec<Process>* to);
-void ListChildren(int pid, Vec<ProcessId>* to);
+// `known`: some of them of whom it is certain that they have not been waited for; reading who somebody is costs more
+// than listing a hundred.
+void ListChildren(int pid, const Vec<ProcessId>& known, Vec<ProcessId>* to);
 // The binary search for ListProcesses' result; nullptr when it is not there.
 const Process* FindProcess(const Vec<Process>& all, int pid);
 // The value of SBXFS_EVENT in the environment a process was started with; false when it has none or

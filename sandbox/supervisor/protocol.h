@@ -170,7 +170,8 @@ struct DoneFields {
     uint64_t finished_ms = 0;
     uint64_t duration_us = 0;     // monotonic
     uint8_t shell_restarted = 0;  // kShellEnded, kShellFresh
-    // Living processes that are not init, sshd, our sessions or the supervisor.
+    // Living processes that are not init, sshd, our sessions or the supervisor. While another command runs it may be
+    // fewer than there are, but never 0.
     uint32_t others = 0;
     Text reason;  // why it did not start, why the shell restarted
     Text cwd;     // of the persistent shell after it; empty for a parallel command

@@ -424,6 +424,24 @@ TEST_F(KernelLeases, AreGivenForASecondWhileQuiet) {
     EXPECT_EQ(LeaseOf("/box/status").attributes, seconds(0));
 }
 
+TEST_F(KernelLeases, OfControlEntriesAreShortAndOnlyOfWhatChangesInNothingButTimes) {
+    using std::chrono::milliseconds;
+    ASSERT_EQ(me().Echo("true", "/box/cmd"), 0);
+    for (const char* fixed : {"/box", "/box/run", "/box/events", "/box/config", "/.mount"}) {
+        EXPECT_EQ(LeaseOf(fixed).name, milliseconds(100)) << fixed;
+        EXPECT_EQ(LeaseOf(fixed).attributes, milliseconds(100)) << fixed;
+    }
+    for (const char* goes : {"/box/events/1", "/box/config/env", "/.mount/history", "/box/cmd"}) {
+        EXPECT_EQ(LeaseOf(goes).name, seconds(0)) << goes;
+        EXPECT_EQ(LeaseOf(goes).attributes, milliseconds(100)) << goes;
+    }
+    for (const char* asked : {"/", "/box/events/1/stdout", "/box/events/1/status", "/box/ttl",
+                              "/box/events/log.jsonl"}) {
+        EXPECT_EQ(LeaseOf(asked).name, seconds(0)) << asked;
+        EXPECT_EQ(LeaseOf(asked).attributes, seconds(0)) << asked;
+    }
+}
+
 TEST_F(KernelLeases, AreNotGivenWhileACommandRuns) {
     ASSERT_EQ(me().Echo("x", "/box/cmd"), 0);
     Until([&] { return !supervisor().starts().empty(); });
