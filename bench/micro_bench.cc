@@ -1,5 +1,5 @@
-// What single pieces cost that every byte and every name passes through: the SFTP codec and the cache of
-// attributes and names. No I/O. Google Benchmark's own options apply.
+// What single pieces cost that every byte and every name passes through: the SFTP codec, the cache of
+// attributes and names, and the journal. No I/O but the journal's own. Google Benchmark's own options apply.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
@@ -13,6 +13,9 @@
 #include "sandbox/file_cache.h"
 #include "sandbox/sftp_client.h"
 #include "sandbox/sftp_wire.h"
+#include "sandbox/state_dir.h"
+#include "sandbox/store.h"
+#include "tests/support/temp_dir.h"
 
 namespace sbxfs {
 namespace {
@@ -146,6 +149,33 @@ void CachePut(benchmark::State& state) {
         cache.PutStat(cache.Ask(Path(number++ % state.range(0))), RemoteStat{});
 }
 BENCHMARK(CachePut)->Arg(100)->Arg(50'000);
+
+// Commands accepted at once, until all of them are on the disk.
+void JournalCommands(benchmark::State& state) {
+    const testing::TempDir dir;
+    auto place = StateDir::Open(dir / "state", "a benchmark");
+    CHECK(place.has_value());
+    auto store = Store::Open(*place);
+    CHECK(store.has_value());
+    (*store)->StartThread();
+    SandboxRecord sandbox;
+    sandbox.generation = Generation{1};
+    sandbox.name = "box";
+    (*store)->Put(sandbox, [](const Status& kept) { CHECK(kept.has_value()); });
+    std::uint64_t n = 0;
+    for (auto _ : state) {
+        for (std::int64_t i = 0; i < state.range(0); ++i) {
+            CommandRecord record;
+            record.generation = Generation{1};
+            record.n = EventNumber{++n};
+            (*store)->PutCommand(record, "true",
+                                 [](const Status& kept) { CHECK(kept.has_value()); });
+        }
+        (*store)->Flush();
+    }
+    state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK(JournalCommands)->Arg(1)->Arg(16)->Arg(256)->UseRealTime();
 
 }  // namespace
 }  // namespace sbxfs

@@ -17,10 +17,12 @@ sys.path[:0] = [str(SOURCE / "bench"), str(SOURCE / "tests")]
 from live.place import Place, sbxfs  # noqa: E402
 
 from linkbench import charts, goals, peers, report, workloads  # noqa: E402
-from linkbench.rounds import Rounds, known_before  # noqa: E402
+from linkbench.peers import Peer  # noqa: E402
+from linkbench.rounds import Rounds, Situation, known_before  # noqa: E402
 from linkbench.server import Server  # noqa: E402
-from linkbench.workloads import Scale  # noqa: E402
+from linkbench.workloads import Scale, Workload  # noqa: E402
 
+SCALING = "0ms@300,5ms@300,20ms@300,80ms@300,20ms@3000,20ms@30000"
 QUICK = Scale(files=100, file_mib=32, big_mib=64, sparse_gib=1, reads=200, saves=10, commands=20)
 
 
@@ -29,7 +31,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round of a seventh of the tree, 0 and 20 ms")
     parser.add_argument("--rounds", type=int, help="default 5, with --quick 1")
     parser.add_argument("--link", default="0ms,20ms,20ms-busy", metavar="LIST",
-                        help="round trips such as 0ms,5ms,20ms,80ms; -busy: with others at work (default: %(default)s)")
+                        help="round trips such as 0ms,5ms,20ms,80ms; -busy: with others at work; @300: with so many files "
+                             "(default: %(default)s)")
+    parser.add_argument("--scaling", action="store_true",
+                        help="find, grep and cp -r in instead: 300 files at 0, 5, 20 and 80 ms, 3000 and 30000 at 20 ms")
     parser.add_argument("--workloads", metavar="LIST", help="of " + ",".join(one.name for one in workloads.ALL))
     parser.add_argument("--peers", metavar="LIST", default=",".join(peers.DEFAULT),
                         help="of " + ",".join(one.name for one in peers.ALL) + " (default: %(default)s)")
@@ -51,8 +56,19 @@ def chosen(text: str, all_of: list[Any], what: str) -> list[Any]:
     return [by_name[name] for name in text.split(",")]
 
 
-def round_trip_ms(situation: str) -> float:
-    return float(situation.removesuffix("-busy").removesuffix("ms"))
+def situation_of(word: str, scale: Scale) -> Situation:
+    link, _, files = word.partition("@")
+    return Situation(word, float(link.removesuffix("-busy").removesuffix("ms")), link.endswith("-busy"),
+                     dataclasses.replace(scale, files=int(files)) if files else scale)
+
+
+def is_measured(situation: Situation, work: type[Workload], peer: Peer) -> bool:
+    if peer.name not in work.peers or (situation.busy and not peer.name.startswith("sbxfs")):
+        return False
+    if work.name in ("read_big", "write_big"):
+        return situation.round_trip_ms == 0  # goals are of the processors there
+    # Hours.
+    return situation.round_trip_ms * situation.scale.files <= 100_000 or peer.name.startswith("sbxfs")
 
 
 def machine() -> dict[str, Any]:
@@ -68,6 +84,10 @@ def main() -> None:
     if options.files:
         scale = dataclasses.replace(scale, files=options.files)
     rounds_wanted = options.rounds or (1 if options.quick else 5)
+    if options.scaling:
+        options.link, options.workloads = SCALING, options.workloads or "find,grep,copy_in"
+        options.peers = "sbxfs,sshfs-4" if options.peers == ",".join(peers.DEFAULT) else options.peers
+    situations = [situation_of(word, scale) for word in options.link.split(",")]
     works = chosen(options.workloads, workloads.ALL, "workload") if options.workloads else workloads.ALL
     asked = [one for one in chosen(options.peers, peers.ALL, "peer")]
     for one in list(asked):
@@ -79,22 +99,17 @@ def main() -> None:
     # A real disk: journals and fsyncs cost what they cost.
     place = Place(below=os.environ.get("TMPDIR", "/tmp"))
     server = Server(place, options.programs / "sbxfs_relay")
-    rounds = Rounds(place, server, scale, options.programs / "sbxfs_sftp_loop", options.limit)
+    rounds = Rounds(place, server, options.programs / "sbxfs_sftp_loop", options.limit)
     there = [one(place, server) for one in asked]
     print(f"{sbxfs()}, {rounds_wanted} rounds", file=sys.stderr)
     for number in range(rounds_wanted):
         print(f"round {number + 1}", file=sys.stderr)
-        for situation in options.link.split(","):
+        for situation in situations:
             for work in works:
                 # Not always the same first.
                 for peer in there[number % len(there):] + there[:number % len(there)]:
-                    if peer.name not in work.peers:
-                        continue
-                    if situation != "0ms" and work.name in ("read_big", "write_big"):
-                        continue
-                    if situation.endswith("-busy") and not peer.name.startswith("sbxfs"):
-                        continue
-                    rounds.sample(situation, round_trip_ms(situation), situation.endswith("-busy"), work, peer)
+                    if is_measured(situation, work, peer):
+                        rounds.sample(situation, work, peer)
         write(options, rounds, facts, scale, number + 1)
     if options.keep:
         subprocess.run(["cp", "-r", str(place.path / "daemon.log"), str(options.out)], check=False)

@@ -17,7 +17,8 @@ def seconds(value: Optional[float]) -> str:
 
 
 def heading(situation: str) -> str:
-    return HEADINGS.get(situation, situation.replace("ms", " ms round trip").replace("-busy", ", others at work"))
+    words = situation.replace("ms", " ms round trip").replace("-busy", ", others at work").partition("@")
+    return HEADINGS.get(situation, words[0] + (f", {words[2]} files" if words[1] else ""))
 
 
 def times(results: dict[str, Any]) -> str:

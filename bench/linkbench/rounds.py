@@ -8,6 +8,7 @@ import signal
 import statistics
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -71,26 +72,34 @@ def peak_kib(pids: list[int]) -> int:
     return total
 
 
+@dataclass(frozen=True)
+class Situation:
+    name: str
+    round_trip_ms: float
+    busy: bool  # others are at work in the sandbox
+    scale: Scale
+
+
 class Rounds:
-    def __init__(self, place: Place, server: Server, scale: Scale, loop_program: Path, limit: float) -> None:
-        self.place, self.server, self.scale, self.loop_program, self.limit = place, server, scale, loop_program, limit
+    def __init__(self, place: Place, server: Server, loop_program: Path, limit: float) -> None:
+        self.place, self.server, self.loop_program, self.limit = place, server, loop_program, limit
         self.samples: dict[str, dict[str, dict[str, dict[str, list[float]]]]] = {}
         self.failures: list[str] = []
 
-    def sample(self, situation: str, round_trip_ms: float, busy: bool, workload: type[Workload], peer: Peer) -> None:
-        label = f"{situation} {workload.name} {peer.name}"
+    def sample(self, situation: Situation, workload: type[Workload], peer: Peer) -> None:
+        label = f"{situation.name} {workload.name} {peer.name}"
         local = self.place.path / "local"
         shutil.rmtree(local, ignore_errors=True)
         local.mkdir()
         work = workload()
-        sample = Sample(self.server, peer, self.scale, local, self.loop_program)
+        sample = Sample(self.server, peer, situation.scale, local, self.loop_program)
         work.lay_out(sample)
-        self.server.relay.set_round_trip(round_trip_ms)
+        self.server.relay.set_round_trip(situation.round_trip_ms)
         attached = False
         try:
             wait_until(lambda: self.server.relay.counts().connections == 0, "the last one's connections are closed")
             before = self.server.relay.counts()
-            peer.attach(busy)
+            peer.attach(situation.busy)
             attached = True
             fetched = self.server.relay.counts().since(before).from_server
             if fetched > MOST_BEFORE:
@@ -105,7 +114,7 @@ class Rounds:
             for result, measured in answers.items():
                 more = measured.pop("more")
                 for key, value in {**measured, **more, "peak_mib": memory}.items():
-                    self.samples.setdefault(situation, {}).setdefault(result, {}).setdefault(peer.name, {}) \
+                    self.samples.setdefault(situation.name, {}).setdefault(result, {}).setdefault(peer.name, {}) \
                         .setdefault(key, []).append(value)
             times = ", ".join(f"{name} {measured['seconds']:.4g} s" for name, measured in answers.items())
             print(f"  {label}: {times}", file=sys.stderr, flush=True)
