@@ -40,6 +40,7 @@ enum class LockRank : int {
     kWatchers = 75,
     kOutputBudget = 77,
     kFileCache = 78,
+    kWriteBehind = 78,
     kKernelCache = 79,
     kStore = 80,
     kOutputs = 85,

@@ -25,6 +25,12 @@ class ControlDirFile final : public OpenHandle {
         }
         std::move(reply).Bytes(page->bytes());
     }
+    void Fsync(EmptyReply reply) override {
+        dir_->Sync(
+            [parked = node()->mount().lot.Park(std::move(reply))](const Status& status) mutable {
+                if (auto taken = parked.Take()) std::move(*taken).Done(status);
+            });
+    }
 
  private:
     Listed Dots(std::uint64_t at) const {
@@ -130,6 +136,7 @@ void TextNode::Open(const OpenRequest& request, OpenReply reply) {
     if (const auto refused = RefuseWriting(request, Name())) return std::move(reply).Fail(*refused);
     AnswerOpen(mount(), std::make_shared<SnapshotFile>(shared_from_this(), text_()),
                Opened{.direct_io = true}, std::move(reply));
+    if (opened_) opened_();
 }
 
 Attr LinkNode::Stat() const {
@@ -153,6 +160,13 @@ Child TextChild(MountContext& mount, std::string name, TextFunction text, TimeFu
     const std::string identity = name;
     return MakeChild<TextNode>(mount, std::move(name), identity, std::move(text), std::move(mtime),
                                std::uint32_t{0444});
+}
+
+Child TextChild(MountContext& mount, std::string name, TextFunction text, TimeFunction mtime,
+                std::function<void()> opened) {
+    const std::string identity = name;
+    return MakeChild<TextNode>(mount, std::move(name), identity, std::move(text), std::move(mtime),
+                               std::uint32_t{0444}, std::move(opened));
 }
 
 Child PrivateTextChild(MountContext& mount, std::string name, TextFunction text,

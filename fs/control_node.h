@@ -56,6 +56,8 @@ class ControlDir : public ControlNode {
     virtual std::vector<Name> List() const = 0;
     // Any name that can be looked up, listed or not.
     virtual std::optional<Child> FindChild(std::string_view name) const = 0;
+    // fsync(2) of the directory. `done` runs on any thread.
+    virtual void Sync(Done done) { done(Ok()); }
     // A sentence for ENOENT here; empty: an ordinary one that is not worth keeping.
     virtual std::string MissingText(std::string_view name) const;
 
@@ -71,11 +73,12 @@ using TimeFunction = std::function<SystemTime()>;
 class TextNode final : public ControlNode {
  public:
     TextNode(MountContext& mount, Ino ino, NodePtr parent, std::string name, TextFunction text,
-             TimeFunction mtime, std::uint32_t mode)
+             TimeFunction mtime, std::uint32_t mode, std::function<void()> opened = {})
         : ControlNode(mount, ino, std::move(parent), std::move(name)),
           text_(std::move(text)),
           mtime_(std::move(mtime)),
-          mode_(mode) {}
+          mode_(mode),
+          opened_(std::move(opened)) {}
     Attr Stat() const override;
     bool IsSecret() const override { return (mode_ & 077) == 0; }
     void Open(const OpenRequest& request, OpenReply reply) override;
@@ -84,6 +87,7 @@ class TextNode final : public ControlNode {
     const TextFunction text_;
     const TimeFunction mtime_;
     const std::uint32_t mode_;  // permission bits
+    const std::function<void()> opened_;
 };
 
 class LinkNode final : public ControlNode {
@@ -123,6 +127,9 @@ Child MakeChild(MountContext& mount, std::string name, std::string identity, Arg
                  }};
 }
 Child TextChild(MountContext& mount, std::string name, TextFunction text, TimeFunction mtime);
+// The same, and `opened` is called when somebody opens it to read.
+Child TextChild(MountContext& mount, std::string name, TextFunction text, TimeFunction mtime,
+                std::function<void()> opened);
 // The same with mode 0600, as ssh(1) wants its keys.
 Child PrivateTextChild(MountContext& mount, std::string name, TextFunction text,
                        TimeFunction mtime);

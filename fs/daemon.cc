@@ -154,6 +154,16 @@ void DestroyAll(Sandboxes& sandboxes) {
     }
 }
 
+// Changes that were answered before the sandboxes had them: each waits op_timeout at most for its own.
+void DrainChanges(const Sandboxes& sandboxes) {
+    std::latch drained(1);
+    sandboxes.DrainChanges([&drained](const Status& status) {
+        if (!status) Log(LogLevel::kError, "changes are given up", {{"why", status.error()}});
+        drained.count_down();
+    });
+    drained.wait();
+}
+
 }  // namespace
 
 Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
@@ -196,6 +206,10 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     services.budget = &budget;
     services.attacher = &attacher;
     services.timeouts.operation = options.mount.op_timeout;
+    services.write_behind = options.mount.writeback;
+    std::function<void(const std::string&, const std::string&, const Error&)> on_lost;
+    services.on_lost = [&on_lost](const std::string& box, const std::string& path,
+                                  const Error& why) { on_lost(box, path, why); };
     Sandboxes sandboxes(
         services, Sandboxes::Config{},
         [&local, &ssh, &fargate](const Template& what) -> Result<Provider*> {
@@ -219,6 +233,9 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     FileSystem fs(sandboxes, loops->first(), RealClock(), std::move(settings), options.config);
 
     sandboxes.SetMount(fs.context().kernel_cache);
+    on_lost = [&fs](const std::string& box, const std::string& path, const Error& why) {
+        fs.context().refusals.Add(0, "/" + box + "/fs" + path, why);
+    };
 
     const FuseServer::Options fuse_options{options.mountpoint, options.source,
                                            options.mount.ForKernel()};
@@ -241,6 +258,7 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     // which all answers need.
     Log(LogLevel::kInfo, "unmounting", {{"at", options.mountpoint}});
     fs.FailParked();
+    DrainChanges(sandboxes);
     if (options.mount.on_unmount == OnUnmount::kDestroy) DestroyAll(sandboxes);
     sandboxes.Stop();
     store->Flush();

@@ -32,7 +32,7 @@ std::string StatusText(const SandboxSnapshot& snapshot) {
 }
 
 std::string ErrorText(const SandboxSnapshot& snapshot) {
-    return snapshot.error.empty() ? "" : snapshot.error + "\n";
+    return (snapshot.error.empty() ? "" : snapshot.error + "\n") + snapshot.lost;
 }
 
 std::string InfoJson(const SandboxSnapshot& snapshot, const MountSettings& settings,

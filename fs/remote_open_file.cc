@@ -109,6 +109,16 @@ void RemoteOpenFile::CopyTo(FileRange range, const OpenHandlePtr& to, std::uint6
               });
 }
 
+// FLUSH cannot be interrupted while it is queued: what was not written through this file does not wait.
+void RemoteOpenFile::Flush(const Caller&, EmptyReply reply) {
+    if (!wrote_) return std::move(reply).Ok();
+    auto parked = node()->mount().lot.Park(std::move(reply));
+    remote_->FilesFor(parked.id())
+        .Flush(file_, [parked = std::move(parked)](const Status& status) mutable {
+            if (auto taken = parked.Take()) std::move(*taken).Done(status);
+        });
+}
+
 void RemoteOpenFile::Fsync(EmptyReply reply) {
     auto parked = node()->mount().lot.Park(std::move(reply));
     remote_->FilesFor(parked.id())
@@ -118,7 +128,7 @@ void RemoteOpenFile::Fsync(EmptyReply reply) {
 }
 
 void RemoteOpenFile::Release() {
-    // Everything was acknowledged when it was written; what CLOSE says cannot be heard any more.
+    // What CLOSE says cannot be heard here any more: WriteBehind reports it.
     CachedFiles::Asker files = remote_->files().For({});
     FileCache& cache = remote_->files().cache();
     // Opened before a command, it may not be what its name leads to now.
@@ -135,6 +145,14 @@ void RemoteOpenFile::Release() {
                        });
     }
     files.Close(file_, [](const Status&) {});
+}
+
+void RemoteOpenDir::Fsync(EmptyReply reply) {
+    auto parked = node()->mount().lot.Park(std::move(reply));
+    remote_->FilesFor(parked.id())
+        .Drain([parked = std::move(parked)](const Status& status) mutable {
+            if (auto taken = parked.Take()) std::move(*taken).Done(status);
+        });
 }
 
 std::vector<FileCache::Name> NamesOf(const std::vector<RemoteEntry>& entries) {

@@ -1,5 +1,5 @@
-// An open file or directory of the sandbox. Data goes through: a write is answered when the sandbox has
-// acknowledged it. Read is for the kernel's page cache, in pieces of its own choosing; each piece is
+// An open file or directory of the sandbox. A write is answered when the sandbox has acknowledged it, or before
+// (WriteBehind); what went wrong later is told by fsync(2) and close(2). Read is for the kernel's page cache, in pieces of its own choosing; each piece is
 // pipelined by SftpFiles.
 #pragma once
 
@@ -35,6 +35,7 @@ class RemoteOpenFile final : public OpenHandle,
                WrittenReply reply) override;
     void CopyTo(FileRange range, const OpenHandlePtr& to, std::uint64_t offset,
                 WrittenReply reply) override;
+    void Flush(const Caller& who, EmptyReply reply) override;
     void Fsync(EmptyReply reply) override;
     void Release() override;
 
@@ -66,8 +67,8 @@ class RemoteOpenDir final : public OpenHandle, public std::enable_shared_from_th
         : OpenHandle(node), remote_(node), entries_(std::move(entries)) {}
 
     void ReadDir(std::uint64_t offset, bool plus, PagePtr page, DataReply reply) override;
-    // An fsync of a directory waits for every earlier change; writing through, all have been answered.
-    void Fsync(EmptyReply reply) override { std::move(reply).Ok(); }
+    // Waits for every earlier change in the sandbox.
+    void Fsync(EmptyReply reply) override;
 
  private:
     void Fill(std::uint64_t offset, bool plus, DirectoryPage& page);

@@ -64,6 +64,11 @@ std::string RootDir::MissingText(std::string_view) const {
     return "";
 }
 
+// sbxfs umount asks so whether everything has arrived.
+void RootDir::Sync(Done done) {
+    mount().sandboxes.DrainChanges(std::move(done));
+}
+
 void RootDir::MakeDir(std::string_view name, std::uint32_t, EntryReply reply) {
     const Result<SandboxName> parsed = ParseSandboxName(name);
     if (!parsed) return std::move(reply).Fail(parsed.error());

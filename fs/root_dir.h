@@ -15,6 +15,7 @@ class RootDir final : public ControlDir {
     std::vector<Name> List() const override;
     std::optional<Child> FindChild(std::string_view name) const override;
     std::string MissingText(std::string_view name) const override;
+    void Sync(Done done) override;
     void MakeDir(std::string_view name, std::uint32_t mode, EntryReply reply) override;
     void RemoveDir(std::string_view name, EmptyReply reply) override;
 

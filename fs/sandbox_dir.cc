@@ -54,7 +54,8 @@ std::optional<Child> FactsChild(MountContext& m, const SandboxPtr& box, std::str
     }
     if (name == "error") {
         return TextChild(
-            m, "error", [box] { return ErrorText(box->Snapshot()); }, changed);
+            m, "error", [box] { return ErrorText(box->Snapshot()); }, changed,
+            [box] { box->LossesRead(); });
     }
     if (name == "info.json") {
         return TextChild(

@@ -18,6 +18,7 @@ class SandboxDir final : public ControlDir {
     // `fs` and the files that wait are reachable, never listed (contract 2).
     std::vector<Name> List() const override;
     std::optional<Child> FindChild(std::string_view name) const override;
+    void Sync(Done done) override { sandbox_->DrainChanges(std::move(done)); }
 
  private:
     const SandboxPtr sandbox_;

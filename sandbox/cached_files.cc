@@ -1,6 +1,7 @@
 #include "sandbox/cached_files.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
@@ -28,11 +29,19 @@ std::string ParentOf(const std::string& path) {
 CachedFiles::CachedFiles(Loop& loop, std::shared_ptr<LinkedFiles> files, Setup setup)
     : loop_(loop),
       files_(std::move(files)),
+      behind_(std::make_shared<WriteBehind>(
+          loop, files_,
+          WriteBehind::Limits{.wait = setup.timeouts.operation,
+                              .name_wait = setup.timeouts.name_change})),
       setup_(setup),
       cache_(loop.clock()),
-      space_(loop.clock()) {}
+      space_(loop.clock()) {
+    behind_->SetOwner(this);
+}
 
-CachedFiles::~CachedFiles() = default;
+CachedFiles::~CachedFiles() {
+    behind_->SetOwner(nullptr);
+}
 
 template <class F>
 void CachedFiles::OnLoop(F job) {
@@ -105,8 +114,15 @@ void CachedFiles::LookAtProcesses() {
     });
 }
 
+void CachedFiles::SetMode(FileCache::Quiet quiet) {
+    if (!setup_.write_behind) return;
+    behind_->SetMode(quiet == FileCache::Quiet::kYes ? WriteBehind::Mode::kQuiet
+                                                     : WriteBehind::Mode::kShared);
+}
+
 void CachedFiles::Begin(FileCache::Quiet quiet) {
     cache_.BeginEra(quiet);
+    SetMode(quiet);
     MountCaches* mount = mount_;
     if (mount == nullptr) return;
     if (quiet == FileCache::Quiet::kYes) return mount->Allow(setup_.box);
@@ -151,9 +167,18 @@ void CachedFiles::Settled(std::size_t active) {
     Decide();
 }
 
+// It sees every byte that was written before it: what is on its way arrives first.
 void CachedFiles::BeforeStart(Job go) {
     DCHECK(loop_.OnThread());
     ++active_;
+    if (behind_->IsClean()) return BeginStart(std::move(go));
+    behind_->Drain(std::nullopt,
+                   [weak = weak_from_this(), go = std::move(go)](const Status&) mutable {
+                       if (const auto self = weak.lock()) self->BeginStart(std::move(go));
+                   });
+}
+
+void CachedFiles::BeginStart(Job go) {
     if (starts_) return starts_->push_back(std::move(go));
     if (!cache_.IsQuiet()) return go();
     // On the channel the command goes out on, and before it: the supervisor looks first.
@@ -166,6 +191,7 @@ void CachedFiles::BeforeStart(Job go) {
         });
     }
     cache_.BeginEra(FileCache::Quiet::kNo);
+    SetMode(FileCache::Quiet::kNo);
     MountCaches* mount = mount_;
     if (mount == nullptr) return go();
     starts_.emplace();
@@ -198,6 +224,19 @@ void CachedFiles::AfterEnd(std::uint32_t others, std::size_t active, Job go) {
 
 // --- Identities
 
+std::int64_t CachedFiles::TheirNow() const {
+    return TheirNowNs() / 1'000'000'000;
+}
+
+// What was taken for true has turned out not to be: nothing that is cached is believed any more.
+void CachedFiles::OnLost(const std::string& path, const Error& why) {
+    cache_.ForgetAll();
+    Begin(FileCache::Quiet::kNo);
+    if (MountCaches* mount = mount_; mount != nullptr) mount->DropPages(setup_.box, [] {});
+    OnLoop([](CachedFiles& later) { later.Decide(); });
+    if (on_lost) on_lost(path, why);
+}
+
 std::int64_t CachedFiles::TheirNowNs() const {
     return (EpochMs(loop_.clock().System()) + skew_ms_) * 1'000'000;
 }
@@ -229,11 +268,34 @@ void CachedFiles::Look(const std::vector<std::string>& paths,
 void CachedFiles::Identify(const std::string& path, Identified done) {
     DCHECK(loop_.OnThread());
     if (port_ == nullptr) return done(std::nullopt);
+    // Files are opened many at a time: those whose answers came together are looked at together.
+    identify_.emplace_back(path, std::move(done));
+    if (identify_.size() > 1) return;
+    OnLoop([](CachedFiles& self) { self.IdentifyBatch(); });
+}
+
+void CachedFiles::IdentifyBatch() {
+    std::vector<std::string> paths;
+    std::vector<Identified> askers;
+    for (auto& [path, done] : std::exchange(identify_, {})) {
+        paths.push_back(std::move(path));
+        askers.push_back(std::move(done));
+    }
+    if (port_ == nullptr) {
+        for (const Identified& done : askers)
+            done(std::nullopt);
+        return;
+    }
     // However long it takes: whoever waits for it has a bound of its own.
-    port_->StatBatch({path},
-                     [done = std::move(done)](const Result<std::vector<IdentityStat>>& stats) {
-                         if (!stats || stats->size() != 1) return done(std::nullopt);
-                         done(stats->front());
+    port_->StatBatch(paths,
+                     [askers = std::move(askers)](const Result<std::vector<IdentityStat>>& stats) {
+                         for (std::size_t i = 0; i < askers.size(); ++i) {
+                             if (!stats || stats->size() != askers.size()) {
+                                 askers[i](std::nullopt);
+                             } else {
+                                 askers[i]((*stats)[i]);
+                             }
+                         }
                      });
 }
 
@@ -343,9 +405,16 @@ void CachedFiles::Asker::FileStat(const RemoteFilePtr& file, StatDone done) {
 
 // --- Asker: what changes
 
+// Before the cache is told of the change: that makes it forget.
+WriteBehind::Before CachedFiles::Asker::BeforeChange(const std::string& path) const {
+    if (!owner_->setup_.write_behind || !owner_->cache_.IsQuiet()) return {};
+    return {owner_->cache_.Stat(path), owner_->cache_.Stat(ParentOf(path))};
+}
+
 void CachedFiles::Asker::SetStat(const std::string& path, const StatChange& change, StatDone done) {
+    WriteBehind::Before before = BeforeChange(path);
     owner_->cache_.Changed(path);
-    files_.SetStat(path, change,
+    files_.SetStat(path, change, std::move(before),
                    [owner = owner_, path, done = std::move(done)](Result<RemoteStat> stat) {
                        owner->cache_.Changed(path);
                        done(std::move(stat));
@@ -369,20 +438,26 @@ Done CachedFiles::Asker::Removing(const std::string& path, Done done) {
 }
 
 void CachedFiles::Asker::MakeDir(const std::string& path, std::uint32_t mode, StatDone done) {
-    files_.MakeDir(path, mode, Making(path, std::move(done)));
+    WriteBehind::Before before = BeforeChange(path);
+    files_.MakeDir(path, mode, std::move(before), Making(path, std::move(done)));
 }
 
 void CachedFiles::Asker::RemoveDir(const std::string& path, Done done) {
-    files_.RemoveDir(path, Removing(path, std::move(done)));
+    WriteBehind::Before before = BeforeChange(path);
+    const auto names = owner_->cache_.List(path);
+    before.empty = names && names->empty();
+    files_.RemoveDir(path, std::move(before), Removing(path, std::move(done)));
 }
 
 void CachedFiles::Asker::Unlink(const std::string& path, Done done) {
-    files_.Unlink(path, Removing(path, std::move(done)));
+    WriteBehind::Before before = BeforeChange(path);
+    files_.Unlink(path, std::move(before), Removing(path, std::move(done)));
 }
 
 void CachedFiles::Asker::Symlink(const std::string& target, const std::string& path,
                                  StatDone done) {
-    files_.Symlink(target, path, Making(path, std::move(done)));
+    WriteBehind::Before before = BeforeChange(path);
+    files_.Symlink(target, path, std::move(before), Making(path, std::move(done)));
 }
 
 void CachedFiles::Asker::Link(const std::string& from, const std::string& to, StatDone done) {
@@ -405,12 +480,18 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
                                 Done done) {
     FileCache& cache = owner_->cache_;
     const bool linked = cache.HasOtherNames(from);
+    WriteBehind::Before before_from = BeforeChange(from);
+    WriteBehind::Before before_to = BeforeChange(to);
+    // What arrives is what was there before, with all its attributes but those that nobody is shown.
+    Result<RemoteStat> arrives = Error(Errno{EAGAIN}, "");
+    if (before_from.IsThere() && !S_ISDIR((*before_from.itself)->mode) && !linked)
+        arrives = **before_from.itself;
     std::vector<std::string> below = cache.LinkedBelow(from);
     const FileCache::Question gone = cache.ChangingName(from);
     const FileCache::Question came = cache.ChangingName(to);
-    files_.Rename(from, to, replace,
+    files_.Rename(from, to, replace, std::move(before_from), std::move(before_to),
                   [owner = owner_, from, to, linked, below = std::move(below), gone, came,
-                   done = std::move(done)](Status status) {
+                   arrives = std::move(arrives), done = std::move(done)](Status status) {
                       FileCache& known = owner->cache_;
                       // Where both names lead to one file rename(2) does nothing, and says that all is well.
                       if (linked) {
@@ -418,8 +499,8 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
                       } else {
                           known.Gone(gone, status);
                       }
-                      // What is there now is known by type at best; the next look tells all.
-                      known.Made(came, Error(Errno{EAGAIN}, ""));
+                      // Else what is there now is known by type at best; the next look tells all.
+                      known.Made(came, status ? arrives : Error(Errno{EAGAIN}, ""));
                       if (status && linked) known.Linked(to);
                       if (status) {
                           for (const std::string& path : below)
@@ -453,7 +534,16 @@ void CachedFiles::Asker::Sync(const RemoteFilePtr& file, Done done) {
 }
 
 void CachedFiles::Asker::Close(const RemoteFilePtr& file, Done done) {
-    files_.Close(file, std::move(done));
+    files_.Close(file);
+    done(Ok());
+}
+
+void CachedFiles::Asker::Flush(const RemoteFilePtr& file, Done done) {
+    files_.Flush(file, std::move(done));
+}
+
+void CachedFiles::Asker::Drain(Done done) {
+    files_.Drain(std::move(done));
 }
 
 // --- Asker: open
@@ -499,28 +589,32 @@ void CachedFiles::Asker::OpenVerified(const std::string& path, const OpenHow& ho
             });
         });
     }
+    WriteBehind::Before before;
+    if (how.create) before = BeforeChange(path);
     if (how.truncate) cache.Changed(path);
     const FileCache::Question question = how.create ? cache.ChangingName(path) : cache.Ask(path);
-    files_.Open(path, how, [owner = owner_, path, how, question, opening](Result<OpenedFile> file) {
-        FileCache& known = owner->cache_;
-        const Result<RemoteStat> stat =
-            file ? Result<RemoteStat>(file->stat) : Result<RemoteStat>(file.error());
-        if (how.truncate) known.Changed(path);
-        if (how.create) {
-            known.Made(question, stat);
-        } else if (how.truncate) {
-            known.Drop(question);
-        } else {
-            known.PutStat(question, stat);
-        }
-        if (file && how.exclusive && !known.IsQuiet()) known.ForgetDirectory(ParentOf(path));
-        Opened& opened = opening->opened;
-        const std::int64_t now = owner->TheirNowNs();
-        if (file) opened.recent = IsRecent(file->stat, now);
-        if (opened.identity) opened.recent = IsRecent(*opened.identity, now);
-        opening->server = std::move(file);
-        opening->Finish();
-    });
+    files_.Open(path, how, std::move(before),
+                [owner = owner_, path, how, question, opening](Result<OpenedFile> file) {
+                    FileCache& known = owner->cache_;
+                    const Result<RemoteStat> stat =
+                        file ? Result<RemoteStat>(file->stat) : Result<RemoteStat>(file.error());
+                    if (how.truncate && !how.create) known.Changed(path);
+                    if (how.create) {
+                        known.Made(question, stat);
+                    } else if (how.truncate) {
+                        known.Drop(question);
+                    } else {
+                        known.PutStat(question, stat);
+                    }
+                    if (file && how.exclusive && !known.IsQuiet())
+                        known.ForgetDirectory(ParentOf(path));
+                    Opened& opened = opening->opened;
+                    const std::int64_t now = owner->TheirNowNs();
+                    if (file) opened.recent = IsRecent(file->stat, now);
+                    if (opened.identity) opened.recent = IsRecent(*opened.identity, now);
+                    opening->server = std::move(file);
+                    opening->Finish();
+                });
 }
 
 }  // namespace sbxfs

@@ -16,25 +16,29 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/loop.h"
 #include "sandbox/commands.h"
 #include "sandbox/file_cache.h"
 #include "sandbox/linked_files.h"
-#include "base/loop.h"
 #include "sandbox/mount_caches.h"
 #include "sandbox/names.h"
 #include "sandbox/remote_files.h"
 #include "sandbox/space_memory.h"
 #include "sandbox/supervisor_port.h"
+#include "sandbox/write_behind.h"
 
 namespace sbxfs {
 
 class CachedFiles final : public CommandObserver,
                           public LinkWitness,
+                          public WriteBehind::Owner,
                           public std::enable_shared_from_this<CachedFiles> {
  public:
     struct Setup {
         Generation box{};
         bool exclusive = true;  // nobody but us and its own processes writes there
+        bool write_behind = true;
+        LinkedFiles::Timeouts timeouts{};
     };
     CachedFiles(Loop& loop, std::shared_ptr<LinkedFiles> files, Setup setup);
     ~CachedFiles() override;
@@ -53,6 +57,8 @@ class CachedFiles final : public CommandObserver,
     // `wanted`: see LinkedFiles::For().
     Asker For(std::function<bool()> wanted);
     void SetMount(MountCaches* mount) { mount_ = mount; }
+    // Changes whose callers were answered before the sandbox had them.
+    WriteBehind& behind() { return *behind_; }
     // `echo drop_caches > ctl`.
     void DropCaches(Done done);
 
@@ -67,6 +73,14 @@ class CachedFiles final : public CommandObserver,
     void IdentifyOpened(const std::string& path, const RemoteStat& opened,
                         Identified done) override;
     void OnUnknownOutcome() override;
+    std::int64_t TheirNow() const override;
+    bool HasOtherNames(const std::string& path) const override {
+        return cache_.HasOtherNames(path);
+    }
+    void OnLost(const std::string& path, const Error& why) override;
+    void OnSettled(const std::string& path) override { cache_.Changed(path); }
+    // Called when a change came to nothing that its caller was told had been made.
+    std::function<void(const std::string& path, const Error& why)> on_lost;
     // Called when nobody can tell whether a change was made.
     std::function<void()> on_unknown_outcome;
 
@@ -84,6 +98,9 @@ class CachedFiles final : public CommandObserver,
  private:
     struct Opening;
     void Use();
+    void BeginStart(Job go);
+    void SetMode(FileCache::Quiet quiet);
+    void IdentifyBatch();
     void LookAtProcesses();
     void Decide();
     void Begin(FileCache::Quiet quiet);
@@ -96,6 +113,7 @@ class CachedFiles final : public CommandObserver,
 
     Loop& loop_;
     const std::shared_ptr<LinkedFiles> files_;
+    const std::shared_ptr<WriteBehind> behind_;
     const Setup setup_;
     FileCache cache_;
     SpaceMemory space_;
@@ -113,6 +131,7 @@ class CachedFiles final : public CommandObserver,
     std::optional<std::vector<Job>> starts_;
     std::optional<std::uint32_t> others_;  // processes that are not ours; none: not known yet
     bool looking_ = false;
+    std::vector<std::pair<std::string, Identified>> identify_;  // to be asked about together
 };
 
 // The operations of one parked request. Fills the cache with what it hears, and keeps it true of what
@@ -120,7 +139,7 @@ class CachedFiles final : public CommandObserver,
 class CachedFiles::Asker final : public RemoteFiles {
  public:
     Asker(std::shared_ptr<CachedFiles> owner, std::function<bool()> wanted)
-        : owner_(std::move(owner)), wanted_(std::move(wanted)), files_(owner_->files_, wanted_) {}
+        : owner_(std::move(owner)), wanted_(std::move(wanted)), files_(owner_->behind_, wanted_) {}
 
     void Lstat(const std::string& path, StatDone done) override;
     void List(const std::string& path, EntriesDone done) override;
@@ -144,7 +163,12 @@ class CachedFiles::Asker final : public RemoteFiles {
     void Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
               std::uint64_t offset, CopiedDone done) override;
     void Sync(const RemoteFilePtr& file, Done done) override;
+    // `done` says nothing of what the server said: Flush() has what went wrong.
     void Close(const RemoteFilePtr& file, Done done) override;
+    // What close(2) waits for.
+    void Flush(const RemoteFilePtr& file, Done done);
+    // Every change told so far, for fsync(2) of a directory.
+    void Drain(Done done);
 
     // Open, and the supervisor's look at the path at the same time.
     enum class Verify { kNo, kYes };
@@ -153,12 +177,13 @@ class CachedFiles::Asker final : public RemoteFiles {
  private:
     void AskStat(const std::string& path, StatDone done);
     void AskList(const std::string& path, EntriesDone done);
+    WriteBehind::Before BeforeChange(const std::string& path) const;
     StatDone Making(const std::string& path, StatDone done);
     Done Removing(const std::string& path, Done done);
 
     const std::shared_ptr<CachedFiles> owner_;
     const std::function<bool()> wanted_;
-    LinkedFiles::ForAsker files_;
+    WriteBehind::ForAsker files_;
 };
 
 }  // namespace sbxfs

@@ -30,6 +30,8 @@ struct Commands::Event {
     bool retrying = false;      // a Read will be sent once the disk may have room again
     bool observed = false;      // ended; the observer has not let it be seen yet
     bool repairing = false;     // finished in an earlier life of the link; the spool still has it
+    bool files_arrived = false;  // the journal has it that record.unarrived is no more
+    bool inherited = false;      // accepted by an earlier daemon
     bool releasing = false;     // its copy is being synced so that the spool can forget it
     std::optional<CommandEnd> end;
 

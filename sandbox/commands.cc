@@ -32,7 +32,7 @@ void Commands::Restore(std::vector<CommandRecord> records, EverAttached ever_att
         if (!record.spec.name.empty()) names_[record.spec.name] = n;
         if (record.forgotten) continue;
         auto event = std::make_shared<Event>();
-        event->committed = true;
+        event->committed = event->inherited = true;
         event->may_have_run = ever_attached == EverAttached::kYes;
         event->have = event->taken = outputs_.SizesNow(generation_, n);
         event->record = std::move(record);
@@ -150,6 +150,7 @@ void Commands::Submit(Slot slot, CommandSpec spec, std::string script, SubmitDon
     record.spec = std::move(spec);
     record.script_size = script.size();
     record.accepted_ms = EpochMs(loop_.clock().System());
+    if (first_unarrived) record.unarrived = first_unarrived().value_or("");
     if (script.size() <= limits_.cached_script) event->script = script;
     CommandRecord copy;
     {

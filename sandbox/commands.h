@@ -23,10 +23,10 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/loop.h"
 #include "base/result.h"
 #include "base/sync.h"
 #include "sandbox/change_signal.h"
-#include "base/loop.h"
 #include "sandbox/output_budget.h"
 #include "sandbox/outputs.h"
 #include "sandbox/records.h"
@@ -183,6 +183,8 @@ class Commands final : public SupervisorListener,
     // Files are not known to be what their writers think they are: the next command to be accepted is
     // refused. Those before it were accepted without knowing of the change.
     void RefuseNext(const std::string& why);
+    // Some that were told to have been made are lost: all that wait, and the next one to be accepted.
+    void RefuseQueuedAndNext(const std::string& why);
     // Output of a command that has ended is still on its way.
     bool OutputPending() const;
     void OnKnown(EventNumber n, bool done, OutputSizes sizes) override;
@@ -197,6 +199,11 @@ class Commands final : public SupervisorListener,
 
     // May stay null. Outlives this, or is set to null.
     void SetObserver(CommandObserver* observer) { observer_ = observer; }
+    // Asked from any thread when a command is submitted: what it must see and the sandbox has not acknowledged. Set
+    // before the first.
+    std::function<std::optional<std::string>()> first_unarrived;
+    // Called on the loop when a command was refused for files that did not arrive.
+    std::function<void()> on_refused;
     // Called on the loop when a command is started or has ended: the sandbox is in use.
     std::function<void()> on_use;
 
@@ -214,6 +221,7 @@ class Commands final : public SupervisorListener,
     void Dispatch();
     void Begin(const EventPtr& event);
     void Prepare(const EventPtr& event, std::string script);
+    void NoteFilesArrived(const EventPtr& event, std::string script);
     void Send(const EventPtr& event, std::string script);
     std::size_t Active() const { return active_serial_.size() + active_parallel_.size(); }
     struct Piece {
@@ -289,7 +297,7 @@ class Commands final : public SupervisorListener,
         EventNumber from{};
         std::string why;
     };
-    std::optional<Refusal> refusal_;  // of the first command from this number on
+    std::optional<Refusal> refusal_;    // of the first command from this number on
     std::optional<std::string> ended_;  // why nothing will be started any more
 };
 

@@ -173,13 +173,30 @@ void Commands::RefuseNext(const std::string& why) {
     refusal_ = Refusal{EventNumber{next_}, why};
 }
 
+void Commands::RefuseQueuedAndNext(const std::string& why) {
+    DCHECK(loop_.OnThread());
+    for (const EventPtr& event : Unfinished()) {
+        if (event->sent || event->finishing || event->may_have_run) continue;
+        FinishAs(event, EventStatus::kRefused, why);
+        if (on_refused) on_refused();
+    }
+    RefuseNext(why);
+}
+
 void Commands::Begin(const EventPtr& event) {
     const EventNumber n = event->record.n;
     const bool serial = event->record.spec.lane == CommandLane::kSerial;
     (serial ? active_serial_ : active_parallel_).insert(n);
     if (refusal_ && n >= refusal_->from) {
         const std::string why = std::exchange(refusal_, std::nullopt)->why;
+        if (on_refused) on_refused();
         return FinishAs(event, EventStatus::kRefused, why);
+    }
+    if (event->inherited && !event->files_arrived && !event->record.unarrived.empty()) {
+        return FinishAs(event, EventStatus::kRefused,
+                        "sbxfs ended before the sandbox had acknowledged files that were changed "
+                        "before this command, the first: " +
+                            event->record.unarrived + ". Make them again, then run it again");
     }
     if (event->script) return Prepare(event, *event->script);
     store_.LoadScript(
@@ -194,10 +211,30 @@ void Commands::Begin(const EventPtr& event) {
 }
 
 void Commands::Prepare(const EventPtr& event, std::string script) {
-    if (observer_ == nullptr) return Send(event, std::move(script));
+    if (observer_ == nullptr) return NoteFilesArrived(event, std::move(script));
     observer_->BeforeStart([weak = weak_from_this(), event, script = std::move(script)]() mutable {
-        if (const auto self = weak.lock()) self->Send(event, std::move(script));
+        if (const auto self = weak.lock()) self->NoteFilesArrived(event, std::move(script));
     });
+}
+
+// Not sent before the journal has it: a daemon that takes over could not tell it from one whose files are lost.
+void Commands::NoteFilesArrived(const EventPtr& event, std::string script) {
+    if (event->record.unarrived.empty() || event->files_arrived || event->finishing)
+        return Send(event, std::move(script));
+    store_.FilesArrived(
+        generation_, event->record.n,
+        [self = shared_from_this(), event, script = std::move(script)](const Status& kept) mutable {
+            self->Post([event, kept, script = std::move(script)](Commands& commands) mutable {
+                if (!kept) {
+                    return commands.Later(
+                        kRetry, [event, script = std::move(script)](Commands& later) mutable {
+                            later.NoteFilesArrived(event, std::move(script));
+                        });
+                }
+                event->files_arrived = true;
+                commands.Send(event, std::move(script));
+            });
+        });
 }
 
 void Commands::Send(const EventPtr& event, std::string script) {

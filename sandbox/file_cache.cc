@@ -273,6 +273,8 @@ void FileCache::Made(Question question, const Result<RemoteStat>& stat) {
         directory->second.names.insert_or_assign(std::string(Base(asked.path)),
                                                  stat->mode & S_IFMT);
     Keep(asked.path, *stat);
+    // A directory that was made here has no names yet.
+    if (S_ISDIR(stat->mode)) Present(asked.path).names_fact = {clock_.Steady(), true};
 }
 
 void FileCache::Gone(Question question, const Status& status) {

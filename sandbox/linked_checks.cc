@@ -140,17 +140,18 @@ void CheckExclusive(RemoteFiles& files, const std::string& path, const OpenHow& 
     });
 }
 
-void CheckAppend(RemoteFiles& files, const RemoteFilePtr& file, std::optional<std::uint64_t> before,
-                 std::size_t count, Alone alone, VerdictDone<Unit> done) {
+void CheckAppend(RemoteFiles& files, const RemoteFilePtr& file, const Appended& sent, Alone alone,
+                 VerdictDone<Unit> done) {
     using Found = Verdict<Unit>;
-    files.FileStat(file,
-                   [before, count, alone, done = std::move(done)](const Result<RemoteStat>& stat) {
-                       if (!stat || !before) return done(Found::Unknown());
-                       if (stat->size == *before) return done(Found::Repeat());
-                       // Somebody else's line may be as long.
-                       const bool ours = alone == Alone::kYes && stat->size == *before + count;
-                       done(ours ? Found::Finished(Ok()) : Found::Unknown());
-                   });
+    files.FileStat(file, [sent, alone, done = std::move(done)](const Result<RemoteStat>& stat) {
+        if (!stat || !sent.before) return done(Found::Unknown());
+        if (stat->size == *sent.before) return done(Found::Repeat());
+        const std::uint64_t after = *sent.before + sent.count;
+        const bool all = sent.others_follow ? stat->size >= after : stat->size == after;
+        // Somebody else's line may be as long.
+        const bool ours = alone == Alone::kYes && all;
+        done(ours ? Found::Finished(Ok()) : Found::Unknown());
+    });
 }
 
 }  // namespace sbxfs

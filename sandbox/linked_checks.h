@@ -49,8 +49,13 @@ void CheckRename(RemoteFiles& files, const std::string& from, const std::string&
 // Opens what O_EXCL made, if it is ours.
 void CheckExclusive(RemoteFiles& files, const std::string& path, const OpenHow& how, Alone alone,
                     VerdictDone<OpenedFile> done);
-// `before`: the size when the append was sent, if that was heard. `file` is of this link.
-void CheckAppend(RemoteFiles& files, const RemoteFilePtr& file, std::optional<std::uint64_t> before,
-                 std::size_t count, Alone alone, VerdictDone<Unit> done);
+struct Appended {
+    std::optional<std::uint64_t> before;  // the size when it was sent, if that is known
+    std::size_t count = 0;                // bytes
+    bool others_follow = false;           // ours, which may have arrived behind it
+};
+// `file` is of this link.
+void CheckAppend(RemoteFiles& files, const RemoteFilePtr& file, const Appended& sent, Alone alone,
+                 VerdictDone<Unit> done);
 
 }  // namespace sbxfs

@@ -28,6 +28,10 @@ class LinkedFile final : public RemoteFile {
     std::uint64_t link;  // which `inner` belongs to
     // Of the file when it was opened; none: nobody looked, and it cannot be recognised.
     std::optional<IdentityStat> identity;
+    // Made by us where nobody else was: then it is recognised without an identity, too, see IsOurs().
+    bool made = false;
+    std::int64_t made_at = 0;            // its mtime then, in seconds
+    std::uint64_t most = 0;              // no byte of ours was sent to lie behind this
     bool lost = false;                   // no longer there, or not recognised: ESTALE from now on
     std::uint64_t reopening = 0;         // the link it is being opened again on
     RemoteFilePtr reopened;              // on that link, and still to be recognised

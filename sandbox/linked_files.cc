@@ -58,6 +58,7 @@ struct FileOperations::Operation {
     std::function<bool()> wanted;  // empty: in any case
     LinkedFilePtr file;            // must be open on the present link before this is sent
     SteadyTime deadline{};
+    bool patient = false;
     bool sent = false;         // on the present link
     bool may_be_made = false;  // a change that was sent and never answered
     bool doubtful = false;     // to be checked before it is sent again
@@ -129,21 +130,50 @@ void LinkedFiles::ForAsker::Submit(std::unique_ptr<Operation> operation) {
     files_->Submit(std::move(operation));
 }
 
+void LinkedFiles::Patient::Submit(std::unique_ptr<Operation> operation) {
+    operation->patient = true;
+    files_->Submit(std::move(operation));
+}
+
 void LinkedFiles::Submit(std::unique_ptr<Operation> operation) {
-    operation->deadline =
-        loop_.clock().Steady() +
-        (operation->kind == Kind::kNameChange ? timeouts_.name_change : timeouts_.operation);
+    if (operation->patient) {
+        operation->deadline = SteadyTime::max();
+    } else {
+        operation->deadline =
+            loop_.clock().Steady() +
+            (operation->kind == Kind::kNameChange ? timeouts_.name_change : timeouts_.operation);
+    }
     loop_.Post([self = shared_from_this(), operation = std::move(operation)]() mutable {
         self->Accept(std::move(operation));
     });
 }
 
 void LinkedFiles::Accept(std::unique_ptr<Operation> operation) {
-    if (down_) return operation->Fail(*down_);
+    const bool patient = operation->patient;
+    if (down_ && (!patient || ended_)) return operation->Fail(*down_);
     const std::uint64_t id = next_++;
     operations_.emplace(id, std::move(operation));
-    ArmDeadline();
+    if (!patient) ArmDeadline();
+    if (patient && (target_ == nullptr || !recovering_.empty())) {
+        recovering_.insert(id);
+        return;
+    }
     if (target_ != nullptr) Start(id);
+}
+
+// The next patient operation that a cut has left open, when the one before it has ended.
+void LinkedFiles::Recover() {
+    while (target_ != nullptr && recovers_ == 0 && !recovering_.empty()) {
+        const std::uint64_t id = *recovering_.begin();
+        const auto it = operations_.find(id);
+        if (it == operations_.end()) {
+            recovering_.erase(recovering_.begin());
+            continue;
+        }
+        if (it->second->sent) return;  // on the link that is gone, which is about to say so
+        recovers_ = id;
+        Start(id);
+    }
 }
 
 void LinkedFiles::Start(std::uint64_t id) {
@@ -171,8 +201,15 @@ void LinkedFiles::Lost(std::uint64_t id) {
         operation.doubtful = operation.CanCheck();
     }
     // What may have been made waits on: the next link tells, if it comes in time.
-    if (down_ && !operation.may_be_made) return Take(id)->Fail(*down_);
-    if (target_ != nullptr) Start(id);
+    const bool patient = operation.patient;
+    if (down_ && (ended_ || !patient) && !operation.may_be_made) return Take(id)->Fail(*down_);
+    if (!patient) {
+        if (target_ != nullptr) Start(id);
+        return;
+    }
+    recovering_.insert(id);
+    if (recovers_ == id) recovers_ = 0;
+    Recover();
 }
 
 // Ends an operation without an answer of the server.
@@ -197,6 +234,12 @@ std::unique_ptr<LinkedFiles::Operation> LinkedFiles::Take(std::uint64_t id) {
     if (it == operations_.end()) return nullptr;
     std::unique_ptr<Operation> operation = std::move(it->second);
     operations_.erase(it);
+    if (operation->patient && recovering_.erase(id) > 0) {
+        if (recovers_ == id) recovers_ = 0;
+        loop_.Post([weak = weak_from_this()] {
+            if (const auto self = weak.lock()) self->Recover();
+        });
+    }
     return operation;
 }
 
@@ -207,17 +250,22 @@ void LinkedFiles::Up(RemoteFiles& target) {
     down_.reset();
     std::vector<std::uint64_t> waiting;
     for (const auto& [id, operation] : operations_) {
-        if (!operation->sent) waiting.push_back(id);
+        if (!operation->sent && !operation->patient) waiting.push_back(id);
     }
     for (const std::uint64_t id : waiting) {
         if (operations_.contains(id)) Start(id);
     }
+    Recover();
 }
 
 void LinkedFiles::Cut() {
     DCHECK(loop_.OnThread());
     if (target_ == nullptr) return;
     target_ = nullptr;
+    recovers_ = 0;
+    for (const auto& [id, operation] : operations_) {
+        if (operation->patient) recovering_.insert(id);
+    }
     // Those that were sent hear of it from their session's end, each once: see Lost(). Those whose file
     // was being opened again hear of it here.
     DropReopens();
@@ -230,29 +278,32 @@ void LinkedFiles::Down(const Error& why) {
 }
 
 void LinkedFiles::End(const Error& why) {
+    ended_ = true;
     Down(why);
-    std::vector<std::unique_ptr<Operation>> unknown;
+    recovering_.clear();
+    std::vector<std::unique_ptr<Operation>> left;
     for (auto it = operations_.begin(); it != operations_.end();) {
-        if (!it->second->may_be_made) {
+        if (!it->second->may_be_made && !(it->second->patient && !it->second->sent)) {
             ++it;
             continue;
         }
-        unknown.push_back(std::move(it->second));
+        left.push_back(std::move(it->second));
         it = operations_.erase(it);
     }
-    for (const auto& operation : unknown)
-        operation->Fail(Unknown());
+    for (const auto& operation : left)
+        operation->Fail(operation->may_be_made ? Unknown() : why);
 }
 
 void LinkedFiles::Reopen() {
     DCHECK(loop_.OnThread());
+    ended_ = false;
     down_.reset();
 }
 
 void LinkedFiles::FailWaiting(const Error& why) {
     std::vector<std::unique_ptr<Operation>> failed;
     for (auto it = operations_.begin(); it != operations_.end();) {
-        if (it->second->sent || it->second->may_be_made) {
+        if (it->second->sent || it->second->may_be_made || it->second->patient) {
             ++it;
             continue;
         }
@@ -287,7 +338,9 @@ void LinkedFiles::CheckDeadlines() {
         const Error error = TimedOut(change && (operation->sent || operation->may_be_made));
         GiveUp(std::move(operation), error);
     }
-    if (!operations_.empty()) ArmDeadline();
+    const bool more = std::any_of(operations_.begin(), operations_.end(),
+                                  [](const auto& entry) { return !entry.second->patient; });
+    if (more) ArmDeadline();
 }
 
 // Truncates again only where nobody else can have written meanwhile.
@@ -489,33 +542,47 @@ void FileOperations::Read(const RemoteFilePtr& file, FileRange range, BytesDone 
 void FileOperations::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
                            Done done) {
     if (static_cast<const LinkedFile&>(*file).how.append)
-        return Append(file, std::move(bytes), std::move(done));
+        return Append(file, std::move(bytes), std::nullopt, std::move(done));
     // Kept until it is answered: a cut may want it sent again.
     const auto kept = std::make_shared<const std::string>(std::move(bytes));
     MakeOn<Unit>(
         file, Kind::kChange,
-        [offset, kept](RemoteFiles& to, const RemoteFilePtr& inner, Done d) {
+        [file, offset, kept](RemoteFiles& to, const RemoteFilePtr& inner, Done d) {
+            auto& linked = static_cast<LinkedFile&>(*file);
+            linked.most = std::max(linked.most, offset + kept->size());
             to.Write(inner, offset, *kept, std::move(d));
         },
         {}, std::move(done));
 }
 
-void FileOperations::Append(const RemoteFilePtr& file, std::string bytes, Done done) {
+void LinkedFiles::Patient::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+                                 Done done) {
+    if (static_cast<const LinkedFile&>(*file).how.append)
+        return Append(file, std::move(bytes), offset, std::move(done));
+    FileOperations::Write(file, offset, std::move(bytes), std::move(done));
+}
+
+void FileOperations::Append(const RemoteFilePtr& file, std::string bytes,
+                            std::optional<std::uint64_t> size, Done done) {
     const auto kept = std::make_shared<const std::string>(std::move(bytes));
-    const auto before = std::make_shared<std::optional<std::uint64_t>>();
+    const auto before = std::make_shared<std::optional<std::uint64_t>>(size);
     // The size in the same flight: after a cut it tells whether this has been appended.
     MakeOn<Unit>(
         file, Kind::kChange,
-        [kept, before](RemoteFiles& to, const RemoteFilePtr& inner, Done d) {
-            before->reset();
-            to.FileStat(inner, [before](const Result<RemoteStat>& stat) {
-                if (stat) *before = stat->size;
-            });
+        [file, kept, before, size](RemoteFiles& to, const RemoteFilePtr& inner, Done d) {
+            static_cast<LinkedFile&>(*file).most += kept->size();
+            if (!size) {
+                before->reset();
+                to.FileStat(inner, [before](const Result<RemoteStat>& stat) {
+                    if (stat) *before = stat->size;
+                });
+            }
             to.Write(inner, 0, *kept, std::move(d));
         },
-        [file, kept, before](LinkedFiles&, RemoteFiles& to, Alone alone, VerdictDone<Unit> d) {
-            CheckAppend(to, static_cast<const LinkedFile&>(*file).inner, *before, kept->size(),
-                        alone, std::move(d));
+        [file, kept, before, size](LinkedFiles&, RemoteFiles& to, Alone alone,
+                                   VerdictDone<Unit> d) {
+            CheckAppend(to, static_cast<const LinkedFile&>(*file).inner,
+                        {*before, kept->size(), size.has_value()}, alone, std::move(d));
         },
         std::move(done));
 }

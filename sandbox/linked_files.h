@@ -10,6 +10,10 @@
 // answer was lost are checked first (linked_checks.h). What nobody can tell is ETIMEDOUT, outcome
 // unknown, and the witness hears of it. What a caller was told had failed is never sent afterwards. Open
 // files go on where the supervisor finds the same file at their path, else ESTALE (linked_reopen.cc).
+//
+// Changes whose callers were answered before (Patient, for WriteBehind) are sent in the order they were given,
+// wait for the link however long it takes, and after a cut are taken up one after the other: checks answer in an
+// order of their own, and a file must not be made before its directory.
 #pragma once
 
 #include <cstdint>
@@ -17,15 +21,16 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/loop.h"
 #include "base/result.h"
 #include "sandbox/linked_checks.h"
 #include "sandbox/linked_file.h"
-#include "base/loop.h"
 #include "sandbox/remote_files.h"
 
 namespace sbxfs {
@@ -103,7 +108,11 @@ class FileOperations : public RemoteFiles {
     template <class T>
     void MakeOn(const RemoteFilePtr& file, Kind kind, OnFile<T> run, Check<T> check,
                 UniqueFunction<void(Result<T>)> done);
-    void Append(const RemoteFilePtr& file, std::string bytes, Done done);
+
+ protected:
+    // `size`: the file's before it, where the caller knows it because nobody else writes there.
+    void Append(const RemoteFilePtr& file, std::string bytes, std::optional<std::uint64_t> size,
+                Done done);
 };
 
 class LinkedFiles final : public FileOperations, public std::enable_shared_from_this<LinkedFiles> {
@@ -119,11 +128,13 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     // no is never sent: a signal that ended an mkdir(2) must not leave a directory behind later. `wanted`
     // is asked on the loop.
     class ForAsker;
+    class Patient;
 
     // --- loop thread only ---
     void SetWitness(std::weak_ptr<LinkWitness> witness) { witness_ = std::move(witness); }
     // The witness can look again.
     void WitnessIsBack();
+    bool IsUp() const { return target_ != nullptr; }
     // What the sandbox knows of the link:
     // `target` outlives Cut(), Down() or End().
     void Up(RemoteFiles& target);
@@ -144,6 +155,7 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     void Accept(std::unique_ptr<Operation> operation);
     void Start(std::uint64_t id);
     void Lost(std::uint64_t id);
+    void Recover();
     void GiveUp(std::unique_ptr<Operation> operation, const Error& error);
     // linked_reopen.cc
     RemoteFilePtr Adopt(const std::string& path, const OpenHow& how, const OpenedFile& opened);
@@ -174,8 +186,13 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     std::map<std::uint64_t, std::unique_ptr<Operation>> operations_;  // by number, oldest first
     std::uint64_t next_ = 1;
     bool deadline_armed_ = false;
+    bool ended_ = false;  // down_ for good, or until Reopen()
+    // Patient operations that a cut has left open, and those that came since; the first of them is under way.
+    std::set<std::uint64_t> recovering_;
+    std::uint64_t recovers_ = 0;  // that one; 0: none
     std::weak_ptr<LinkWitness> witness_;
     std::vector<std::weak_ptr<LinkedFile>> files_;  // that are open
+    std::size_t prune_at_ = 64;                     // when closed ones are dropped from it
 };
 
 class LinkedFiles::ForAsker final : public FileOperations {
@@ -188,6 +205,20 @@ class LinkedFiles::ForAsker final : public FileOperations {
 
     const std::shared_ptr<LinkedFiles> files_;
     const std::function<bool()> wanted_;
+};
+
+// For changes nobody waits for. Loop thread only.
+class LinkedFiles::Patient final : public FileOperations {
+ public:
+    explicit Patient(std::shared_ptr<LinkedFiles> files) : files_(std::move(files)) {}
+    // With OpenHow::append, `offset` is the size that the file has before.
+    void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+               Done done) override;
+
+ private:
+    void Submit(std::unique_ptr<Operation> operation) override;
+
+    const std::shared_ptr<LinkedFiles> files_;
 };
 
 }  // namespace sbxfs

@@ -3,6 +3,8 @@
 // The server forgets its handles with the connection. A file is opened again by its path, and taken for the
 // same one when the supervisor sees the inode there that it saw when the file was opened first. While
 // there is no supervisor to ask, operations on the file wait, within their bound.
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -15,14 +17,27 @@ namespace {
 // How soon a path is looked at again that nobody could look at.
 constexpr Duration kLookAgain = std::chrono::milliseconds(250);
 
+// What is at the path of a file that we have made, and whose identity nobody read before the link was cut: a
+// file of that very second with one name and nothing in it that we cannot have sent.
+bool IsOurs(const LinkedFile& file, const IdentityStat& now) {
+    if (!file.made || now.error != 0 || !S_ISREG(now.mode) || now.nlink != 1) return false;
+    const std::int64_t birth = now.birth_ns / 1'000'000'000;
+    return now.size <= file.most && birth >= file.made_at - 1 && birth <= file.made_at + 1;
+}
+
 }  // namespace
 
 RemoteFilePtr LinkedFiles::Adopt(const std::string& path, const OpenHow& how,
                                  const OpenedFile& opened) {
     auto file = std::make_shared<LinkedFile>(path, how, opened.file, link_);
-    std::erase_if(files_, [](const auto& weak) { return weak.expired(); });
+    if (files_.size() >= prune_at_) {
+        std::erase_if(files_, [](const auto& weak) { return weak.expired(); });
+        prune_at_ = 2 * files_.size() + 64;
+    }
     files_.push_back(file);
     if (const auto witness = witness_.lock()) {
+        file->made = how.create && how.exclusive && witness->IsAlone();
+        file->made_at = opened.stat.mtime;
         witness->IdentifyOpened(
             path, opened.stat,
             [weak = std::weak_ptr(file), path](std::optional<IdentityStat> seen) {
@@ -35,7 +50,7 @@ RemoteFilePtr LinkedFiles::Adopt(const std::string& path, const OpenHow& how,
 
 void LinkedFiles::Reach(const LinkedFilePtr& file, std::uint64_t id) {
     DCHECK(target_ != nullptr);
-    if (file->lost || !file->identity) {
+    if (file->lost || (!file->identity && !file->made)) {
         file->lost = true;
         return FailStale(id);
     }
@@ -68,7 +83,7 @@ void LinkedFiles::Compare(const LinkedFilePtr& file) {
         if (self == nullptr || self->link_ != link || self->target_ == nullptr) return;
         file->comparing = false;
         if (!now) return self->CompareLater(file);
-        if (SameFile(*file->identity, *now)) {
+        if (file->identity ? SameFile(*file->identity, *now) : IsOurs(*file, *now)) {
             file->inner = file->reopened;
             file->link = link;
         } else {

@@ -140,6 +140,9 @@ struct CommandRecord {
     std::uint64_t script_size = 0;
     std::int64_t accepted_ms = 0;
     bool forgotten = false;  // by rmdir events/N; only the number and the name are still used
+    // The first change of a file that was made before it and that the sandbox had not acknowledged; empty: there is
+    // none, or all have been since. It is not sent before.
+    std::string unarrived;
     EventState state;
 };
 

@@ -27,6 +27,9 @@ constexpr Duration kFetchPoll = std::chrono::milliseconds(50);
 // A journal that could not be written is tried again this often where a command waits for it.
 constexpr Duration kSaveRetry = std::chrono::seconds(1);
 
+// Of what was lost, as much as is told.
+constexpr std::size_t kMostLosses = 64U << 10;
+
 constexpr const char* kUnknownOutcome =
     "a change of a file before it may or may not have been made: the link was cut before the "
     "sandbox "
@@ -123,8 +126,10 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
           loop, *services.store, *services.outputs, services.budget, record.generation,
           LimitsFor(services.limits, record.what), DefaultsFor(record.what, record.config))),
       files_(std::make_shared<LinkedFiles>(loop, services.timeouts)),
-      cached_(std::make_shared<CachedFiles>(loop, files_,
-                                            CachedFiles::Setup{generation_, template_.exclusive})),
+      cached_(std::make_shared<CachedFiles>(
+          loop, files_,
+          CachedFiles::Setup{generation_, template_.exclusive, services.write_behind,
+                             services.timeouts})),
       record_(std::move(record)),
       status_(StatusAtFirst(record_)),
       error_(ErrorAtFirst(record_)),
@@ -136,6 +141,10 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
         last_use_ = loop_.clock().Steady();
     }
     places_checked_ = ever_ready_ || provider_.OwnsMachine();
+    commands_->first_unarrived = [cached = std::weak_ptr(cached_)]() -> std::optional<std::string> {
+        const auto files = cached.lock();
+        return files == nullptr ? std::nullopt : files->behind().FirstUnacknowledged();
+    };
     if (HasEnded(status_) || status_ == SandboxStatus::kStopping)
         commands_->Close(DownError(name_, record_.stage, status_, error_));
 }
@@ -148,7 +157,7 @@ Sandbox::~Sandbox() {
 
 SandboxSnapshot Sandbox::Snapshot() const {
     const MutexLock lock(mu_);
-    return {record_, status_, error_, supervisor_, clock_skew_ms_, spool_dir_};
+    return {record_, status_, error_, lost_, supervisor_, clock_skew_ms_, spool_dir_};
 }
 
 SandboxStatus Sandbox::status() const {
@@ -159,6 +168,35 @@ SandboxStatus Sandbox::status() const {
 SandboxConfig Sandbox::Config() const {
     const MutexLock lock(mu_);
     return record_.config;
+}
+
+void Sandbox::LossesRead() {
+    {
+        const MutexLock lock(mu_);
+        if (lost_.empty()) return;
+        lost_.clear();
+    }
+    cached_->behind().Acknowledge();
+}
+
+// A caller was told that it had been made.
+void Sandbox::FileLost(const std::string& path, const Error& why) {
+    if (IsLeaving()) return;  // its files go anyway
+    const std::string sentence = "this change was lost: " + why.what();
+    {
+        const MutexLock lock(mu_);
+        if (lost_.size() < kMostLosses) lost_ += sentence + "\n";
+    }
+    changes_.Fire(kStatusChanged);
+    commands_->RefuseQueuedAndNext(sentence +
+                                   ". What it should have seen is not there: make it again");
+    if (services_.on_lost) services_.on_lost(name_, path, Error(why.code(), sentence, why.blame()));
+}
+
+void Sandbox::DrainChanges(Done done) {
+    Post([done = std::move(done)](Sandbox& self) mutable {
+        self.cached_->behind().Drain(self.services_.timeouts.operation, std::move(done));
+    });
 }
 
 std::string Sandbox::SpoolDir() const {
@@ -209,6 +247,13 @@ void Sandbox::Start() {
         self.cached_->on_unknown_outcome = [weak = std::weak_ptr(self.commands_)] {
             const auto commands = weak.lock();
             if (commands != nullptr) commands->RefuseNext(kUnknownOutcome);
+        };
+        self.cached_->on_lost = [weak = self.weak_from_this()](const std::string& path,
+                                                               const Error& why) {
+            if (const auto sandbox = weak.lock()) sandbox->FileLost(path, why);
+        };
+        self.commands_->on_refused = [weak = std::weak_ptr(self.cached_)] {
+            if (const auto cached = weak.lock()) cached->behind().Acknowledge();
         };
         self.commands_->Start();
         switch (self.stage()) {
@@ -677,7 +722,10 @@ void Sandbox::BeginDestroy() {
 
 void Sandbox::FetchThenDestroy() {
     const bool in_time = loop_.clock().Steady() - attach_started_ < kFetchLimit;
-    if (attachment_ != nullptr && commands_->OutputPending() && in_time) {
+    // What was written to a machine that stays arrives there.
+    const bool pending = commands_->OutputPending() ||
+                         (!provider_.OwnsMachine() && !cached_->behind().IsClean());
+    if (attachment_ != nullptr && pending && in_time) {
         return Later(kFetchPoll, [](Sandbox& self) { self.FetchThenDestroy(); });
     }
     commands_->End("it was destroyed");

@@ -55,6 +55,9 @@ struct SandboxServices {
     Duration launch_limit = std::chrono::minutes(10);  // from launched to first attached
     Clock* clock = &RealClock();                       // what loops use
     MountCaches* mount = nullptr;                      // may stay null
+    bool write_behind = false;                         // what "writeback=on" says
+    // Told, on a sandbox's loop, of a change of its file at `path` that was lost. May stay empty.
+    std::function<void(const std::string& box, const std::string& path, const Error& why)> on_lost;
 };
 
 // A copy of what is known, true at the moment it was made.
@@ -62,6 +65,7 @@ struct SandboxSnapshot {
     SandboxRecord record;
     SandboxStatus status = SandboxStatus::kLaunching;
     std::string error;  // empty, or a sentence with a remedy
+    std::string lost;   // the same of files that did not arrive, a line each; until they were read
     std::optional<SupervisorHello> supervisor;
     std::int64_t clock_skew_ms = 0;  // the sandbox's clock minus ours
     std::string spool_dir;           // absolute, hidden from fs/
@@ -87,6 +91,8 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     SandboxSnapshot Snapshot() const;
     SandboxStatus status() const;
     SandboxConfig Config() const;
+    // Somebody has read which files did not arrive: writes are taken again.
+    void LossesRead();
     bool IsGone() const { return stage() == Stage::kGone; }  // nothing of it will change
     // Absolute, hidden from fs/; empty until the supervisor was first reached.
     std::string SpoolDir() const;
@@ -140,6 +146,9 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     void PowerOff(Done done);
     void PowerOn(Done done);
 
+    // `done` runs on the loop when every change of its files that was told to a caller has been acknowledged, within
+    // op_timeout; ETIMEDOUT names the first that has not.
+    void DrainChanges(Done done);
     // Ends the machine without touching the sandbox: the daemon is going away. Loop thread only.
     void Stop();
 
@@ -218,6 +227,7 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     void Confirmed();
     void SetStatus(SandboxStatus status, std::string error);
     void Phase(std::string_view phase);
+    void FileLost(const std::string& path, const Error& why);
     Stage stage() const;
 
     const SandboxServices& services_;
@@ -236,6 +246,7 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     SandboxRecord record_ GUARDED_BY(mu_);
     SandboxStatus status_ GUARDED_BY(mu_);
     std::string error_ GUARDED_BY(mu_);
+    std::string lost_ GUARDED_BY(mu_);  // lines for `error`, oldest first
     std::optional<SupervisorHello> supervisor_ GUARDED_BY(mu_);
     std::int64_t clock_skew_ms_ GUARDED_BY(mu_) = 0;
     std::string spool_dir_ GUARDED_BY(mu_);

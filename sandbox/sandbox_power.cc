@@ -153,7 +153,8 @@ void Sandbox::BeginStop() {
 void Sandbox::FetchThenStop() {
     if (stage() != Stage::kStopping) return;  // rmdir came
     const bool in_time = loop_.clock().Steady() - attach_started_ < kFetchLimit;
-    if (attachment_ != nullptr && commands_->OutputPending() && in_time)
+    const bool pending = commands_->OutputPending() || !cached_->behind().IsClean();
+    if (attachment_ != nullptr && pending && in_time)
         return Later(kFetchPoll, [](Sandbox& self) { self.FetchThenStop(); });
     commands_->End("it was stopped");
     files_->End(StoppedError(name_));

@@ -79,6 +79,32 @@ void Sandboxes::Start() {
     DropOldHistory();
 }
 
+void Sandboxes::DrainChanges(Done done) const {
+    struct Draining {
+        explicit Draining(Done d) : done(std::move(d)) {}
+        std::atomic<std::size_t> left{1};
+        Mutex mu{LockRank::kStore};
+        Status first GUARDED_BY(mu) = Ok();
+        const Done done;
+
+        void CountOff(const Status& status) {
+            Status result = Ok();
+            {
+                const MutexLock lock(mu);
+                if (first && !status) first = status;
+                result = first;
+            }
+            if (--left == 0) done(std::move(result));
+        }
+    };
+    const auto draining = std::make_shared<Draining>(std::move(done));
+    for (const SandboxPtr& sandbox : List()) {
+        ++draining->left;
+        sandbox->DrainChanges([draining](const Status& status) { draining->CountOff(status); });
+    }
+    draining->CountOff(Ok());
+}
+
 void Sandboxes::Stop() {
     std::vector<SandboxPtr> all;
     {

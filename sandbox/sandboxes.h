@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "base/loop.h"
 #include "base/result.h"
 #include "base/sync.h"
-#include "base/loop.h"
 #include "sandbox/names.h"
 #include "sandbox/provider.h"
 #include "sandbox/sandbox.h"
@@ -48,6 +48,8 @@ class Sandboxes {
     // Whose kernel caches what; before Start(). It outlives the last command that runs.
     void SetMount(MountCaches& mount) { services_.mount = &mount; }
     void Start();
+    // `done` runs on some thread when all their changes of files have been acknowledged, or with the first failure.
+    void DrainChanges(Done done) const;
     // Every machine stops where it is; nothing is destroyed. The loops must still run.
     void Stop();
 

@@ -109,6 +109,11 @@ void Store::UpdateCommand(Generation generation, EventNumber n, const EventState
             std::move(done));
 }
 
+void Store::FilesArrived(Generation generation, EventNumber n, Done done) {
+    Enqueue([generation, n](StoreDatabase& db) { return db.FilesArrived(generation, n); },
+            std::move(done));
+}
+
 void Store::ForgetCommand(Generation generation, EventNumber n, Done done) {
     Enqueue([generation, n](StoreDatabase& db) { return db.ForgetCommand(generation, n); },
             std::move(done));

@@ -57,6 +57,8 @@ class Store {
     void Put(const SandboxRecord& record, Done done);
     void PutCommand(const CommandRecord& record, std::string script, Done done);
     void UpdateCommand(Generation generation, EventNumber n, const EventState& state, Done done);
+    // What it has to see has been acknowledged (CommandRecord::unarrived).
+    void FilesArrived(Generation generation, EventNumber n, Done done);
     // Keeps the number and the name as used, drops the script.
     void ForgetCommand(Generation generation, EventNumber n, Done done);
     // Drops a sandbox and its commands: after its time in the history.

@@ -15,7 +15,7 @@ namespace sbxfs {
 namespace {
 
 // A journal of an older version is brought up to date one step after the other; a new one takes the same way.
-constexpr int kSchemaVersion = 3;
+constexpr int kSchemaVersion = 4;
 
 constexpr const char* kSchema = R"sql(
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -46,6 +46,9 @@ CREATE TABLE templates(name TEXT PRIMARY KEY, text TEXT) STRICT;
 )sql",
                                                                    R"sql(
 ALTER TABLE sandboxes ADD COLUMN times_set_ms INTEGER NOT NULL DEFAULT 0;
+)sql",
+                                                                   R"sql(
+ALTER TABLE commands ADD COLUMN unarrived TEXT NOT NULL DEFAULT '';
 )sql"};
 
 Json SpecToJson(const CommandSpec& spec) {
@@ -236,7 +239,7 @@ Status StoreDatabase::Migrate() {
         "INSERT INTO commands(status, exit_code, signal, started_ms, finished_ms, duration_us, "
         "stdout_size,"
         " stderr_size, shell_restarted, reason, holes, finish_order, generation, n, spec,"
-        " script_size, accepted_ms) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
+        " script_size, accepted_ms, unarrived) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
     insert_script_ = TRY(Prepare("INSERT INTO scripts(generation, n, script) VALUES(?,?,?)"));
     update_command_ = TRY(Prepare(
         "UPDATE commands SET status=?, exit_code=?, signal=?, started_ms=?, finished_ms=?, "
@@ -336,7 +339,7 @@ Result<std::vector<SandboxRecord>> StoreDatabase::Sandboxes() {
 
 Result<std::vector<CommandRecord>> StoreDatabase::Commands(Generation generation) {
     const StatementPtr statement = TRY(Prepare(
-        "SELECT n, spec, script_size, accepted_ms, status, exit_code, signal, started_ms, "
+        "SELECT n, spec, script_size, accepted_ms, unarrived, status, exit_code, signal, started_ms, "
         "finished_ms,"
         " duration_us, stdout_size, stderr_size, shell_restarted, reason, holes, finish_order,"
         " forgotten FROM commands"
@@ -352,6 +355,7 @@ Result<std::vector<CommandRecord>> StoreDatabase::Commands(Generation generation
         record.spec = SpecFromJson(row.Text());
         record.script_size = row.Unsigned();
         record.accepted_ms = row.Number();
+        record.unarrived = row.Text();
         record.state.status = static_cast<EventStatus>(row.Number());
         if (row.IsNull()) {
             row.Skip();
@@ -459,6 +463,7 @@ Status StoreDatabase::InsertCommand(const CommandRecord& record, std::string_vie
     Bind(insert_command_.get(), 15, spec);
     Bind(insert_command_.get(), 16, Bits(record.script_size));
     Bind(insert_command_.get(), 17, record.accepted_ms);
+    Bind(insert_command_.get(), 18, record.unarrived);
     (void)TRY(Step(insert_command_.get(), "writing a command"));
     Bind(insert_script_.get(), 1, Bits(Raw(record.generation)));
     Bind(insert_script_.get(), 2, Bits(Raw(record.n)));
@@ -471,6 +476,14 @@ Status StoreDatabase::UpdateCommand(Generation generation, EventNumber n, const 
     const std::string holes = HolesToText(state);
     BindState(update_command_.get(), generation, n, state, holes);
     return Step(update_command_.get(), "writing an outcome");
+}
+
+Status StoreDatabase::FilesArrived(Generation generation, EventNumber n) {
+    const StatementPtr statement =
+        TRY(Prepare("UPDATE commands SET unarrived='' WHERE generation=? AND n=?"));
+    Bind(statement.get(), 1, Bits(Raw(generation)));
+    Bind(statement.get(), 2, Bits(Raw(n)));
+    return Step(statement.get(), "writing that its files have arrived");
 }
 
 Status StoreDatabase::ForgetCommand(Generation generation, EventNumber n) {

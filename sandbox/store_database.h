@@ -37,6 +37,7 @@ class StoreDatabase {
 
     Status PutSandbox(const SandboxRecord& record);
     Status InsertCommand(const CommandRecord& record, std::string_view script);
+    Status FilesArrived(Generation generation, EventNumber n);
     Status UpdateCommand(Generation generation, EventNumber n, const EventState& state);
     Status ForgetCommand(Generation generation, EventNumber n);
     Status RemoveSandbox(Generation generation);

@@ -37,6 +37,11 @@ TestMount::TestMount(World& world, MountSetup setup) : world_(world), setup_(std
     services_.limits = setup_.limits;
     services_.launch_limit = setup_.launch_limit;
     services_.clock = &world_.loop.clock();
+    services_.write_behind = setup_.write_behind;
+    services_.on_lost = [this](const std::string& box, const std::string& path,
+                               const Error& why) {
+        fs_->context().refusals.Add(0, "/" + box + "/fs" + path, why);
+    };
     sandboxes_ = std::make_unique<Sandboxes>(
         services_, setup_.config,
         [this](const Template&) -> Result<Provider*> { return &world_.provider; },

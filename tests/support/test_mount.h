@@ -41,6 +41,7 @@ struct MountSetup {
     Sandboxes::Config config{};
     Duration launch_limit = std::chrono::minutes(10);
     Duration longest_wait{0};
+    bool write_behind = false;
     uid_t uid = 1000;
     gid_t gid = 1001;
 };

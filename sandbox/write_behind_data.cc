@@ -1,0 +1,644 @@
+// WriteBehind: files that are open, and what is written to them. What is done to one file is sent in the order it
+// was given, whichever handle it came through.
+#include <errno.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "sandbox/write_behind_state.h"
+
+namespace sbxfs {
+namespace {
+
+// Writes that lie side by side are sent as one, up to this.
+constexpr std::size_t kMostMerged = 1U << 20;
+// Appended at once: one WRITE of most servers.
+constexpr std::size_t kMostAppended = 128U << 10;
+// Of which room a file system must have beyond what is on its way: it may be used by others, and by what
+// sbxfs does not see.
+constexpr std::uint64_t kSpareRoom = 64U << 20;
+// How old a file system's numbers may be.
+constexpr Duration kRoomLife = std::chrono::seconds(5);
+// What may be on its way before the link was measured, and on the slowest link.
+constexpr std::uint64_t kFirstBound = 8U << 20;
+constexpr std::uint64_t kLeastBound = 1U << 20;
+constexpr double kBoundSeconds = 2;  // contract 5
+constexpr Duration kMeasured = std::chrono::milliseconds(100);
+
+std::string ParentOf(const std::string& path) {
+    const std::size_t slash = path.rfind('/');
+    return slash == 0 || slash == std::string::npos ? "/" : path.substr(0, slash);
+}
+
+Error NotOpen(const std::string& path) {
+    return {Errno{EIO}, path + ": it could not be opened in the sandbox", Blame::kRemote};
+}
+
+}  // namespace
+
+WriteBehind::StatePtr WriteBehind::StateAt(const std::string& path) const {
+    const auto it = states_.find(path);
+    return it == states_.end() ? nullptr : it->second;
+}
+
+void WriteBehind::DropIfIdle(const StatePtr& state) {
+    if (state->handles != 0 || !state->IsClean()) return;
+    const auto it = states_.find(state->path);
+    if (it != states_.end() && it->second == state) states_.erase(it);
+}
+
+void WriteBehind::Moved(const std::string& from, const std::string& to) {
+    Unnamed(to);
+    dirs_.Drop(from);
+    dirs_.Drop(to);
+    times_.Moved(from, to);
+    if (made_.erase(from) > 0) made_.insert(to);
+    std::vector<StatePtr> moved;
+    const std::string below = from + "/";
+    if (const StatePtr itself = StateAt(from)) moved.push_back(itself);
+    for (auto it = states_.lower_bound(below); it != states_.end() && it->first.starts_with(below);
+         ++it)
+        moved.push_back(it->second);
+    for (const StatePtr& state : moved) {
+        states_.erase(state->path);
+        state->path = to + state->path.substr(from.size());
+        states_[state->path] = state;
+    }
+}
+
+void WriteBehind::Unnamed(const std::string& path) {
+    made_.erase(path);
+    const auto it = states_.find(path);
+    if (it == states_.end()) return;
+    it->second->path.clear();
+    states_.erase(it);
+}
+
+// --- Room
+
+VolumePtr WriteBehind::VolumeOf(const std::string& path) {
+    const TrustedDirs::Directory* parent = dirs_.Find(ParentOf(path));
+    if (parent != nullptr) return parent->volume;
+    if (!view_) {
+        AskForView();
+        return nullptr;
+    }
+    VolumePtr& volume = volumes_[view_->MountOf(path).path];
+    if (volume == nullptr) {
+        volume = std::make_shared<Volume>();
+        volume->path = ParentOf(path);
+        (void)HasRoom(volume, 0);
+    }
+    return volume;
+}
+
+bool WriteBehind::HasRoom(const VolumePtr& volume, std::uint64_t bytes) {
+    if (volume == nullptr) return false;
+    const SteadyTime now = loop_.clock().Steady();
+    const bool stale = now - volume->asked > kRoomLife || volume->used > volume->available / 8;
+    if (stale && !std::exchange(volume->asking, true)) {
+        files_->Statfs(volume->path, [volume, before = volume->used,
+                                      &clock = loop_.clock()](const Result<RemoteStatfs>& space) {
+            volume->asking = false;
+            if (!space) return;
+            volume->available = space->blocks_available * space->block_size;
+            volume->used -= std::min(volume->used, before);
+            volume->asked = clock.Steady();
+        });
+    }
+    return volume->available > volume->used + dirty_ + bytes + kSpareRoom;
+}
+
+bool WriteBehind::MayDefer(const FileState& state, std::uint64_t bytes) {
+    return mode_ != Mode::kOff && !lost_ && files_->IsUp() && pending_.size() < limits_.changes &&
+           HasRoom(state.volume, bytes) && !owner_->HasOtherNames(state.path);
+}
+
+std::uint64_t WriteBehind::DirtyBound() const {
+    if (rate_ <= 0) return std::min(limits_.dirty, kFirstBound);
+    const auto carried = static_cast<std::uint64_t>(rate_ * kBoundSeconds);
+    return std::clamp(carried, kLeastBound, limits_.dirty);
+}
+
+// Counts only while somebody waits for room: else it is the writer who is measured.
+void WriteBehind::Measure(std::uint64_t acknowledged) {
+    const SteadyTime now = loop_.clock().Steady();
+    if (room_.empty()) {
+        rate_from_ = SteadyTime{};
+        return;
+    }
+    if (rate_from_ == SteadyTime{}) {
+        rate_from_ = now;
+        rate_bytes_ = 0;
+        return;
+    }
+    rate_bytes_ += acknowledged;
+    const std::chrono::duration<double> took = now - rate_from_;
+    if (took < kMeasured) return;
+    const double rate = static_cast<double>(rate_bytes_) / took.count();
+    rate_ = rate_ <= 0 ? rate : (rate_ + rate) / 2;
+    rate_from_ = now;
+    rate_bytes_ = 0;
+}
+
+void WriteBehind::LetRoom() {
+    while (!room_.empty() && (dirty_ < DirtyBound() || lost_)) {
+        const Done go = std::move(room_.front().go);
+        room_.pop_front();
+        go(Ok());
+    }
+}
+
+// --- Order within a file
+
+void WriteBehind::Queue(const StatePtr& state, const ChangePtr& change, const FilePtr& file) {
+    change->data = change->deferred;
+    change->what.path = state->path;
+    change->state = state;
+    // One whose caller waits is nobody else's to wait for.
+    if (change->deferred) state->under_way.insert(change->id);
+    state->queue.push_back({change, file});
+    state->tail.reset();
+    state->tail_file.reset();
+    // By its name: behind what makes that name the file's.
+    if (file == nullptr) DependOnConflicts(change, Reach::kPath);
+    Enter(change);
+    Pump(state);
+}
+
+void WriteBehind::Pump(const StatePtr& state) {
+    while (!state->queue.empty() && !state->opening) {
+        const FileState::Queued next = state->queue.front();
+        if (next.change->waits > 0) return;
+        if (!next.change->ended) {
+            if (in_flight_ > 0 && next.change->bytes > 0 &&
+                in_flight_ + next.change->bytes > limits_.in_flight) {
+                if (std::find(stalled_.begin(), stalled_.end(), state) == stalled_.end())
+                    stalled_.push_back(state);
+                return;
+            }
+            in_flight_ += next.change->bytes;
+        }
+        state->queue.pop_front();
+        if (state->queue.empty()) {
+            state->tail.reset();
+            state->tail_file.reset();
+        }
+        Send(next.change);
+    }
+}
+
+void WriteBehind::DataEnded(const StatePtr& state, const ChangePtr& change, const FilePtr& file,
+                            const Status& status) {
+    state->under_way.erase(change->id);
+    const std::uint64_t bytes = change->bytes;
+    state->unacknowledged -= bytes;
+    in_flight_ -= bytes;
+    if (change->deferred) dirty_ -= bytes;
+    if (!status && file != nullptr && !file->error && change->deferred)
+        file->error = status.error().While(change->what.text);
+    Ended(change, status);
+    if (bytes > 0) {
+        Measure(bytes);
+        LetRoom();
+        for (std::size_t turns = stalled_.size(); turns > 0 && !stalled_.empty(); --turns) {
+            const StatePtr next = std::move(stalled_.front());
+            stalled_.pop_front();
+            Pump(next);
+        }
+    }
+    DropIfIdle(state);
+}
+
+// Nothing can be sent to a file that is not there. Its creation has been reported; with it goes what follows.
+void WriteBehind::CreationFailed(const StatePtr& state, const Error& why) {
+    state->error = why;
+    while (!state->queue.empty()) {
+        const FileState::Queued next = std::move(state->queue.front());
+        state->queue.pop_front();
+        const ChangePtr& change = next.change;
+        state->under_way.erase(change->id);
+        state->unacknowledged -= change->bytes;
+        if (change->deferred) dirty_ -= change->bytes;
+        const auto fail = std::move(change->fail);
+        Ended(change, Ok());
+        if (fail) fail(why);
+    }
+    state->tail.reset();
+    state->tail_file.reset();
+    LetRoom();
+    DropIfIdle(state);
+}
+
+void WriteBehind::WhenClean(const StatePtr& state, Done done) {
+    if (state->IsClean()) return done(Ok());
+    const ChangePtr question =
+        New({.text = "look at " + state->path, .path = {}, .other = {}, .named = false}, false);
+    const auto answer = std::make_shared<Done>(std::move(done));
+    question->send = [weak = weak_from_this(), question, answer] {
+        if (const auto self = weak.lock()) self->Ended(question, Ok());
+        (*answer)(Ok());
+    };
+    question->fail = [answer](const Error& why) { (*answer)(why); };
+    for (const std::uint64_t id : state->under_way) {
+        const auto it = pending_.find(id);
+        if (it != pending_.end()) DependOn(question, it->second, After::kEnded);
+    }
+    pending_.emplace(question->id, question);
+    question->deadline = loop_.clock().Steady() + limits_.wait;
+    ArmDeadline();
+}
+
+// What the sandbox says of a file that was written, when nothing has been written to it since.
+void WriteBehind::Settle(const StatePtr& state, std::uint64_t change, const RemoteStat& real) {
+    if (!state->under_way.empty() && *state->under_way.rbegin() > change) return;
+    const bool as_told = real.size == state->stat.size && real.mode == state->stat.mode;
+    if (state->told && !state->path.empty())
+        times_.Bind(state->path, real.mtime, state->stat.mtime);
+    state->told = false;
+    const std::int64_t shown = state->stat.mtime;
+    state->stat = real;
+    state->stat.mtime = shown;
+    if (!as_told && !state->path.empty()) owner_->OnSettled(state->path);
+}
+
+// --- Operations
+
+void WriteBehind::Open(const Through_& to, const std::string& path, const OpenHow& how,
+                       const Before& before, OpenDone done) {
+    if (how.create || how.truncate) {
+        if (auto refused = Refusal()) return done(*std::move(refused));
+    }
+    const TrustedDirs::Directory* parent = Trusted(path, before);
+    if (how.create && before.IsFree() && MayDefer() && parent != nullptr &&
+        HasRoom(parent->volume, 0)) {
+        if (open_files_ < limits_.open_files)
+            return CreateBehind(path, how, *parent, std::move(done));
+        // The server's handles are not for us alone: those that are being closed go first.
+        return Drain(limits_.name_wait, [self = shared_from_this(), to, path, how,
+                                         done = std::move(done)](const Status& status) mutable {
+            if (!status) return done(status.error());
+            self->Open(to, path, how, {}, std::move(done));
+        });
+    }
+    OpenDone opened = [self = shared_from_this(), path, how,
+                       done = std::move(done)](Result<OpenedFile> result) {
+        if (!result) return done(std::move(result).error());
+        self->Opened(path, how, std::move(*result), done);
+    };
+    if (!how.create && !how.truncate)
+        return Question<OpenedFile>(
+            path, Reach::kPath, [to, path, how](OpenDone d) { to->Open(path, how, std::move(d)); },
+            std::move(opened));
+    Through<OpenedFile>(
+        {.text = "open " + path,
+         .path = path,
+         .other = {},
+         .removes = how.truncate,
+         .named = how.create},
+        [to, path, how](OpenDone d) { to->Open(path, how, std::move(d)); }, std::move(opened));
+}
+
+void WriteBehind::CreateBehind(const std::string& path, const OpenHow& how,
+                               const TrustedDirs::Directory& parent, OpenDone done) {
+    const auto state = std::make_shared<FileState>();
+    state->path = path;
+    state->stat = NewStat(S_IFREG | how.mode, parent);
+    state->volume = parent.volume;
+    state->made = state->told = state->opening = true;
+    Unnamed(path);
+    states_[path] = state;
+    made_.insert(path);
+    Touched(path);
+    const auto file = std::make_shared<BehindFile>(loop_, weak_from_this(), state, how);
+    ++state->handles;
+    ++open_files_;
+    file->counted = file->wrote = true;
+
+    const ChangePtr change = New({.text = "create " + path, .path = path, .other = {}}, true);
+    change->data = true;
+    OpenHow exclusively = how;
+    exclusively.exclusive =
+        true;  // it is known to be free; if somebody has been faster, nothing of his is lost
+    exclusively.truncate = false;
+    change->send = [this, state, change, file, path, exclusively] {
+        patient_->Open(path, exclusively,
+                       [weak = weak_from_this(), state, change, file](Result<OpenedFile> opened) {
+                           const auto self = weak.lock();
+                           if (self == nullptr) return;
+                           if (opened) file->inner = std::move(opened->file);
+                           const Status status = opened ? Ok() : Status(opened.error());
+                           self->DataEnded(state, change, file, status);
+                           state->opening = false;
+                           if (!status) return self->CreationFailed(state, status.error());
+                           self->Pump(state);
+                       });
+    };
+    state->under_way.insert(change->id);
+    DependOnConflicts(change, Reach::kPath);
+    Enter(change);
+    const RemoteStat stat = state->stat;
+    if (change->waits == 0) ready_.push_back(change);
+    Run();
+    done(OpenedFile{file, stat});
+}
+
+void WriteBehind::Opened(const std::string& path, const OpenHow& how, OpenedFile opened,
+                         const OpenDone& done) {
+    StatePtr state = StateAt(path);
+    if (state == nullptr) {
+        state = std::make_shared<FileState>();
+        state->path = path;
+        states_[path] = state;
+    }
+    if (state->volume == nullptr) state->volume = VolumeOf(path);
+    if (state->IsClean()) {
+        if (std::exchange(state->told, false))
+            times_.Bind(path, opened.stat.mtime, state->stat.mtime);
+        state->stat = Shown(path, opened.stat);
+    }
+    if (how.create) {
+        Touched(path);
+        Trust(path, opened.stat);
+    } else if (how.write && mode_ == Mode::kQuiet && state->volume == nullptr) {
+        Trust(path, std::nullopt);
+    }
+    const auto file = std::make_shared<BehindFile>(loop_, weak_from_this(), state, how);
+    file->inner = std::move(opened.file);
+    file->counted = true;
+    ++state->handles;
+    ++open_files_;
+    done(OpenedFile{file, state->stat});
+}
+
+void WriteBehind::Read(const Through_& to, const FilePtr& file, FileRange range, BytesDone done) {
+    WhenClean(file->state, [to, file, range, done = std::move(done)](const Status& status) mutable {
+        if (!status) return done(status.error());
+        if (file->inner == nullptr)
+            return done(file->state->error.value_or(NotOpen(file->state->path)));
+        to->Read(file->inner, range, std::move(done));
+    });
+}
+
+void WriteBehind::Write(const Through_& to, const FilePtr& file, std::uint64_t offset,
+                        std::string bytes, Done done) {
+    if (file->error) return done(*file->error);
+    if (auto refused = Refusal()) return done(*std::move(refused));
+    Payload payload{offset, std::move(bytes)};
+    if (room_.empty() && dirty_ + payload.bytes.size() <= DirtyBound())
+        return WriteNow(to, file, std::move(payload), std::move(done));
+    if (!MayDefer(*file->state, payload.bytes.size()))
+        return WriteNow(to, file, std::move(payload), std::move(done));
+    const SteadyTime deadline = loop_.clock().Steady() + limits_.wait;
+    room_.push_back({deadline, [self = shared_from_this(), to, file, payload = std::move(payload),
+                                done = std::move(done)](const Status& room) mutable {
+                         if (!room) return done(room);
+                         if (file->error) return done(*file->error);
+                         self->WriteNow(to, file, std::move(payload), std::move(done));
+                     }});
+    ArmDeadline();
+}
+
+void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payload, Done done) {
+    const StatePtr& state = file->state;
+    if (state->error) return done(*state->error);
+    const bool deferred = MayDefer(*state, payload.bytes.size());
+    if (deferred && file->how.append && payload.bytes.size() > kMostAppended) {
+        // Each arrives as a whole or not at all, which a cut of the link makes necessary to know.
+        Payload rest{0, payload.bytes.substr(kMostAppended)};
+        payload.bytes.resize(kMostAppended);
+        WriteNow(to, file, std::move(payload), [](const Status&) {});
+        return WriteNow(to, file, std::move(rest), std::move(done));
+    }
+    const std::uint64_t size = payload.bytes.size();
+    if (deferred && file->how.append) payload.offset = state->stat.size;
+    const std::uint64_t from = file->how.append ? state->stat.size : payload.offset;
+    state->stat.size = std::max(state->stat.size, from + size);
+    state->stat.mtime = owner_->TheirNow();
+    state->unacknowledged += size;
+    if (state->volume != nullptr) state->volume->used += size;
+    if (deferred) {
+        dirty_ += size;
+        file->wrote = true;
+        const auto tail = state->tail.lock();
+        if (tail != nullptr && state->tail_file == file && !file->how.append &&
+            tail->offset + tail->bytes.size() == payload.offset &&
+            tail->bytes.size() + size <= kMostMerged) {
+            tail->bytes += payload.bytes;
+            state->queue.back().change->bytes += size;
+            return done(Ok());
+        }
+    }
+    const ChangePtr change =
+        New({.text = "write " + state->path, .path = {}, .other = {}, .named = false}, deferred);
+    change->bytes = size;
+    const auto held = std::make_shared<Payload>(std::move(payload));
+    const auto answer = std::make_shared<Done>();
+    if (!deferred) *answer = std::move(done);
+    const Through_ way = deferred ? Through_(patient_) : to;
+    change->send = [this, way, state, change, file, held, answer] {
+        if (file->inner == nullptr) {
+            const Error error = state->error.value_or(NotOpen(state->path));
+            DataEnded(state, change, file, error);
+            if (*answer) (*answer)(error);
+            return;
+        }
+        way->Write(file->inner, held->offset, std::move(held->bytes),
+                   [weak = weak_from_this(), state, change, file, answer](Status status) {
+                       const auto self = weak.lock();
+                       if (self != nullptr) self->DataEnded(state, change, file, status);
+                       if (*answer) (*answer)(std::move(status));
+                   });
+    };
+    if (!deferred) change->fail = [answer](const Error& why) { (*answer)(why); };
+    Queue(state, change, file);
+    if (!deferred) {
+        if (change->sent) return;
+        change->deadline = loop_.clock().Steady() + limits_.wait;
+        return ArmDeadline();
+    }
+    if (!change->sent) {
+        state->tail = held;
+        state->tail_file = file;
+    }
+    done(Ok());
+}
+
+void WriteBehind::FileStat(const Through_& to, const FilePtr& file, StatDone done) {
+    const StatePtr& state = file->state;
+    if (!state->IsClean() && !state->error) {
+        state->told = true;
+        return done(state->stat);
+    }
+    if (file->inner == nullptr) return done(state->error.value_or(NotOpen(state->path)));
+    to->FileStat(file->inner,
+                 [weak = weak_from_this(), state, done = std::move(done)](Result<RemoteStat> stat) {
+                     const auto self = weak.lock();
+                     if (self == nullptr || !stat) return done(std::move(stat));
+                     if (!state->IsClean()) {
+                         state->told = true;
+                         return done(state->stat);
+                     }
+                     if (std::exchange(state->told, false) && !state->path.empty())
+                         self->times_.Bind(state->path, stat->mtime, state->stat.mtime);
+                     state->stat = state->path.empty() ? *stat : self->Shown(state->path, *stat);
+                     done(state->stat);
+                 });
+}
+
+void WriteBehind::SetFileStat(const Through_& to, const FilePtr& file, const StatChange& change,
+                              StatDone done) {
+    const StatePtr& state = file->state;
+    if (change.size) {
+        if (auto refused = Refusal()) return done(*std::move(refused));
+    }
+    if (!change.size && !change.uid && state->made && MayDefer() && !state->error) {
+        if (change.mode) state->stat.mode = (state->stat.mode & S_IFMT) | *change.mode;
+        if (change.atime) state->stat.atime = *change.atime;
+        if (change.mtime) state->stat.mtime = *change.mtime;
+        const ChangePtr queued = New({.text = "change of the attributes of " + state->path,
+                                      .path = {},
+                                      .other = {},
+                                      .named = false},
+                                     true);
+        queued->send = [this, state, queued, file, change] {
+            patient_->SetFileStat(
+                file->inner, change,
+                [weak = weak_from_this(), state, queued, file](const Result<RemoteStat>& set) {
+                    const Status status = set ? Ok() : Status(set.error());
+                    if (const auto self = weak.lock()) self->DataEnded(state, queued, file, status);
+                });
+        };
+        file->wrote = true;
+        const RemoteStat stat = state->stat;
+        Queue(state, queued, file);
+        return done(stat);
+    }
+    WhenClean(state, [self = shared_from_this(), to, file, change,
+                      done = std::move(done)](const Status& clean) mutable {
+        const FileState& now = *file->state;
+        if (!clean) return done(clean.error());
+        if (file->inner == nullptr) return done(now.error.value_or(NotOpen(now.path)));
+        self->Through<RemoteStat>(
+            {.text = "change of the attributes of " + now.path,
+             .path = now.path,
+             .other = {},
+             .removes = change.size.has_value(),
+             .named = false},
+            [to, file, change](StatDone d) { to->SetFileStat(file->inner, change, std::move(d)); },
+            [file, done = std::move(done)](Result<RemoteStat> stat) {
+                if (stat) {
+                    file->state->stat = *stat;
+                    file->state->told = false;
+                }
+                done(std::move(stat));
+            });
+    });
+}
+
+void WriteBehind::Copy(const Through_& to, const FilePtr& from, FileRange range,
+                       const FilePtr& target, std::uint64_t offset, CopiedDone done) {
+    if (auto refused = Refusal()) return done(*std::move(refused));
+    WhenClean(from->state, [self = shared_from_this(), to, from, range, target, offset,
+                            done = std::move(done)](const Status& clean) mutable {
+        if (!clean) return done(clean.error());
+        self->WhenClean(target->state, [self, to, from, range, target, offset,
+                                        done = std::move(done)](const Status& ready) mutable {
+            if (!ready) return done(ready.error());
+            if (from->inner == nullptr || target->inner == nullptr)
+                return done(Error(Errno{EOPNOTSUPP}, "not open in the sandbox"));
+            self->Through<std::uint64_t>(
+                {.text = "copy to " + target->state->path,
+                 .path = target->state->path,
+                 .other = {},
+                 .named = false},
+                [to, from, range, target, offset](CopiedDone d) {
+                    to->Copy(from->inner, range, target->inner, offset, std::move(d));
+                },
+                [self, target, offset, done = std::move(done)](Result<std::uint64_t> copied) {
+                    if (copied) {
+                        RemoteStat& stat = target->state->stat;
+                        stat.size = std::max(stat.size, offset + *copied);
+                        target->wrote = true;
+                    }
+                    done(std::move(copied));
+                });
+        });
+    });
+}
+
+void WriteBehind::Sync(const Through_& to, const FilePtr& file, Done done) {
+    const StatePtr& state = file->state;
+    const ChangePtr change =
+        New({.text = "sync " + state->path, .path = {}, .other = {}, .named = false}, false);
+    const auto answer = std::make_shared<Done>(std::move(done));
+    change->fail = [answer](const Error& why) { (*answer)(why); };
+    change->send = [this, to, state, change, file, answer] {
+        if (file->inner == nullptr) {
+            const Error error = state->error.value_or(NotOpen(state->path));
+            DataEnded(state, change, file, error);
+            return (*answer)(error);
+        }
+        to->Sync(file->inner, [weak = weak_from_this(), to, state, change, file,
+                               answer](const Status& status) {
+            const auto self = weak.lock();
+            if (self == nullptr) return (*answer)(status);
+            self->DataEnded(state, change, file, status);
+            if (file->error) return (*answer)(*file->error);
+            const bool all = state->under_way.empty() || *state->under_way.begin() > change->id;
+            if (!status || all) return (*answer)(status);
+            // The link was cut meanwhile, and what was written before is still being repeated.
+            self->WhenClean(state, [weak, to, file, answer](const Status& clean) {
+                const auto later = weak.lock();
+                if (!clean || later == nullptr) return (*answer)(clean);
+                later->Sync(to, file, [answer](Status last) { (*answer)(std::move(last)); });
+            });
+        });
+    };
+    Queue(state, change, file);
+    if (change->sent) return;
+    change->deadline = loop_.clock().Steady() + limits_.wait;
+    ArmDeadline();
+}
+
+void WriteBehind::Flush(const FilePtr& file, Done done) {
+    const StatePtr& state = file->state;
+    const auto told = [file](const Status& status) -> Status {
+        if (file->error) return *file->error;
+        return status;
+    };
+    const bool waits = !state->IsClean() && file->wrote &&
+                       (mode_ != Mode::kQuiet || state->unacknowledged > limits_.at_close ||
+                        !HasRoom(state->volume, 0));
+    if (!waits) return done(told(Ok()));
+    WhenClean(state, [told, done = std::move(done)](const Status& status) { done(told(status)); });
+}
+
+void WriteBehind::Close(const FilePtr& file) {
+    const StatePtr& state = file->state;
+    if (state->error) return;
+    if (!file->wrote) {
+        if (file->inner != nullptr) patient_->Close(file->inner, [](const Status&) {});
+        return;
+    }
+    const ChangePtr change =
+        New({.text = "close " + state->path, .path = {}, .other = {}, .named = false}, true);
+    change->send = [this, state, change, file] {
+        if (file->inner == nullptr) return DataEnded(state, change, file, Ok());
+        patient_->FileStat(file->inner, [weak = weak_from_this(), state,
+                                         id = change->id](const Result<RemoteStat>& stat) {
+            if (const auto self = weak.lock(); self != nullptr && stat)
+                self->Settle(state, id, *stat);
+        });
+        patient_->Close(file->inner,
+                        [weak = weak_from_this(), state, change, file](const Status& status) {
+                            if (const auto self = weak.lock())
+                                self->DataEnded(state, change, file, status);
+                        });
+    };
+    Queue(state, change, file);
+}
+
+}  // namespace sbxfs

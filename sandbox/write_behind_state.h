@@ -1,0 +1,135 @@
+// What WriteBehind keeps of a change, of a file that is written, and of an open file. Private to the
+// write_behind*.cc files; loop thread only, but for the death of a BehindFile.
+#pragma once
+
+#include "sandbox/write_behind.h"
+
+namespace sbxfs {
+
+// From its acceptance until the sandbox has acknowledged it, or it is lost.
+struct WriteBehind::Change {
+    std::uint64_t id = 0;
+    What what;
+    bool deferred = false;  // its caller was told that it has been made
+    bool data = false;      // what removes or replaces something waits for it
+    std::uint64_t bytes = 0;
+    std::size_t waits = 0;  // before it may be sent
+    bool sent = false;
+    bool ended = false;
+    std::vector<ChangePtr> after_sent;
+    std::vector<ChangePtr> after_ended;
+    UniqueFunction<void()> send;
+    UniqueFunction<void(const Error&)> fail;  // in place of `send`
+    SteadyTime deadline = SteadyTime::max();  // of being sent
+    std::weak_ptr<FileState> state;           // of one that waits in a file's queue
+};
+
+// Bytes of one WRITE, or of several that lie side by side and have not been sent.
+struct WriteBehind::Payload {
+    std::uint64_t offset = 0;
+    std::string bytes;
+};
+
+// A file with open handles, or changes under way, whatever its name is by now.
+struct WriteBehind::FileState {
+    std::string path;      // empty: it has lost its name
+    RemoteStat stat;       // as it will be
+    VolumePtr volume;      // none: what room there is, is not known
+    bool made = false;     // by us, in this era
+    bool told = false;     // its mtime, which the sandbox has not confirmed
+    bool opening = false;  // its creation is under way
+    std::size_t handles = 0;
+    struct Queued {
+        ChangePtr change;
+        FilePtr file;  // must be open there; none: by its path
+    };
+    std::deque<Queued> queue;           // not sent, in order
+    std::set<std::uint64_t> under_way;  // told to their callers, and not ended
+    std::uint64_t unacknowledged = 0;   // bytes
+    std::optional<Error> error;         // what came of its creation
+    std::weak_ptr<Payload> tail;        // of the last in the queue, when more can be added to it
+    FilePtr tail_file;
+
+    bool IsClean() const { return under_way.empty(); }
+};
+
+// What CachedFiles hands out as an open file. `inner` comes when the sandbox has opened it.
+class WriteBehind::BehindFile final : public RemoteFile {
+ public:
+    BehindFile(Loop& loop, std::weak_ptr<WriteBehind> owner, StatePtr file,
+               const OpenHow& opened_how)
+        : state(std::move(file)), how(opened_how), loop_(loop), owner_(std::move(owner)) {}
+    BehindFile(const BehindFile&) = delete;
+    BehindFile& operator=(const BehindFile&) = delete;
+    ~BehindFile() override {
+        loop_.Post([owner = owner_, state = std::move(state), counted = counted] {
+            const auto self = owner.lock();
+            if (self == nullptr) return;
+            if (counted) --self->open_files_;
+            --state->handles;
+            self->DropIfIdle(state);
+        });
+    }
+
+    StatePtr state;
+    const OpenHow how;
+    RemoteFilePtr inner;
+    bool counted = false;        // in open_files_
+    bool wrote = false;          // something, behind its caller's back
+    std::optional<Error> error;  // the first that came late: told at fsync and close
+
+ private:
+    Loop& loop_;
+    const std::weak_ptr<WriteBehind> owner_;
+};
+
+// --- templates of write_behind.h
+
+template <class T>
+void WriteBehind::Through(What what, Runner<T> run, UniqueFunction<void(Result<T>)> done) {
+    const ChangePtr change = New(std::move(what), false);
+    // Whichever of the two happens has the caller's answer.
+    const auto answer = std::make_shared<UniqueFunction<void(Result<T>)>>(std::move(done));
+    change->send = [this, change, answer, run = std::move(run)]() mutable {
+        run([weak = weak_from_this(), change, answer](Result<T> result) {
+            const Status status = result ? Ok() : Status(result.error());
+            (*answer)(std::move(result));
+            if (const auto self = weak.lock()) self->Ended(change, status);
+        });
+    };
+    change->fail = [answer](const Error& why) { (*answer)(why); };
+    DependOnConflicts(change, change->what.reach);
+    if (change->what.removes) Hold(change);
+    Enter(change);
+    if (change->waits == 0) {
+        ready_.push_back(change);
+    } else {
+        change->deadline =
+            loop_.clock().Steady() + (change->what.named ? limits_.name_wait : limits_.wait);
+        ArmDeadline();
+    }
+    Run();
+}
+
+template <class T>
+void WriteBehind::Question(const std::string& path, Reach reach, Runner<T> run,
+                           UniqueFunction<void(Result<T>)> done) {
+    std::vector<ChangePtr> conflicts = Conflicts(path, reach);
+    // One whose caller has not been told may as well come after this.
+    std::erase_if(conflicts, [](const ChangePtr& change) { return !change->deferred; });
+    if (conflicts.empty()) return run(std::move(done));
+    const ChangePtr question = New({.text = "look at " + path, .path = {}, .other = {}}, false);
+    const auto answer = std::make_shared<UniqueFunction<void(Result<T>)>>(std::move(done));
+    question->send = [weak = weak_from_this(), question, answer, run = std::move(run)]() mutable {
+        run([answer](Result<T> result) { (*answer)(std::move(result)); });
+        if (const auto self = weak.lock()) self->Ended(question, Ok());
+    };
+    question->fail = [answer](const Error& why) { (*answer)(why); };
+    for (const ChangePtr& earlier : conflicts)
+        DependOn(question, earlier, After::kEnded);
+    pending_.emplace(question->id, question);
+    question->deadline = loop_.clock().Steady() + limits_.wait;
+    ArmDeadline();
+}
+
+}  // namespace sbxfs

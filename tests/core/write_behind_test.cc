@@ -1,0 +1,238 @@
+// Changes that are answered before the sandbox has them (contract 5, "Write-behind"): what is answered at once, what
+// waits for what, and what becomes of those that come to nothing.
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "tests/support/mount_test.h"
+
+namespace sbxfs::testing {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class Behind : public MountTest {
+ protected:
+    Behind() : MountTest(WithWriteBehind()) {}
+    static MountSetup WithWriteBehind() {
+        MountSetup setup = DefaultSetup();
+        setup.write_behind = true;
+        return setup;
+    }
+    void SetUp() override {
+        MountTest::SetUp();
+        MakeBox();
+        Settle();
+        // Who the server is, and where it may write.
+        files().PutFile("/proc/self/status", "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n");
+        files().PutFile("/proc/self/mountinfo", "21 1 0:1 / / rw,relatime - ext4 /dev/root rw\n");
+        files().PutFile("/work/old", "old");
+        Advance(seconds(5));
+        Learn("first");
+    }
+    // The first change of a quiet time waits, while the server is asked what is needed for those that follow.
+    void Learn(const std::string& name) {
+        for (int i = 0; i < 3; ++i) {
+            EXPECT_EQ(me().Mkdir("/box/fs/work/" + name + std::to_string(i)), 0);
+            Settle();
+        }
+        EXPECT_EQ(me().ListPlus("/box/fs/work").empty(), false);
+    }
+    // From now on nothing that is asked of the sandbox is answered.
+    void Hold() { files().SetAnswers(FakeFiles::Answers::kHeld); }
+    // Everything held is let go, in order, until nothing moves.
+    void LetGo() {
+        files().SetAnswers(FakeFiles::Answers::kAtOnce);
+        files().ReleaseAll();
+        Settle();
+    }
+    bool IsHeld(const std::string& what) {
+        const auto held = files().Held();
+        return std::any_of(held.begin(), held.end(), [&what](const std::string& one) {
+            return one.starts_with(what);
+        });
+    }
+    void FailHeld(const std::string& what, const Error& error) {
+        const auto held = files().Held();
+        for (std::size_t i = 0; i < held.size(); ++i) {
+            if (held[i].starts_with(what)) return files().FailWith(error, i);
+        }
+        FAIL() << what << " is not held";
+    }
+    // What a shell's `echo` says: 0 or an errno of open, write or close.
+    std::string StatusOf(int n) {
+        return me().Cat("/box/events/" + std::to_string(n) + "/status");
+    }
+};
+
+TEST_F(Behind, AFileIsMadeWrittenAndClosedWhileTheSandboxIsSilent) {
+    Hold();
+    EXPECT_EQ(me().Echo("hello", "/box/fs/work/new"), 0);
+    EXPECT_EQ(me().Mkdir("/box/fs/work/dir"), 0);
+    EXPECT_EQ(me().Symlink("new", "/box/fs/work/link"), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/new").size, 5U);
+    EXPECT_EQ(me().Look("/box/fs/work/dir/none"), ENOENT);
+    EXPECT_FALSE(files().Exists("/work/new"));
+    LetGo();
+    EXPECT_EQ(files().Content("/work/new"), "hello");
+    EXPECT_TRUE(files().Exists("/work/dir"));
+    EXPECT_EQ(files().OpenFiles(), 0U);
+}
+
+TEST_F(Behind, FsyncWaitsForTheFileAndForTheWholeSandbox) {
+    Hold();
+    auto file = me().Create("/box/fs/work/new", O_WRONLY);
+    ASSERT_EQ(file->error(), 0);
+    ASSERT_EQ(file->Write("hello"), 0);
+    const auto sync = me().Ask<EmptyReply>("fsync", file->ino(), "", [&](EmptyReply reply) {
+        me().fs().Fsync(file->opened().handle, std::move(reply));
+    });
+    Settle();
+    EXPECT_FALSE(sync->Now().has_value());
+    LetGo();
+    EXPECT_EQ(me().FinishCode(sync), 0);
+    EXPECT_EQ(files().Content("/work/new"), "hello");
+}
+
+// A save as editors make it: whatever goes wrong, the old content or the new one, never a third.
+TEST_F(Behind, AReplacementIsNotSentBeforeWhatReplacesIsThere) {
+    Hold();
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old.tmp"), 0);
+    ASSERT_EQ(me().Rename("/box/fs/work/old.tmp", "/box/fs/work/old"), 0);
+    EXPECT_FALSE(IsHeld("rename"));
+    EXPECT_EQ(me().Stat("/box/fs/work/old").size, 11U);
+    LetGo();
+    EXPECT_EQ(files().Content("/work/old"), "new content");
+    EXPECT_FALSE(files().Exists("/work/old.tmp"));
+}
+
+TEST_F(Behind, AReplacementIsNeverSentWhenWhatReplacesWasLost) {
+    Hold();
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old.tmp"), 0);
+    ASSERT_EQ(me().Rename("/box/fs/work/old.tmp", "/box/fs/work/old"), 0);
+    files().Release();  // made
+    Settle();
+    FailHeld("write", Error(Errno{ENOSPC}, "no space left there", Blame::kRemote));
+    LetGo();
+    EXPECT_EQ(files().Content("/work/old"), "old");
+    EXPECT_EQ(files().Count("rename"), 0U);
+    // Reported: here, and there, and to the next command, which would not have seen it.
+    EXPECT_NE(LastError().find("this change was lost: while write /work/old.tmp"), std::string::npos)
+        << LastError();
+    EXPECT_EQ(me().Echo("x", "/box/fs/work/more"), EIO);
+    EXPECT_NE(me().Cat("/box/error").find("no space left there"), std::string::npos);
+    Settle();
+    EXPECT_EQ(me().Echo("x", "/box/fs/work/more"), 0);
+    EXPECT_EQ(me().Cat("/box/error"), "");
+    EXPECT_EQ(me().Echo("true", "/box/cmd"), 0);
+    Settle();
+    EXPECT_EQ(StatusOf(1), "refused\n");
+    EXPECT_EQ(me().Echo("true", "/box/cmd"), 0);
+    Settle();
+    EXPECT_EQ(StatusOf(2), "queued\n");
+}
+
+TEST_F(Behind, ALateErrorIsToldToWhoHasTheFileOpen) {
+    Hold();
+    auto file = me().Create("/box/fs/work/new", O_WRONLY);
+    ASSERT_EQ(file->Write("hello"), 0);
+    files().Release();
+    Settle();
+    FailHeld("write", Error(Errno{ENOSPC}, "no space left there", Blame::kRemote));
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    Settle();
+    EXPECT_EQ(file->Flush(), ENOSPC);
+    (void)me().Cat("/box/error");
+    Settle();
+}
+
+TEST_F(Behind, ACommandIsSentWhenWhatItMustSeeHasArrived) {
+    Hold();
+    ASSERT_EQ(me().Echo("hello", "/box/fs/work/new"), 0);
+    ASSERT_EQ(me().Echo("cat new", "/box/cmd"), 0);
+    Settle();
+    EXPECT_FALSE(supervisor().Knows(1));
+    LetGo();
+    EXPECT_TRUE(supervisor().Knows(1));
+    EXPECT_EQ(files().Content("/work/new"), "hello");
+}
+
+TEST_F(Behind, AfterAKillACommandWhoseFilesDidNotArriveIsRefusedAndNamesTheFirst) {
+    Hold();
+    ASSERT_EQ(me().Mkdir("/box/fs/work/lost"), 0);
+    ASSERT_EQ(me().Echo("hello", "/box/fs/work/lost/file"), 0);
+    ASSERT_EQ(me().Echo("cat lost/file", "/box/cmd"), 0);
+    Settle();
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    Kill();
+    Start();
+    Settle();
+    EXPECT_EQ(StatusOf(1), "refused\n");
+    EXPECT_NE(me().Cat("/box/events/1/error").find("mkdir /work/lost"), std::string::npos);
+    EXPECT_EQ(me().Echo("true", "/box/cmd"), 0);
+    Settle();
+    EXPECT_EQ(StatusOf(2), "queued\n");
+}
+
+TEST_F(Behind, WhatWasOnItsWayArrivesAfterACutOnce) {
+    Hold();
+    ASSERT_EQ(me().Mkdir("/box/fs/work/d"), 0);
+    ASSERT_EQ(me().Echo("hello", "/box/fs/work/d/f"), 0);
+    ASSERT_EQ(me().Rename("/box/fs/work/d/f", "/box/fs/work/d/g"), 0);
+    ASSERT_EQ(me().Unlink("/box/fs/work/old"), 0);
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    files().Release();  // the directory is made, and nobody has heard
+    machine().Cut();
+    Advance(seconds(3));
+    EXPECT_EQ(files().Content("/work/d/g"), "hello");
+    EXPECT_FALSE(files().Exists("/work/d/f"));
+    EXPECT_FALSE(files().Exists("/work/old"));
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
+TEST_F(Behind, NamesWaitForTheSandboxWhileSomethingElseLivesThere) {
+    supervisor().others.resize(1);
+    Advance(seconds(3));
+    const Ino work = me().InoOf("/box/fs/work");
+    Hold();
+    const auto made = me().Ask<EntryReply>("mkdir", work, "dir", [&](EntryReply reply) {
+        me().fs().MakeDir(work, "dir", 0755, std::move(reply));
+    });
+    Settle();
+    EXPECT_FALSE(made->Now().has_value());
+    LetGo();
+    EXPECT_EQ(me().FinishCode(made), 0);
+}
+
+TEST_F(Behind, WhatIsKnownToFailFailsAtOnce) {
+    EXPECT_EQ(me().Mkdir("/box/fs/work/old"), EEXIST);
+    EXPECT_EQ(me().Rmdir("/box/fs/work"), ENOTEMPTY);
+    (void)me().ListPlus("/box/fs/work");
+    files().SetReadOnly(true);
+    // It was writable a moment ago: what turns out otherwise is reported, not hidden.
+    EXPECT_EQ(me().Mkdir("/box/fs/work/late"), 0);
+    Settle();
+    EXPECT_NE(me().Cat("/box/error").find("mkdir /work/late"), std::string::npos);
+    EXPECT_NE(me().Look("/box/fs/work/late"), 0);
+}
+
+TEST_F(Behind, NothingIsWrittenBehindWhereRoomIsShort) {
+    files().SetCapacity(1U << 20);
+    Advance(seconds(6));
+    EXPECT_EQ(me().Echo("x", "/box/fs/work/one"), 0);  // room is looked at again
+    Settle();
+    Hold();
+    const auto created = me().StartCreate("/box/fs/work/two", O_WRONLY);
+    Settle();
+    EXPECT_FALSE(created->Now().has_value());
+    LetGo();
+    const Answer answer = me().Finish(created);
+    EXPECT_EQ(answer.error, 0);
+    const Client::File file(me(), answer.entry.ino, answer);
+}
+
+}  // namespace
+}  // namespace sbxfs::testing
