@@ -24,15 +24,16 @@ struct Commands::Event {
     OutputSizes taken;      // bytes accepted from the supervisor: here or on the way to the disk
     bool sent = false;      // Start went out, or may have in an earlier life of the daemon
     bool recorded = false;  // the journal has been told that it runs
-    bool may_have_run = false;  // of an earlier life of the daemon, and not yet looked for there
-    bool finishing = false;     // its outcome is on the way to the journal
-    bool rereading = false;     // a Read was sent because something is missing
-    bool retrying = false;      // a Read will be sent once the disk may have room again
-    bool observed = false;      // ended; the observer has not let it be seen yet
-    bool repairing = false;     // finished in an earlier life of the link; the spool still has it
-    bool files_arrived = false;  // the journal has it that record.unarrived is no more
-    bool inherited = false;      // accepted by an earlier daemon
-    bool releasing = false;     // its copy is being synced so that the spool can forget it
+    bool may_have_run = false;    // of an earlier life of the daemon, and not yet looked for there
+    bool finishing = false;       // its outcome is on the way to the journal
+    bool rereading = false;       // a Read was sent because something is missing
+    bool retrying = false;        // a Read will be sent once the disk may have room again
+    bool spends_refusal = false;  // refused for what RefuseNext() was told
+    bool files_arrived = false;   // the journal has it that record.unarrived is no more
+    bool inherited = false;       // accepted by an earlier daemon
+    bool observed = false;        // ended; the observer has not let it be seen yet
+    bool repairing = false;       // finished in an earlier life of the link; the spool still has it
+    bool releasing = false;       // its copy is being synced so that the spool can forget it
     std::optional<CommandEnd> end;
 
     std::uint64_t& Have(OutputStream stream) {

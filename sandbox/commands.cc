@@ -23,8 +23,10 @@ Commands::Commands(Loop& loop, Store& store, Outputs& outputs, OutputBudget* bud
 
 Commands::~Commands() = default;
 
-void Commands::Restore(std::vector<CommandRecord> records, EverAttached ever_attached) {
+void Commands::Restore(std::vector<CommandRecord> records, EverAttached ever_attached,
+                       std::optional<NextRefusal> refusal) {
     RestoreLog(records);
+    refusal_ = std::move(refusal);
     const MutexLock lock(mu_);
     for (CommandRecord& record : records) {
         const EventNumber n = record.n;

@@ -83,7 +83,8 @@ class Commands final : public SupervisorListener,
     // At start, before anything else: what the journal remembers, in order of n. What waits may have
     // been started by an earlier daemon, unless that was never attached.
     enum class EverAttached { kNo, kYes };
-    void Restore(std::vector<CommandRecord> records, EverAttached ever_attached);
+    void Restore(std::vector<CommandRecord> records, EverAttached ever_attached,
+                 std::optional<NextRefusal> refusal);
 
     // --- any thread ---
 
@@ -293,12 +294,8 @@ class Commands final : public SupervisorListener,
     std::uint64_t next_finish_ = 1;
     std::string log_waiting_;  // lines that are not in the file yet
     bool log_writing_ = false;
-    struct Refusal {
-        EventNumber from{};
-        std::string why;
-    };
-    std::optional<Refusal> refusal_;    // of the first command from this number on
-    std::optional<std::string> ended_;  // why nothing will be started any more
+    std::optional<NextRefusal> refusal_;  // as the journal has it
+    std::optional<std::string> ended_;    // why nothing will be started any more
 };
 
 }  // namespace sbxfs

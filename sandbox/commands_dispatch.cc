@@ -169,8 +169,11 @@ void Commands::Dispatch() {
 void Commands::RefuseNext(const std::string& why) {
     DCHECK(loop_.OnThread());
     if (refusal_) return;  // the earlier one will be heard
-    const MutexLock lock(mu_);
-    refusal_ = Refusal{EventNumber{next_}, why};
+    {
+        const MutexLock lock(mu_);
+        refusal_ = NextRefusal{EventNumber{next_}, why};
+    }
+    store_.PutRefusal(generation_, *refusal_);
 }
 
 void Commands::RefuseQueuedAndNext(const std::string& why) {
@@ -190,6 +193,7 @@ void Commands::Begin(const EventPtr& event) {
     if (refusal_ && n >= refusal_->from) {
         const std::string why = std::exchange(refusal_, std::nullopt)->why;
         if (on_refused) on_refused();
+        event->spends_refusal = true;
         return FinishAs(event, EventStatus::kRefused, why);
     }
     if (event->inherited && !event->files_arrived && !event->record.unarrived.empty()) {
@@ -443,6 +447,9 @@ void Commands::Publish(const EventPtr& event, const EventState& state) {
         job();
     changes_.Fire(Raw(event->record.n));
     Post([event](Commands& commands) {
+        // Not before its outcome is kept. Another refusal meanwhile is in the journal in its place.
+        if (std::exchange(event->spends_refusal, false) && !commands.refusal_)
+            commands.store_.DropRefusal(commands.generation_);
         commands.AppendToLog(event);
         commands.TellBudget(event);
         commands.ReleaseSpool(event->record.n);

@@ -84,6 +84,12 @@ struct SandboxRecord {
 // What a new sandbox begins with.
 void SetFirstTimes(SandboxRecord& record);
 
+// The first command from this number on is refused: a change of a file before it may or may not have been made.
+struct NextRefusal {
+    EventNumber from{};
+    std::string why;
+};
+
 enum class EventStatus : int {
     kQueued = 1,
     kRunning = 2,

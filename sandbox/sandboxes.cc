@@ -58,8 +58,9 @@ Status Sandboxes::Load() {
         const bool named = record.stage != Stage::kDestroying && record.stage != Stage::kGone;
         const auto seen =
             record.spool_id != 0 ? Commands::EverAttached::kYes : Commands::EverAttached::kNo;
+        std::optional<NextRefusal> refusal = TRY(services_.store->LoadRefusal(record.generation));
         const SandboxPtr sandbox = Make(std::move(record), **provider);
-        sandbox->commands().Restore(std::move(commands), seen);
+        sandbox->commands().Restore(std::move(commands), seen, std::move(refusal));
         all_[sandbox->generation()] = sandbox;
         if (named) by_name_[sandbox->name()] = sandbox;
     }

@@ -68,6 +68,11 @@ Result<std::vector<CommandRecord>> Store::LoadCommands(Generation generation) {
     return database_->Commands(generation);
 }
 
+Result<std::optional<NextRefusal>> Store::LoadRefusal(Generation generation) {
+    DCHECK(thread_ == nullptr);
+    return database_->Refusal(generation);
+}
+
 Result<std::map<std::string, std::optional<Template>>> Store::LoadTemplates() {
     DCHECK(thread_ == nullptr);
     const auto texts = TRY(database_->Templates());
@@ -112,6 +117,17 @@ void Store::UpdateCommand(Generation generation, EventNumber n, const EventState
 void Store::FilesArrived(Generation generation, EventNumber n, Done done) {
     Enqueue([generation, n](StoreDatabase& db) { return db.FilesArrived(generation, n); },
             std::move(done));
+}
+
+// In the order of the queue: whatever command is accepted after this is kept after it.
+void Store::PutRefusal(Generation generation, const NextRefusal& refusal) {
+    Enqueue([generation, refusal](StoreDatabase& db) { return db.PutRefusal(generation, refusal); },
+            [](const Status&) {});
+}
+
+void Store::DropRefusal(Generation generation) {
+    Enqueue([generation](StoreDatabase& db) { return db.DropRefusal(generation); },
+            [](const Status&) {});
 }
 
 void Store::ForgetCommand(Generation generation, EventNumber n, Done done) {

@@ -17,9 +17,9 @@
 #include <vector>
 
 #include "base/batch_thread.h"
+#include "base/loop.h"
 #include "base/result.h"
 #include "base/unique_function.h"
-#include "base/loop.h"
 #include "sandbox/records.h"
 #include "sandbox/state_dir.h"
 
@@ -41,6 +41,7 @@ class Store {
     // Reading back, before StartThread().
     Result<std::vector<SandboxRecord>> LoadSandboxes();
     Result<std::vector<CommandRecord>> LoadCommands(Generation generation);  // in order of n
+    Result<std::optional<NextRefusal>> LoadRefusal(Generation generation);
     // Templates written in the mount, and, without a text, those removed there.
     Result<std::map<std::string, std::optional<Template>>> LoadTemplates();
     const std::string& mount_id() const { return mount_id_; }  // random, made with the journal
@@ -59,6 +60,8 @@ class Store {
     void UpdateCommand(Generation generation, EventNumber n, const EventState& state, Done done);
     // What it has to see has been acknowledged (CommandRecord::unarrived).
     void FilesArrived(Generation generation, EventNumber n, Done done);
+    void PutRefusal(Generation generation, const NextRefusal& refusal);
+    void DropRefusal(Generation generation);  // a command has been refused for it
     // Keeps the number and the name as used, drops the script.
     void ForgetCommand(Generation generation, EventNumber n, Done done);
     // Drops a sandbox and its commands: after its time in the history.

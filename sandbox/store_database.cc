@@ -118,6 +118,10 @@ std::string PhasesToText(const SandboxRecord& record) {
     return json.Dump();
 }
 
+std::string RefusalKey(Generation generation) {
+    return "refusal." + ToString(generation);
+}
+
 void Bind(sqlite3_stmt* statement, int index, std::int64_t value) {
     CHECK(sqlite3_bind_int64(statement, index, value) == SQLITE_OK);
 }
@@ -518,7 +522,28 @@ Status StoreDatabase::PutTemplate(std::string_view name, const std::optional<std
     return Step(statement.get(), "writing a template");
 }
 
+// Rare, and gone again soon: beside the tables, as "NUMBER WHY".
+Result<std::optional<NextRefusal>> StoreDatabase::Refusal(Generation generation) {
+    const std::string text = TRY(Meta(RefusalKey(generation)));
+    const std::size_t space = text.find(' ');
+    const auto from = ParseNumber<std::uint64_t>(text.substr(0, space));
+    if (!from || space == std::string::npos) return std::optional<NextRefusal>();
+    return std::optional(NextRefusal{EventNumber{*from}, text.substr(space + 1)});
+}
+
+Status StoreDatabase::PutRefusal(Generation generation, const NextRefusal& refusal) {
+    return SetMeta(RefusalKey(generation), ToString(refusal.from) + " " + refusal.why);
+}
+
+Status StoreDatabase::DropRefusal(Generation generation) {
+    const StatementPtr statement = TRY(Prepare("DELETE FROM meta WHERE key=?"));
+    const std::string key = RefusalKey(generation);
+    Bind(statement.get(), 1, key);
+    return Step(statement.get(), "dropping a refusal");
+}
+
 Status StoreDatabase::RemoveSandbox(Generation generation) {
+    (void)TRY(DropRefusal(generation));
     // A generation is never used twice, also when the newest one is removed.
     const Generation last = TRY(LastGeneration());
     (void)TRY(SetMeta("last_removed", ToString(std::max(generation, last))));

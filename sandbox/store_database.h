@@ -39,6 +39,9 @@ class StoreDatabase {
     Status InsertCommand(const CommandRecord& record, std::string_view script);
     Status FilesArrived(Generation generation, EventNumber n);
     Status UpdateCommand(Generation generation, EventNumber n, const EventState& state);
+    Result<std::optional<NextRefusal>> Refusal(Generation generation);
+    Status PutRefusal(Generation generation, const NextRefusal& refusal);
+    Status DropRefusal(Generation generation);
     Status ForgetCommand(Generation generation, EventNumber n);
     Status RemoveSandbox(Generation generation);
 

@@ -191,6 +191,43 @@ TEST_F(LinkCut, AnAppendOfWhichNothingWasHeardIsReportedAndStopsTheNextCommand) 
     EXPECT_EQ(NextCommand(), "exited\n");
 }
 
+TEST_F(LinkCut, AChangeOfWhichNobodyCanTellStopsTheNextCommandAlsoOfTheNextDaemon) {
+    supervisor().others.resize(1);
+    EXPECT_EQ(NextCommand(), "exited\n");  // from now on not quiet
+    const auto lose = [this](const std::string& name) {
+        const auto made = CutDuring<EntryReply>(Fate::kArrived, [&](EntryReply reply) {
+            me().fs().MakeNode(work_, name, S_IFREG | 0644, std::move(reply));
+        });
+        EXPECT_EQ(me().Finish(made).error, ETIMEDOUT);
+    };
+    const auto next_life = [this] {
+        Kill();
+        Start();
+        Settle();
+        work_ = me().InoOf("/box/fs/work");
+    };
+    lose("one");
+    next_life();
+    EXPECT_EQ(NextCommand(), "refused\n");
+    EXPECT_NE(me().Cat("/box/events/2/error").find("may or may not have been made"),
+              std::string::npos);
+    next_life();
+    EXPECT_EQ(NextCommand(), "exited\n") << "one command, once";
+
+    // Accepted and not yet begun when the daemon was killed.
+    lose("two");
+    machine().SetAttaches(FakeMachine::Answers::kHeld);
+    machine().Cut();
+    Settle();
+    EXPECT_EQ(me().Echo("x", "/box/cmd"), 0);
+    EXPECT_EQ(me().Echo("y", "/box/cmd"), 0);
+    machine().SetAttaches(FakeMachine::Answers::kAtOnce);
+    next_life();
+    EXPECT_EQ(me().Cat("/box/events/4/status"), "refused\n");
+    EXPECT_TRUE(supervisor().Knows(5));
+    EXPECT_FALSE(supervisor().Knows(4));
+}
+
 TEST_F(LinkCut, AnEmptyFileThatOthersMayHaveMadeIsNotTakenForOurs) {
     supervisor().others.resize(1);
     EXPECT_EQ(NextCommand(), "exited\n");  // from now on not quiet
