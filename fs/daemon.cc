@@ -32,6 +32,7 @@
 #include "sandbox/providers/local/local_provider.h"
 #include "sandbox/providers/ssh/ssh_provider.h"
 #include "sandbox/sandboxes.h"
+#include "sandbox/snapshotter.h"
 #include "sandbox/ssh_attachment.h"
 #include "sandbox/state_dir.h"
 #include "sandbox/store.h"
@@ -230,6 +231,7 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     settings.strangers = [&fargate] { return fargate->Strangers(); };
     store->StartThread();
     outputs->StartThread();
+    SetSnapshotters({local.get()});
     FileSystem fs(sandboxes, loops->first(), RealClock(), std::move(settings), options.config);
 
     sandboxes.SetMount(fs.context().kernel_cache);
@@ -267,6 +269,7 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     store->Flush();  // what the machines' last jobs wanted kept
     outputs->Flush();
     server.reset();
+    SetSnapshotters({});
     SetLogSink(nullptr);
     return served;
 }

@@ -113,7 +113,8 @@ constexpr auto kFilesRows = std::to_array<Row>({
 });
 
 constexpr auto kControlRows = std::to_array<Row>({
-    {ENOENT, In(kMkdir), "there is no such template", "ls .mount/templates shows which there are"},
+    {ENOENT, In(kMkdir), "there is no such template or snapshot",
+     "ls .mount/templates shows which there are"},
     {ENOENT, In(kRmdir), "there is no such sandbox, event or snapshot", "ls shows which there are"},
     {ENOENT, In(kUnlink), "there is no such template, variable or snapshot",
      "ls shows which there are"},
@@ -146,6 +147,8 @@ constexpr auto kControlRows = std::to_array<Row>({
     {EINVAL, In(kRename), "names cannot be exchanged", "rename without RENAME_EXCHANGE"},
     {EINVAL, kSubmitting, "what was written cannot be taken",
      "the sentence in last_error says what is wrong in it"},
+    {ENAMETOOLONG, kOrdering, "directories lie too deep in each other to be copied",
+     "flatten them, then write it again"},
     {EFBIG, kSubmitting, "what was written is too long", "put more into a file below fs/"},
     {EAGAIN, kSubmitting, "as many commands as may wait are waiting",
      "let some end: cat events/latest/wait"},

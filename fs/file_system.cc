@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "fs/remote_node.h"
 #include "fs/root_dir.h"
+#include "fs/snapshots_dir.h"
 
 namespace sbxfs {
 namespace {
@@ -28,6 +29,7 @@ FileSystem::FileSystem(Sandboxes& sandboxes, Loop& timer_loop, Clock& clock, Mou
                        Config config)
     : context_(sandboxes, timer_loop, clock, std::move(settings), std::move(config)) {
     context_.inodes.SetRoot(std::make_shared<RootDir>(context_));
+    LearnSnapshots(context_);
 }
 
 FileSystem::~FileSystem() = default;

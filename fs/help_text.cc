@@ -50,6 +50,7 @@ A sandbox with options of its own:                echo 'name=b2 cpu=2048 max_lif
 The kinds of sandbox there are (mkdir b3@KIND):   ls $MNT/.mount/templates   (write KIND.toml: kept for this mount)
 Guard a sandbox against rmdir:                    echo protect > $BOX/ctl
 End all that runs, keep the files; run it again:  echo stop > $BOX/ctl; echo start > $BOX/ctl
+Keep a copy of its files; launch from it:         echo 'snapshot base' > $BOX/ctl; mkdir $MNT/b4@base
 Go in with ssh, sftp, rsync -e:                   ssh -F $BOX/ssh/config box
 
 ## How it behaves

@@ -8,6 +8,7 @@
 #include "fs/new_file.h"
 #include "fs/run_script.h"
 #include "fs/sandbox_dir.h"
+#include "fs/snapshots_dir.h"
 #include "fs/templates_dir.h"
 
 namespace sbxfs {
@@ -33,8 +34,8 @@ Attr MountDir::Stat() const {
 std::vector<ControlDir::Name> MountDir::List() const {
     return {{"README.md", S_IFREG}, {"bin", S_IFDIR},       {"config.toml", S_IFREG},
             {"history", S_IFDIR},   {"info.json", S_IFREG}, {"last_error", S_IFREG},
-            {"log", S_IFREG},       {"new", S_IFREG},       {"templates", S_IFDIR},
-            {"version", S_IFREG}};
+            {"log", S_IFREG},       {"new", S_IFREG},       {"snapshots", S_IFDIR},
+            {"templates", S_IFDIR}, {"version", S_IFREG}};
 }
 
 std::optional<Child> MountDir::FindChild(std::string_view name) const {
@@ -66,6 +67,7 @@ std::optional<Child> MountDir::FindChild(std::string_view name) const {
             m, "log", [&m] { return m.settings.recent_log ? m.settings.recent_log() : ""; },
             [&m] { return m.clock.System(); });
     }
+    if (name == "snapshots") return MakeChild<SnapshotsDir>(m, "snapshots", "snapshots");
     if (name == "templates") return MakeChild<TemplatesDir>(m, "templates", "templates");
     if (name == "version") {
         return TextChild(

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "base/strings.h"
+#include "fs/snapshots_dir.h"
 #include "fs/value_file.h"
 
 namespace sbxfs {
@@ -111,6 +112,11 @@ void TemplatesDir::Unlink(std::string_view name, EmptyReply reply) {
             Error(Errno{EBUSY}, "'" + own +
                                     "' is the default template, which mkdir needs: write another "
                                     "text to it instead"));
+    }
+    if (IsOfSnapshot(config->templates.at(own))) {
+        return std::move(reply).Fail(
+            Error(Errno{EBUSY}, "'" + own + "' stands for a snapshot: rm .mount/snapshots/" + own +
+                                    ".json removes both"));
     }
     m.settings.keep_template(own, std::nullopt,
                              [&m, own, reply = std::move(reply)](const Status& kept) mutable {

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/strings.h"
+#include "fs/snapshots_dir.h"
 
 namespace sbxfs {
 namespace {
@@ -28,11 +29,16 @@ class OpenVerbs final : public OpenHandle, public std::enable_shared_from_this<O
             verb = std::string(Trim(verb));
         std::erase(verbs, "");
         const std::vector<std::string> known = file_->Verbs();
-        for (const std::string& verb : verbs) {
-            if (std::find(known.begin(), known.end(), verb) != known.end()) continue;
-            return std::move(reply).Fail(Error(
-                Errno{EOPNOTSUPP}, "'" + Printable(verb, 64) + "' is not a verb here; there are: " +
-                                       Join(known, ", ") + ". Nothing was done"));
+        for (const std::string& line : verbs) {
+            const std::string verb = line.substr(0, line.find(' '));
+            if (std::find(known.begin(), known.end(), verb) == known.end()) {
+                return std::move(reply).Fail(Error(
+                    Errno{EOPNOTSUPP}, "'" + Printable(verb, 64) +
+                                           "' is not a verb here; there are: " + Join(known, ", ") +
+                                           ". Nothing was done"));
+            }
+            if (const Status good = file_->Check(line); !good)
+                return std::move(reply).Fail(good.error());
         }
         DoNext(std::move(verbs), bytes.size(), node()->mount().lot.Park(std::move(reply)));
     }
@@ -44,6 +50,8 @@ class OpenVerbs final : public OpenHandle, public std::enable_shared_from_this<O
             if (auto still = reply.Take()) std::move(*still).Wrote(size);
             return;
         }
+        // Whoever was interrupted wants no more of it; what is under way goes on.
+        if (!node()->mount().lot.Holds(reply.id())) return;
         const std::string verb = verbs.front();
         verbs.erase(verbs.begin());
         file_->Do(verb, [self = shared_from_this(), verbs = std::move(verbs), size,
@@ -56,6 +64,13 @@ class OpenVerbs final : public OpenHandle, public std::enable_shared_from_this<O
     const std::shared_ptr<VerbFile> file_;
     const std::string list_;
 };
+
+constexpr std::string_view kSnapshot = "snapshot";
+
+std::string SnapshotName(const std::string& line) {
+    const std::size_t space = line.find(' ');
+    return space == std::string::npos ? "" : std::string(Trim(line.substr(space)));
+}
 
 int SignalOf(std::string_view verb) {
     if (verb == "int") return SIGINT;
@@ -89,7 +104,43 @@ std::vector<std::string> SandboxCtl::Verbs() const {
     return verbs;
 }
 
+Status VerbFile::Check(const std::string& line) const {
+    const std::size_t space = line.find(' ');
+    if (space == std::string::npos) return Ok();
+    return Error(Errno{EINVAL},
+                 "'" + line.substr(0, space) + "' takes nothing after it. Nothing was done");
+}
+
+Status SandboxCtl::Check(const std::string& line) const {
+    if (line.substr(0, line.find(' ')) != kSnapshot) return VerbFile::Check(line);
+    const std::string name = SnapshotName(line);
+    const auto parsed = ParseSandboxName(name);
+    if (!parsed || !parsed->template_name.empty()) {
+        return Error(Errno{EINVAL},
+                     (name.empty() ? std::string("a snapshot needs a name")
+                                   : "'" + Printable(name, 64) + "' cannot name a snapshot") +
+                         ": `snapshot NAME`, with a NAME as of a sandbox, without @. Nothing was "
+                         "done");
+    }
+    if (mount().config.Now()->templates.contains(name)) {
+        return Error(Errno{EEXIST}, "there is a template or snapshot '" + name +
+                                        "' already: choose another name. Nothing was done");
+    }
+    return Ok();
+}
+
 void SandboxCtl::Do(const std::string& verb, Done done) {
+    if (verb.starts_with(kSnapshot)) {
+        SnapshotFacts facts;
+        facts.name = SnapshotName(verb);
+        facts.made_ms = EpochMs(mount().clock.System());
+        // The template is there when the order is answered, whoever waits for that.
+        return TakeSnapshot(mount().timer_loop, sandbox_, std::move(facts),
+                            [&m = mount(), done = std::move(done)](const Status& status) {
+                                if (status) LearnSnapshots(m);
+                                done(status);
+                            });
+    }
     if (verb == "drop_caches") return sandbox_->cached().DropCaches(std::move(done));
     if (verb == "stop") return sandbox_->PowerOff(std::move(done));
     if (verb == "start") return sandbox_->PowerOn(std::move(done));

@@ -17,8 +17,11 @@ class VerbFile : public ControlNode {
     void Open(const OpenRequest& request, OpenReply reply) final;
 
     virtual std::vector<std::string> Verbs() const = 0;
-    // Only for one of Verbs().
-    virtual void Do(const std::string& verb, Done done) = 0;
+    // Whether a line that begins with one of Verbs() can be carried out, as far as can be told at once. By itself: when
+    // there is nothing more in it.
+    virtual Status Check(const std::string& line) const;
+    // Only for a line that Check() found good.
+    virtual void Do(const std::string& line, Done done) = 0;
     virtual SystemTime Time() const = 0;
 };
 
@@ -27,7 +30,8 @@ class SandboxCtl final : public VerbFile {
     SandboxCtl(MountContext& mount, Ino ino, NodePtr parent, std::string name, SandboxPtr sandbox)
         : VerbFile(mount, ino, std::move(parent), std::move(name)), sandbox_(std::move(sandbox)) {}
     std::vector<std::string> Verbs() const override;
-    void Do(const std::string& verb, Done done) override;
+    Status Check(const std::string& line) const override;
+    void Do(const std::string& line, Done done) override;
     SystemTime Time() const override { return FromEpochMs(sandbox_->created_ms()); }
 
  private:

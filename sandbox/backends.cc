@@ -18,7 +18,8 @@ const std::vector<FileKey>& BackendOptions(std::string_view backend) {
     static const std::vector<FileKey> kLocal = {
         {"binds", "[\"/srv/data:/data:ro\"]", "directories of this machine that are shown inside"},
         {"network", "\"shared\"", "or \"none\""},
-        {"pids", "0", "how many processes there may be; 0: no limit"},
+        {"pids", "4096", "how many processes and threads there may be, at least 16"},
+        {"snapshot", "\"NAME\"", "what `snapshot NAME` has kept of another sandbox, to begin with"},
     };
     static const std::vector<FileKey> kSsh = {
         {"host", "\"192.0.2.7\"", "a name or an address; required"},

@@ -98,6 +98,26 @@ void FakeProvider::Start(const LaunchSpec& spec, LaunchPhase phase, LaunchDone d
     if (starts_ == Answers::kAtOnce) FinishStart(Throttled() ? Status(TryLater()) : Ok());
 }
 
+void FakeProvider::Snapshot(const std::string&, SnapshotFacts facts, Done done) {
+    held_snapshots_.push_back({std::move(facts), std::move(done)});
+    if (snapshots_answers_ == Answers::kAtOnce) FinishSnapshot();
+}
+
+void FakeProvider::FinishSnapshot(const Status& status) {
+    HeldSnapshot held = TakeFirst(held_snapshots_);
+    held.facts.what.name = held.facts.name;
+    held.facts.what.options["snapshot"] = held.facts.name;
+    if (status) snapshots_.push_back(held.facts);
+    loop_.Post([done = std::move(held.done), status] { done(status); });
+}
+
+void FakeProvider::RemoveSnapshot(const std::string& name, Done done) {
+    const auto gone = std::erase_if(snapshots_, [&](const auto& one) { return one.name == name; });
+    loop_.Post([done = std::move(done), gone] {
+        done(gone != 0 ? Ok() : Status(Error(Errno{ENOENT}, "no such snapshot")));
+    });
+}
+
 void FakeProvider::FinishStop(const Status& status) {
     HeldDestroy held = TakeFirst(held_stops_);
     if (status) stopped_tokens_.insert(held.token);
@@ -143,6 +163,7 @@ void FakeProvider::DropHeld() {
     held_probes_.clear();
     held_destroys_.clear();
     held_stops_.clear();
+    held_snapshots_.clear();
     held_starts_.clear();
 }
 

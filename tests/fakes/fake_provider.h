@@ -15,10 +15,11 @@
 #include <vector>
 
 #include "sandbox/provider.h"
+#include "sandbox/snapshotter.h"
 
 namespace sbxfs::testing {
 
-class FakeProvider final : public Provider {
+class FakeProvider final : public Provider, public Snapshotter {
  public:
     enum class Answers { kAtOnce, kHeld };
 
@@ -32,6 +33,11 @@ class FakeProvider final : public Provider {
     void SetStarts(Answers answers) { starts_ = answers; }
     // What Check() says of every template from now on.
     void RefuseAll(std::optional<Error> why) { refusal_ = std::move(why); }
+    // It can copy sandboxes; copies are answered at once, or held. None can before.
+    void SetSnapshots(Answers answers) {
+        copies_files_ = true;
+        snapshots_answers_ = answers;
+    }
     // The next so many calls of any kind fail with EAGAIN.
     void Throttle(int calls) { throttled_ = calls; }
     // It has no memory of what it made: Probe says "vanished".
@@ -56,6 +62,8 @@ class FakeProvider final : public Provider {
     const LaunchSpec& held_start() const { return held_starts_.front().spec; }
     void FinishStop(const Status& status = Ok());
     void FinishStart(const Status& status = Ok());
+    std::size_t held_snapshots() const { return held_snapshots_.size(); }
+    void FinishSnapshot(const Status& status = Ok());
     bool IsStopped(const std::string& token) const { return stopped_tokens_.contains(token); }
     // The process that asked is gone: held calls are never answered.
     void DropHeld();
@@ -75,9 +83,14 @@ class FakeProvider final : public Provider {
     // A stopped one exists, and is not alive.
     void Stop(const std::string& token, const std::string& id, Done done) override;
     void Start(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) override;
+    void Snapshot(const std::string& id, SnapshotFacts facts, Done done) override;
+    std::vector<SnapshotFacts> Snapshots() const override { return snapshots_; }
+    void RemoveSnapshot(const std::string& name, Done done) override;
     std::vector<std::string> Verbs() const override {
-        return owns_machine_ ? std::vector<std::string>{"stop", "start"}
-                             : std::vector<std::string>{};
+        std::vector<std::string> verbs;
+        if (owns_machine_) verbs = {"stop", "start"};
+        if (copies_files_) verbs.emplace_back("snapshot");
+        return verbs;
     }
     bool Paid() const override { return true; }
     bool OwnsMachine() const override { return owns_machine_; }
@@ -111,6 +124,14 @@ class FakeProvider final : public Provider {
     std::deque<HeldDestroy> held_destroys_;
     std::deque<HeldDestroy> held_stops_;
     std::deque<HeldLaunch> held_starts_;
+    struct HeldSnapshot {
+        SnapshotFacts facts;
+        Done done;
+    };
+    std::deque<HeldSnapshot> held_snapshots_;
+    std::vector<SnapshotFacts> snapshots_;
+    bool copies_files_ = false;
+    Answers snapshots_answers_ = Answers::kAtOnce;
     std::set<std::string> stopped_tokens_;
     std::map<std::string, std::string> existing_;  // token, id
     std::map<std::string, int> made_;

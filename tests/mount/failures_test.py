@@ -85,6 +85,36 @@ class KilledDaemon(MountCase):
         self.assertEqual(box.sh("echo up"), "up\n")
         box.destroy()
 
+    def test_a_snapshot_is_whole_or_not_there_and_outlives_the_daemon(self) -> None:
+        box = Box.make(self.daemon, "copied")
+        box.sh("mkdir many; cd many; seq 3000 | xargs touch; cd ..; echo kept > kept")
+        ctl, snapshots = box.path / "ctl", self.mnt / ".mount" / "snapshots"
+        ctl.write_text("snapshot whole\n")
+        self.assertEqual(os.listdir(snapshots), ["whole.json"])
+        writer = subprocess.Popen(["sh", "-c", f"echo snapshot cut > {ctl}"],
+                                  stderr=subprocess.DEVNULL)
+        wait_until(lambda: writer.poll() is not None
+                   or any(name.startswith(".new-")
+                          for name in os.listdir(self.daemon.state / "snapshots")),
+                   "it is being made")
+        self.daemon.kill()
+        writer.wait(20)
+        self.daemon.start()
+        box.await_ready()
+        self.assertIn("whole.json", os.listdir(snapshots))
+        if "cut.json" in os.listdir(snapshots):  # it had its name already
+            (snapshots / "cut.json").unlink()
+        ctl.write_text("snapshot cut\n")
+        wait_until(lambda: sorted(os.listdir(self.daemon.state / "snapshots")) == ["cut", "whole"],
+                   "what was left is swept away")
+        box.destroy()
+        new = Box.make(self.daemon, "new@whole")
+        self.assertEqual(new.sh("cat kept; ls many | wc -l"), "kept\n3000\n")
+        for name in os.listdir(snapshots):
+            (snapshots / name).unlink()
+        self.assertEqual(new.sh("cat kept"), "kept\n")
+        new.destroy()
+
     def test_umount_and_mount_keep_everything(self) -> None:
         before = self.box.numbers()
         self.daemon.restart()

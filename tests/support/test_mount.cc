@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "sandbox/snapshotter.h"
 
 namespace sbxfs::testing {
 
@@ -61,6 +62,7 @@ TestMount::TestMount(World& world, MountSetup setup) : world_(world), setup_(std
     settings.longest_wait = setup_.longest_wait;
     Config config;
     config.templates = setup_.templates;
+    SetSnapshotters({&world_.provider});
     fs_ = std::make_unique<FileSystem>(*sandboxes_, world_.loop, world_.loop.clock(), settings,
                                        config);
     sandboxes_->SetMount(fs_->context().kernel_cache);

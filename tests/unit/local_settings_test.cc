@@ -100,7 +100,7 @@ TEST(LaunchOrder, ComesBackWithItsSecretsAndItsRecordHasNone) {
     order.cpu = 1;
     order.memory = 64;
     order.lifetime_ms = 5;
-    order.settings = {true, 77, {{"/a", "/b", true}}};
+    order.settings = {true, 77, {{"/a", "/b", true}}, "base"};
     order.forbidden = {"/state", "/mnt"};
     const auto read = LaunchOrder::FromJson(order.ToJson());
     ASSERT_TRUE(read) << read.error().what();

@@ -14,6 +14,7 @@
 #include "base/strings.h"
 #include "sandbox/providers/local/etc_files.h"
 #include "sandbox/providers/local/remover.h"
+#include "sandbox/providers/local/snapshots.h"
 #include "sandbox/providers/local/tree_maker.h"
 
 namespace sbxfs {
@@ -94,7 +95,7 @@ Status MakeBase(int state, const std::string& name) {
     return Ok();
 }
 
-// Bases that no box was launched over. A base in use must stay as it is: an overlay's lower layer
+// Bases that no box was launched over, and no snapshot taken. A base in use must stay as it is: an overlay's lower layer
 // may not change.
 void RemoveUnused(const std::string& state_dir, int state, const std::string& wanted) {
     std::set<std::string> used = {wanted};
@@ -103,6 +104,8 @@ void RemoveUnused(const std::string& state_dir, int state, const std::string& wa
         const auto name = ReadWholeFile(box.path().string() + "/base", 256);
         if (name) used.insert(std::string(Trim(*name)));
     }
+    for (const std::string& base : BasesOfSnapshots(state_dir))
+        used.insert(base);
     for (const auto& entry : std::filesystem::directory_iterator(state_dir, error)) {
         const std::string name = entry.path().filename().string();
         if (name.starts_with(kPrefix) && !used.contains(name)) (void)RemoveTree(state, name);

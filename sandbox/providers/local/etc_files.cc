@@ -1,10 +1,15 @@
 #include "sandbox/providers/local/etc_files.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <array>
 #include <string_view>
 
 #include "base/files.h"
 #include "base/strings.h"
+#include "sandbox/providers/local/remover.h"
 #include "sandbox/providers/local/sshd_config.h"
 
 namespace sbxfs {
@@ -135,6 +140,18 @@ Status FillSsh(TreeMaker& tree, const EtcPlan& plan) {
     return written;
 }
 
+Status FillNames(TreeMaker& tree, const EtcPlan& plan) {
+    (void)TRY(tree.File("hostname", plan.hostname + "\n", 0644));
+    (void)TRY(tree.File("hosts", Hosts(plan.hostname), 0644));
+    (void)TRY(tree.File("machine-id", Hex(RandomBytes(16)) + "\n", 0444));
+    if (!plan.own_network) {
+        // Often a link into /run: what it says counts, not where it lies.
+        const auto resolv = ReadWholeFile("/etc/resolv.conf", 64U << 10);
+        if (resolv) (void)TRY(tree.File("resolv.conf", *resolv, 0644));
+    }
+    return FillSsh(tree, plan);
+}
+
 }  // namespace
 
 std::string PasswdText(const Login& login) {
@@ -184,15 +201,25 @@ Status FillCommonEtc(TreeMaker& tree) {
 Status FillOwnEtc(TreeMaker& tree, const EtcPlan& plan) {
     (void)TRY(tree.File("passwd", PasswdText(plan.login), 0644));
     (void)TRY(tree.File("group", GroupText(plan.login), 0644));
-    (void)TRY(tree.File("hostname", plan.hostname + "\n", 0644));
-    (void)TRY(tree.File("hosts", Hosts(plan.hostname), 0644));
-    (void)TRY(tree.File("machine-id", Hex(RandomBytes(16)) + "\n", 0444));
-    if (!plan.own_network) {
-        // Often a link into /run: what it says counts, not where it lies.
-        const auto resolv = ReadWholeFile("/etc/resolv.conf", 64U << 10);
-        if (resolv) (void)TRY(tree.File("resolv.conf", *resolv, 0644));
+    return FillNames(tree, plan);
+}
+
+Status RenewOwnEtc(int etc, Owner owner, const EtcPlan& plan) {
+    for (const char* name : {"hostname", "hosts", "machine-id", "resolv.conf"})
+        (void)TRY(RemoveTree(etc, name));
+    struct stat found {};
+    if (::fstatat(etc, "ssh", &found, AT_SYMLINK_NOFOLLOW) == 0) {
+        if (S_ISDIR(found.st_mode)) {
+            const UniqueFd ssh(
+                ::openat(etc, "ssh", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+            if (!ssh) return SystemError(errno, "opening /etc/ssh of the snapshot");
+            (void)TRY(RemoveTree(ssh.get(), "sbxfs"));
+        } else {
+            (void)TRY(RemoveTree(etc, "ssh"));
+        }
     }
-    return FillSsh(tree, plan);
+    TreeMaker tree(etc, owner);
+    return FillNames(tree, plan);
 }
 
 }  // namespace sbxfs

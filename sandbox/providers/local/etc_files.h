@@ -37,6 +37,9 @@ struct EtcPlan {
 // Into the directory that is to become /etc.
 Status FillCommonEtc(TreeMaker& tree);
 Status FillOwnEtc(TreeMaker& tree, const EtcPlan& plan);
+// What tells this sandbox from another one, in an /etc that another one has used: names, keys and resolvers, whatever
+// lies there. Its users and groups stay.
+Status RenewOwnEtc(int etc, Owner owner, const EtcPlan& plan);
 
 // What FillCommonEtc copies, below /etc.
 std::span<const std::string_view> CopiedFromEtc();

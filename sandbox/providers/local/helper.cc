@@ -1,6 +1,7 @@
 #include "sandbox/providers/local/helper.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -17,6 +18,7 @@
 #include "sandbox/providers/local/destroyer.h"
 #include "sandbox/providers/local/launch_order.h"
 #include "sandbox/providers/local/launcher.h"
+#include "sandbox/providers/local/snapshots.h"
 
 namespace sbxfs {
 namespace {
@@ -86,8 +88,28 @@ Result<Json> RunDestroy(const Json& json) {
     return Json::Object().Set("destroyed", true);
 }
 
-constexpr std::array<std::pair<std::string_view, Result<Json> (*)(const Json&)>, 4> kKinds = {
-    {{"launch", RunLaunch}, {"stop", RunStop}, {"start", RunStart}, {"destroy", RunDestroy}}};
+Result<Json> RunSnapshot(const Json& json) {
+    const SnapshotOrder order = TRY(SnapshotOrder::FromJson(json));
+    const auto wanted = [] {
+        pollfd answer{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
+        return ::poll(&answer, 1, 0) <= 0 || (answer.revents & (POLLERR | POLLHUP)) == 0;
+    };
+    return Json::Object().Set("snapshot", ToJson(TRY(TakeSnapshot(order, wanted))));
+}
+
+Result<Json> RunDrop(const Json& json) {
+    const DropOrder order = TRY(DropOrder::FromJson(json));
+    (void)TRY(DropSnapshot(order));
+    return Json::Object().Set("dropped", true);
+}
+
+constexpr std::array<std::pair<std::string_view, Result<Json> (*)(const Json&)>, 6> kKinds = {
+    {{"launch", RunLaunch},
+     {"stop", RunStop},
+     {"start", RunStart},
+     {"destroy", RunDestroy},
+     {"snapshot", RunSnapshot},
+     {"drop-snapshot", RunDrop}}};
 
 }  // namespace
 
@@ -105,7 +127,9 @@ int LocalHelperMain(int argc, char** argv) {
     const auto kind = std::find_if(kKinds.begin(), kKinds.end(),
                                    [what](const auto& one) { return one.first == what; });
     if (kind == kKinds.end())
-        return Fail(Error(Errno{EINVAL}, "usage: sbxfs local-helper launch|stop|start|destroy"));
+        return Fail(
+            Error(Errno{EINVAL},
+                  "usage: sbxfs local-helper launch|stop|start|destroy|snapshot|drop-snapshot"));
     const auto order = ReadOrder();
     if (!order) return Fail(order.error());
     const auto result = kind->second(*order);

@@ -1,9 +1,11 @@
 #include "sandbox/providers/local/launch_order.h"
 
+#include <cerrno>
 #include <utility>
 
 #include "base/strings.h"
 #include "sandbox/providers/local/box.h"
+#include "sandbox/providers/local/snapshots.h"
 #include "sandbox/strict_json.h"
 
 namespace sbxfs {
@@ -32,7 +34,7 @@ Json LaunchOrder::ToRecord() const {
     for (const HostBind& bind : settings.binds)
         binds.push_back(BindText(bind));
     json.Set("binds", Texts(binds)).Set("forbidden", Texts(forbidden));
-    json.Set("init_program", init_program);
+    json.Set("init_program", init_program).Set("snapshot", settings.snapshot);
     return json;
 }
 
@@ -57,6 +59,7 @@ Result<LaunchOrder> LaunchOrder::FromJson(const Json& json) {
     in.Take("own_network", order.settings.own_network).Take("pids", order.settings.pids);
     in.Take("binds", binds).Take("forbidden", order.forbidden);
     in.Take("init_program", order.init_program).Take("init", order.init);
+    in.Take("snapshot", order.settings.snapshot);
     (void)TRY(in.Finish());
     (void)TRY(CheckToken(order.token));
     order.host_key.private_pem = Secret(std::move(host_private));
@@ -78,6 +81,38 @@ Result<StopOrder> StopOrder::FromJson(const Json& json) {
     in.Take("token", order.token).Take("state_dir", order.state_dir).Take("init", order.init);
     (void)TRY(in.Finish());
     (void)TRY(CheckToken(order.token));
+    return order;
+}
+
+Json SnapshotOrder::ToJson() const {
+    Json json = Json::Object();
+    json.Set("token", token).Set("state_dir", state_dir).Set("init", init);
+    return json.Set("facts", sbxfs::ToJson(facts));
+}
+
+Result<SnapshotOrder> SnapshotOrder::FromJson(const Json& json) {
+    SnapshotOrder order;
+    order.token = json.GetString("token").value_or("");
+    order.state_dir = json.GetString("state_dir").value_or("");
+    order.init = json.GetString("init").value_or("");
+    (void)TRY(CheckToken(order.token));
+    const auto facts = json.Find("facts");
+    if (!facts) return Error(Errno{EINVAL}, "snapshot order without facts");
+    order.facts = TRY(SnapshotFromJson(*facts));
+    return order;
+}
+
+Json DropOrder::ToJson() const {
+    Json json = Json::Object();
+    return json.Set("name", name).Set("state_dir", state_dir);
+}
+
+Result<DropOrder> DropOrder::FromJson(const Json& json) {
+    DropOrder order;
+    StrictJson in(json, "drop order");
+    in.Require("name").Require("state_dir");
+    in.Take("name", order.name).Take("state_dir", order.state_dir);
+    (void)TRY(in.Finish());
     return order;
 }
 

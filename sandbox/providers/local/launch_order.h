@@ -11,6 +11,7 @@
 #include "base/secret.h"
 #include "sandbox/provider.h"
 #include "sandbox/providers/local/local_settings.h"
+#include "sandbox/snapshotter.h"
 
 namespace sbxfs {
 
@@ -43,6 +44,24 @@ struct StopOrder {
 
     Json ToJson() const;
     static Result<StopOrder> FromJson(const Json& json);
+};
+
+struct SnapshotOrder {
+    std::string token;
+    std::string state_dir;
+    std::string init;  // as for a stop
+    SnapshotFacts facts;
+
+    Json ToJson() const;
+    static Result<SnapshotOrder> FromJson(const Json& json);
+};
+
+struct DropOrder {
+    std::string name;  // of a snapshot; empty: only what killed helpers left is removed
+    std::string state_dir;
+
+    Json ToJson() const;
+    static Result<DropOrder> FromJson(const Json& json);
 };
 
 struct DestroyOrder {

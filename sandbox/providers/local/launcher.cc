@@ -29,6 +29,7 @@
 #include "sandbox/providers/local/destroyer.h"
 #include "sandbox/providers/local/init_program.h"
 #include "sandbox/providers/local/root_view.h"
+#include "sandbox/providers/local/snapshots.h"
 #include "sandbox/providers/local/sshd_config.h"
 #include "sandbox/providers/local/starter.h"
 #include "sandbox/providers/local/uid_range.h"
@@ -217,8 +218,10 @@ class Launch {
 
     // All that the first process must know before it is forked.
     Status Furnish() {
-        base_ = again_ ? TRY(SameBaseLayer(order_.state_dir, box_))
-                       : TRY(TakeBaseLayer(order_.state_dir, box_));
+        if (!FromSnapshot()) {
+            base_ = again_ ? TRY(SameBaseLayer(order_.state_dir, box_))
+                           : TRY(TakeBaseLayer(order_.state_dir, box_));
+        }
         (void)TRY(CheckExecutable(order_.state_dir));
         login_ = LoginOf(::geteuid() == 0);
         owner_ = {::geteuid(), ::getegid()};
@@ -235,8 +238,15 @@ class Launch {
         for (const HostBind& bind : order_.settings.binds) {
             binds_.push_back(TRY(FindSource(bind, order_, first_id_)));
         }
+        if (FromSnapshot()) {
+            tell_("snapshot");
+            (void)TRY(CopySnapshot(order_.state_dir, order_.settings.snapshot, box_, first_id_));
+            base_ = TRY(SameBaseLayer(order_.state_dir, box_));
+        }
         return Ok();
     }
+
+    bool FromSnapshot() const { return !again_ && !order_.settings.snapshot.empty(); }
 
     // Its files are theirs.
     Result<std::uint32_t> SameIds() {
@@ -252,7 +262,19 @@ class Launch {
         layer.etc = {login_, order_.hostname, order_.settings.own_network, order_.client_key,
                      &order_.host_key.private_pem};
         layer.owner = owner_;
-        return MakeLayer(box_.dir(), layer);
+        if (!FromSnapshot()) return MakeLayer(box_.dir(), layer);
+        (void)TRY(RenewLayer(box_.dir(), owner_));
+        {
+            const UniqueFd root(::openat(box_.dir(), "layer/root",
+                                         O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+            if (!root) return SystemError(errno, "open layer/root");
+            TreeMaker tree(root.get(), owner_);
+            (void)TRY(tree.Dir("run/lock", 01777));  // /run begins empty
+        }
+        const UniqueFd etc(::openat(box_.dir(), "layer/etc/upper",
+                                    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+        if (!etc) return SystemError(errno, "open layer/etc");
+        return RenewOwnEtc(etc.get(), owner_, layer.etc);
     }
 
     Result<Json> Start() {
@@ -295,7 +317,7 @@ class Launch {
         plan.view.base = base_;
         if (userns_) plan.view.userns = userns_->get();
         plan.view.owner = owner_;
-        plan.view.fresh = !again_;
+        plan.view.fresh = !again_ && !FromSnapshot();
         plan.view.workdir = order_.workdir;
         plan.view.init_program = order_.init_program.empty()
                                      ? TRY(InstallInitProgram(order_.state_dir))

@@ -13,6 +13,7 @@
 
 #include "base/files.h"
 #include "base/strings.h"
+#include "base/sync.h"
 #include "sandbox/providers/local/box.h"
 #include "sandbox/providers/local/health.h"
 #include "sandbox/providers/local/helper_process.h"
@@ -21,12 +22,15 @@
 #include "sandbox/providers/local/launcher.h"
 #include "sandbox/providers/local/local_settings.h"
 #include "sandbox/providers/local/overlay.h"
+#include "sandbox/providers/local/snapshots.h"
 #include "sandbox/providers/local/userns.h"
 
 namespace sbxfs {
 namespace {
 
 constexpr std::chrono::seconds kLaunchLimit{90};
+constexpr std::uint64_t kCopiedASecond = 10U << 20;  // bytes of a snapshot, at least
+constexpr std::uint64_t kFilesASecond = 1000;
 constexpr std::size_t kRememberedDestroys = 4096;
 
 Blame BlameFrom(const Json& line) {
@@ -58,7 +62,63 @@ Result<Launched> LaunchedFrom(const Json& line) {
 // The loop's half: who waits for which helper.
 class LocalProvider::Work : public std::enable_shared_from_this<LocalProvider::Work> {
  public:
-    Work(IoLoop& loop, LocalOptions options) : loop_(loop), options_(std::move(options)) {}
+    Work(IoLoop& loop, LocalOptions options) : loop_(loop), options_(std::move(options)) {
+        for (SnapshotFacts& facts : ReadSnapshots(options_.state_dir))
+            snapshots_[facts.name] = std::move(facts);
+    }
+
+    // Any thread.
+    std::vector<SnapshotFacts> Snapshots() const {
+        std::vector<SnapshotFacts> list;
+        const MutexLock lock(mu_);
+        for (const auto& [name, facts] : snapshots_)
+            list.push_back(facts);
+        return list;
+    }
+
+    void Snapshot(SnapshotOrder order, Done done) {
+        order.init = InitOf(order.token);
+        Task task;
+        task.token = order.token;
+        task.mode = "snapshot";
+        task.order = Secret(order.ToJson().Dump());
+        task.end = [this, done = std::move(done)](Result<Json> line) {
+            if (!line) return done(std::move(line).error());
+            const auto json = line->Find("snapshot");
+            Result<SnapshotFacts> facts =
+                json ? SnapshotFromJson(*json)
+                     : Error(Errno{EIO}, "the local helper gave no answer", Blame::kBug);
+            if (!facts) return done(std::move(facts).error());
+            {
+                const MutexLock lock(mu_);
+                snapshots_[facts->name] = *facts;
+            }
+            done(Ok());
+        };
+        copies_.waiting.push_back(std::move(task));
+        StartMore(copies_, options_.copies_at_once);
+    }
+
+    void DropSnapshot(const DropOrder& order, Done done) {
+        Task task;
+        task.mode = "drop-snapshot";
+        task.order = Secret(order.ToJson().Dump());
+        {
+            // Nothing is launched from it from here on.
+            const MutexLock lock(mu_);
+            if (!order.name.empty() && snapshots_.erase(order.name) == 0) {
+                loop_.Post([done = std::move(done), name = order.name] {
+                    done(Error(Errno{ENOENT}, "there is no snapshot '" + name + "'"));
+                });
+                return;
+            }
+        }
+        task.end = [done = std::move(done)](Result<Json> line) {
+            done(line ? Ok() : Status(std::move(line).error()));
+        };
+        copies_.waiting.push_back(std::move(task));
+        StartMore(copies_, options_.copies_at_once);
+    }
 
     void Launch(LaunchOrder order, LaunchPhase phase, LaunchDone done) {
         if (destroyed_.contains(order.token)) {
@@ -114,6 +174,7 @@ class LocalProvider::Work : public std::enable_shared_from_this<LocalProvider::W
         std::optional<Json> last;  // the line that is the answer
         std::unique_ptr<HelperProcess> process;
         TimerPtr limit;
+        std::chrono::seconds takes = kLaunchLimit;  // of launches
     };
     struct Lane {
         std::deque<Task> waiting;
@@ -126,6 +187,13 @@ class LocalProvider::Work : public std::enable_shared_from_this<LocalProvider::W
         task.mode = mode;
         task.order = Secret(order.ToJson().Dump());
         task.phase = std::move(phase);
+        {
+            const MutexLock lock(mu_);
+            if (const auto it = snapshots_.find(order.settings.snapshot); it != snapshots_.end()) {
+                task.takes += std::chrono::seconds(it->second.bytes / kCopiedASecond +
+                                                   it->second.files / kFilesASecond);
+            }
+        }
         task.end = [done = std::move(done)](Result<Json> line) {
             if (!line) return done(std::move(line).error());
             done(LaunchedFrom(*line));
@@ -157,9 +225,7 @@ class LocalProvider::Work : public std::enable_shared_from_this<LocalProvider::W
             task.end(Canceled());
     }
 
-    static Error Canceled() {
-        return {Errno{ECANCELED}, "the sandbox was destroyed while it was being launched"};
-    }
+    static Error Canceled() { return {Errno{ECANCELED}, "the sandbox was destroyed meanwhile"}; }
 
     void Remember(const std::string& token) {
         if (!destroyed_.insert(token).second) return;
@@ -197,7 +263,7 @@ class LocalProvider::Work : public std::enable_shared_from_this<LocalProvider::W
         }
         task->process = *std::move(process);
         if (!IsLaunch(*task)) return;  // a destroy takes as long as there are files
-        task->limit = loop_.After(kLaunchLimit, [task] { task->process->Kill(); });
+        task->limit = loop_.After(task->takes, [task] { task->process->Kill(); });
     }
 
     static bool IsLaunch(const Task& task) { return task.mode == "launch" || task.mode == "start"; }
@@ -218,7 +284,7 @@ class LocalProvider::Work : public std::enable_shared_from_this<LocalProvider::W
             return FinishWith(lane, at_once, task,
                               error ? Result<Json>(*error) : Result<Json>(*task->last));
         }
-        if (IsLaunch(*task) && destroyed_.contains(task->token)) {
+        if (!task->token.empty() && task->mode != "destroy" && destroyed_.contains(task->token)) {
             return FinishWith(lane, at_once, task, Canceled());
         }
         FinishWith(lane, at_once, task,
@@ -241,6 +307,9 @@ class LocalProvider::Work : public std::enable_shared_from_this<LocalProvider::W
     const LocalOptions options_;
     Lane launches_;
     Lane destroys_;
+    Lane copies_;
+    mutable Mutex mu_{LockRank::kProvider};
+    std::map<std::string, SnapshotFacts> snapshots_ GUARDED_BY(mu_);
     std::set<std::string> destroyed_;  // tokens, so that a late launch does not bring one back
     std::deque<std::string> destroyed_order_;
 };
@@ -260,10 +329,28 @@ Result<std::unique_ptr<LocalProvider>> LocalProvider::Open(IoLoop& loop, LocalOp
     std::error_code error;
     const std::string resolved = std::filesystem::canonical(options.state_dir, error).string();
     if (!error && resolved != options.state_dir) options.forbidden.push_back(resolved);
-    return std::unique_ptr<LocalProvider>(new LocalProvider(loop, std::move(options)));
+    const bool leftovers = HasLeftovers(options.state_dir);
+    std::unique_ptr<LocalProvider> provider(new LocalProvider(loop, std::move(options)));
+    if (leftovers) provider->RemoveSnapshot("", [](const Status&) {});
+    return provider;
 }
 
 Status LocalProvider::Check(const Template& what) {
+    (void)TRY(CheckSettings(what));
+    const std::string wanted = TRY(ReadLocalSettings(what, options_.forbidden)).snapshot;
+    if (wanted.empty()) return Ok();
+    std::vector<std::string> names;
+    for (const SnapshotFacts& facts : Snapshots()) {
+        if (facts.name == wanted) return Ok();
+        names.push_back(facts.name);
+    }
+    return Error(Errno{ENOENT},
+                 "there is no snapshot '" + wanted + "'; there are: " +
+                     (names.empty() ? "none (`echo 'snapshot NAME' > ctl` in a sandbox makes one)"
+                                    : Join(names, ", ")));
+}
+
+Status LocalProvider::CheckSettings(const Template& what) {
     // Where sandboxes see this machine's files, the state of them all must not lie, nor the mount.
     for (const std::string& path : options_.forbidden) {
         for (const std::string& tree : FindProgramTrees("").directories) {
@@ -288,7 +375,8 @@ Status LocalProvider::Check(const Template& what) {
 
 Result<LaunchOrder> LocalProvider::OrderFor(const LaunchSpec& spec) {
     (void)TRY(CheckToken(spec.token));
-    (void)TRY(Check(spec.what));
+    // Whether its snapshot is there still, the launch itself finds out: one that has been launched needs it no more.
+    (void)TRY(CheckSettings(spec.what));
     LaunchOrder order;
     order.token = spec.token;
     order.state_dir = options_.state_dir;
@@ -334,6 +422,31 @@ void LocalProvider::Start(const LaunchSpec& spec, LaunchPhase phase, LaunchDone 
         if (!self) return;
         if (!order) return done(std::move(order).error());
         self->StartAgain(*std::move(order), std::move(phase), std::move(done));
+    });
+}
+
+void LocalProvider::Snapshot(const std::string& id, SnapshotFacts facts, Done done) {
+    facts.what.name = facts.name;
+    facts.what.options["snapshot"] = facts.name;
+    loop_.Post([work = std::weak_ptr<Work>(work_), token = id, state_dir = options_.state_dir,
+                facts = std::move(facts), done = std::move(done)]() mutable {
+        const auto self = work.lock();
+        if (!self) return;
+        const Status good = CheckToken(token);
+        if (!good) return done(good);
+        self->Snapshot(SnapshotOrder{token, state_dir, "", std::move(facts)}, std::move(done));
+    });
+}
+
+std::vector<SnapshotFacts> LocalProvider::Snapshots() const {
+    return work_->Snapshots();
+}
+
+void LocalProvider::RemoveSnapshot(const std::string& name, Done done) {
+    loop_.Post([work = std::weak_ptr<Work>(work_), name, state_dir = options_.state_dir,
+                done = std::move(done)]() mutable {
+        if (const auto self = work.lock())
+            self->DropSnapshot(DropOrder{name, state_dir}, std::move(done));
     });
 }
 

@@ -15,6 +15,7 @@
 #include "sandbox/io_loop.h"
 #include "sandbox/provider.h"
 #include "sandbox/providers/local/launch_order.h"
+#include "sandbox/snapshotter.h"
 
 namespace sbxfs {
 
@@ -25,10 +26,11 @@ struct LocalOptions {
     std::vector<std::string> helper = {"/proc/self/exe"};  // argv before `local-helper launch`
     std::size_t launches_at_once = 8;  // more wait for their turn; a launch is mostly system calls
     std::size_t destroys_at_once = 4;
-    std::string init_program;  // tests; empty: the carried supervisor
+    std::size_t copies_at_once = 2;  // snapshots being made or removed
+    std::string init_program;        // tests; empty: the carried supervisor
 };
 
-class LocalProvider final : public Provider {
+class LocalProvider final : public Provider, public Snapshotter {
  public:
     // Makes <state_dir>/boxes. Sandboxes are refused later, by Check, when it lies where they would see it.
     static Result<std::unique_ptr<LocalProvider>> Open(IoLoop& loop, LocalOptions options);
@@ -45,12 +47,17 @@ class LocalProvider final : public Provider {
     // Its processes end; `layer/` stays. EHOSTDOWN from Start when that is gone.
     void Stop(const std::string& token, const std::string& id, Done done) override;
     void Start(const LaunchSpec& spec, LaunchPhase phase, LaunchDone done) override;
-    std::vector<std::string> Verbs() const override { return {"stop", "start"}; }
+    // Copies `layer/`, as files of this machine (snapshots.h).
+    void Snapshot(const std::string& id, SnapshotFacts facts, Done done) override;
+    std::vector<SnapshotFacts> Snapshots() const override;
+    void RemoveSnapshot(const std::string& name, Done done) override;
+    std::vector<std::string> Verbs() const override { return {"stop", "start", "snapshot"}; }
     bool Paid() const override { return false; }
 
  private:
     class Work;
     LocalProvider(IoLoop& loop, LocalOptions options);
+    Status CheckSettings(const Template& what);
     Result<LaunchOrder> OrderFor(const LaunchSpec& spec);
 
     IoLoop& loop_;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "sandbox/names.h"
 
 namespace sbxfs {
 namespace {
@@ -73,10 +74,19 @@ Result<LocalSettings> ReadLocalSettings(const Template& what,
             settings.pids = *pids;
         } else if (key == "binds") {
             settings.binds = TRY(ReadBinds(value, forbidden));
+        } else if (key == "snapshot") {
+            const auto* snapshot = std::get_if<std::string>(&value);
+            const auto name = snapshot != nullptr ? ParseSandboxName(*snapshot)
+                                                  : Result<SandboxName>(Error(Errno{EINVAL}, ""));
+            if (!name || !name->template_name.empty()) {
+                return Invalid(
+                    "`snapshot` must be the name of one: ls .mount/snapshots shows them");
+            }
+            settings.snapshot = *snapshot;
         } else {
-            const std::string_view nearest = Nearest(key, {"network", "binds", "pids"});
+            const std::string_view nearest = Nearest(key, {"network", "binds", "pids", "snapshot"});
             return Invalid("unknown option `" + Printable(key, 64) + "` for provider local" +
-                           (nearest.empty() ? "; there are: network, binds, pids"
+                           (nearest.empty() ? "; there are: network, binds, pids, snapshot"
                                             : "; did you mean `" + std::string(nearest) + "`?"));
         }
     }

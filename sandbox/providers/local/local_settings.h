@@ -2,6 +2,7 @@
 //
 //   network = "shared" | "none"         default "shared": this machine's network as the mounting
 //   user has it binds = ["SRC:DST[:ro|rw]", ...]    what else of this machine is shown; default ro
+//   snapshot = "NAME"                   a copy of another sandbox's files to begin with
 //   pids = 4096                         processes and threads at most, where cgroups allow
 //
 // Pure: nothing is looked up on disk, since Check runs on a FUSE thread and a source may lie in our
@@ -31,6 +32,7 @@ struct LocalSettings {
     bool own_network = false;  // network = "none"
     std::int64_t pids = 4096;
     std::vector<HostBind> binds;
+    std::string snapshot;  // whose files it begins with; empty: none
 };
 
 // `forbidden`: paths no bind may lie in or contain (the state directory, the mount point). EINVAL
