@@ -48,6 +48,11 @@ RemoteFilePtr LinkedFiles::Adopt(const std::string& path, const OpenHow& how,
     return file;
 }
 
+bool LinkedFiles::OutlivesACut(const RemoteFile& file) {
+    const auto& linked = static_cast<const LinkedFile&>(file);
+    return !linked.lost && (linked.identity || linked.made);
+}
+
 void LinkedFiles::Reach(const LinkedFilePtr& file, std::uint64_t id) {
     DCHECK(target_ != nullptr);
     if (file->lost || (!file->identity && !file->made)) {

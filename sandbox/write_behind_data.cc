@@ -404,7 +404,9 @@ void WriteBehind::Write(const Through_& to, const FilePtr& file, std::uint64_t o
 void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payload, Done done) {
     const StatePtr& state = file->state;
     if (state->error) return done(*state->error);
-    const bool deferred = MayDefer(*state, payload.bytes.size());
+    // What could not be repeated after a cut is not told before it has arrived.
+    const bool lasts = file->inner == nullptr || LinkedFiles::OutlivesACut(*file->inner);
+    const bool deferred = lasts && MayDefer(*state, payload.bytes.size());
     if (deferred && file->how.append && payload.bytes.size() > kMostAppended) {
         // Each arrives as a whole or not at all, which a cut of the link makes necessary to know.
         Payload rest{0, payload.bytes.substr(kMostAppended)};

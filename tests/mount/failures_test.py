@@ -219,7 +219,7 @@ class KilledParts(MountCase):
         wait_until(lambda: daemon.waiting() == 0, "nothing is left unanswered")
         box.destroy()
         daemon.umount()
-        self.assertEqual(daemon.complaints(["refused op=(lookup|getattr) .* errno=110"]), [])
+        self.assertEqual(daemon.complaints(["refused op=(lookup|getattr|open) .* errno=110"]), [])
 
 
 @unittest.skipUnless(ROOT, "needs root, for a small disk of its own")
