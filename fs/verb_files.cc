@@ -9,7 +9,6 @@
 #include "base/check.h"
 #include "base/strings.h"
 #include "fs/snapshots_dir.h"
-#include "sandbox/cached_files.h"
 
 namespace sbxfs {
 namespace {

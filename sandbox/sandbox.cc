@@ -8,7 +8,6 @@
 #include "base/check.h"
 #include "base/files.h"
 #include "base/log.h"
-#include "sandbox/cached_files.h"
 
 namespace sbxfs {
 namespace {
@@ -130,7 +129,7 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
       cached_(std::make_shared<CachedFiles>(
           loop, files_,
           CachedFiles::Setup{generation_, template_.exclusive, services.write_behind,
-                             services.timeouts, services.contents})),
+                             services.timeouts})),
       record_(std::move(record)),
       status_(StatusAtFirst(record_)),
       error_(ErrorAtFirst(record_)),

@@ -8,7 +8,6 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "sandbox/cached_files.h"
 #include "sandbox/sandbox.h"
 
 namespace sbxfs {
