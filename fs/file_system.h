@@ -25,6 +25,7 @@ struct RequestFacts {
     Ino ino{};
     std::string name;
     Caller who;
+    bool only_reads = false;  // an opening that cannot write
 };
 
 class FileSystem {

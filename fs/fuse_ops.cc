@@ -1,6 +1,7 @@
 #include "fs/fuse_ops.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <memory>
@@ -18,9 +19,14 @@ FileSystem& Fs(fuse_req_t req) {
 }
 
 // The libfuse names and buffers die when the handler returns: `name` is copied here, once.
-SinkPtr Sink(fuse_req_t req, FileOp op, fuse_ino_t ino, const char* name = "") {
+SinkPtr Sink(fuse_req_t req, FileOp op, fuse_ino_t ino, const char* name = "",
+             bool only_reads = false) {
     return std::make_unique<FuseSink>(req, Fs(req),
-                                      RequestFacts{op, Ino{ino}, name, CallerOf(req)});
+                                      RequestFacts{op, Ino{ino}, name, CallerOf(req), only_reads});
+}
+
+bool OnlyReads(const fuse_file_info* info) {
+    return (info->flags & O_ACCMODE) == O_RDONLY;
 }
 
 Handle HandleOf(const fuse_file_info* info) {
@@ -125,13 +131,13 @@ void ll_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to_parent, const char* n
 }
 
 void ll_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) noexcept {
-    Fs(req).Open(Ino{ino}, ToRequest(req, info), OpenReply(Sink(req, FileOp::kOpen, ino)));
+    Fs(req).Open(Ino{ino}, ToRequest(req, info), OpenReply(Sink(req, FileOp::kOpen, ino, "", OnlyReads(info))));
 }
 
 void ll_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
                fuse_file_info* info) noexcept {
     Fs(req).Create(Ino{parent}, name, mode, ToRequest(req, info),
-                   CreateReply(Sink(req, FileOp::kCreate, parent, name)));
+                   CreateReply(Sink(req, FileOp::kCreate, parent, name, OnlyReads(info))));
 }
 
 void ll_read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset,

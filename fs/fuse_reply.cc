@@ -50,8 +50,10 @@ fuse_entry_param ToParam(const Entry& entry) {
     return param;
 }
 
-fuse_file_info ToFileInfo(const Opened& opened) {
+// Who can only read has nothing a close could say of: no FLUSH then (Linux 5.18, FOPEN_NOFLUSH).
+fuse_file_info ToFileInfo(const Opened& opened, bool only_reads) {
     fuse_file_info info{};
+    info.noflush = only_reads ? 1 : 0;
     info.fh = Raw(opened.handle);
     info.direct_io = opened.direct_io ? 1 : 0;
     info.keep_cache = opened.keep_cache ? 1 : 0;
@@ -123,12 +125,12 @@ Delivery FuseSink::SendEntry(const Entry& entry) {
 
 Delivery FuseSink::SendCreated(const Entry& entry, const Opened& opened) {
     const fuse_entry_param param = ToParam(entry);
-    const fuse_file_info info = ToFileInfo(opened);
+    const fuse_file_info info = ToFileInfo(opened, facts_.only_reads);
     return ToDelivery(fuse_reply_create(req_, &param, &info));
 }
 
 Delivery FuseSink::SendOpened(const Opened& opened) {
-    const fuse_file_info info = ToFileInfo(opened);
+    const fuse_file_info info = ToFileInfo(opened, facts_.only_reads);
     return ToDelivery(fuse_reply_open(req_, &info));
 }
 

@@ -193,7 +193,9 @@ class Copier {
         if (!whiteout && !S_ISFIFO(found.st_mode) && !S_ISSOCK(found.st_mode)) return Ok();
         if (::mknodat(to, name.c_str(), found.st_mode, 0) != 0) return Failed("making", path);
         (void)TRY(Own(to, name, found, path));
-        if (!whiteout) (void)::fchmodat(to, name.c_str(), found.st_mode & 07777, 0);
+        // The umask took bits from mknod's mode, and the change of owner the set-id bits.
+        if (!whiteout && ::fchmodat(to, name.c_str(), found.st_mode & 07777, 0) != 0)
+            return Failed("setting the mode of", path);
         return Ok();
     }
 
