@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <string_view>
@@ -33,6 +34,87 @@ std::string_view ProgramName(std::string_view path) {
 
 int Exit(const CLI::App& app, const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kBadUse;  // CLI11's exceptions end here
+}
+
+std::vector<std::string> CommandsOf(const CLI::App& app) {
+    std::vector<std::string> names;
+    for (const CLI::App* sub :
+         app.get_subcommands([](const CLI::App* any) { return !any->get_group().empty(); }))
+        names.push_back(sub->get_name());
+    return names;
+}
+
+std::string DidYouMean(const std::string& word, const std::vector<std::string>& known) {
+    const std::string_view nearest =
+        Nearest(word, std::vector<std::string_view>(known.begin(), known.end()));
+    return nearest.empty() ? "; there are: " + Join(known, ", ")
+                           : "; did you mean '" + std::string(nearest) + "'?";
+}
+
+// The first word that `command` knows no option for; `all` is false where what follows the first positional is somebody
+// else's. Empty: none.
+std::string UnknownOption(const CLI::App& command, const std::vector<std::string>& words,
+                          bool all) {
+    for (std::size_t i = 0; i < words.size() && words[i] != "--"; ++i) {
+        const std::string name = words[i].substr(0, words[i].find('='));
+        if (name.size() < 2 || name.front() != '-') {
+            if (all) continue;
+            return "";
+        }
+        const CLI::Option* option = command.get_option_no_throw(name);
+        if (option == nullptr && (name.starts_with("--") || name.size() == 2)) return name;
+        const bool takes_next = option != nullptr && option->get_items_expected_max() > 0 &&
+                                name.size() == words[i].size();
+        if (takes_next) ++i;
+    }
+    return "";
+}
+
+// A command line that cannot be read: what is wrong with it, in our words where CLI11 has none, and where the help is.
+int Refuse(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    const CLI::App* command = &app;
+    std::string path = "sbxfs";
+    std::vector<std::string> words(argv + 1, argv + argc);
+    while (!words.empty()) {
+        const std::vector<std::string> names = CommandsOf(*command);
+        if (std::find(names.begin(), names.end(), words.front()) == names.end()) break;
+        command = command->get_subcommand(words.front());
+        path += " " + words.front();
+        words.erase(words.begin());
+    }
+    const bool runs = path == "sbxfs exec" || path == "sbxfs ssh";
+    const std::vector<std::string> below = CommandsOf(*command);
+    const std::string unknown = UnknownOption(*command, words, !runs);
+    std::string what = error.what();
+    if (!unknown.empty()) {
+        std::vector<std::string> known;
+        for (const CLI::Option* option : command->get_options()) {
+            for (const std::string& name : option->get_lnames())
+                known.push_back("--" + name);
+        }
+        what = "there is no option " + Printable(unknown, 64) + DidYouMean(unknown, known);
+    } else if (!below.empty() && words.empty()) {
+        what = "say what to do: " + Join(below, ", ");
+    } else if (!below.empty()) {
+        what = "there is no command '" + Printable(words.front(), 64) + "'" +
+               DidYouMean(words.front(), below);
+    }
+    (void)std::fprintf(stderr, "%s: %s (%s --help says more)\n", path.c_str(), what.c_str(),
+                       path.c_str());
+    if (path == "sbxfs exec") return kExecFailed;
+    return path == "sbxfs ssh" ? kSshFailed : kBadUse;
+}
+
+const CLI::Validator& Seconds() {
+    static const CLI::Validator seconds(
+        [](std::string& text) {
+            const auto number = Json::Parse(text);
+            const bool good = number && number->AsReal().value_or(0) > 0;
+            return good ? "" : "wants seconds, not '" + Printable(text, 64) + "'";
+        },
+        "", "seconds");
+    return seconds;
 }
 
 // mount(8): `mount.sbxfs SOURCE MOUNTPOINT [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]`.
@@ -167,7 +249,7 @@ struct CommandLine {
             "exec", "Run a command in a sandbox, with its output here and its exit code returned");
         AddMountpoint(sub, exec.mountpoint, "the mount, where there are several");
         sub->add_option("--timeout", exec.timeout, "kill it after so many seconds (exit code 124)")
-            ->check(CLI::PositiveNumber)
+            ->check(Seconds())
             ->type_name("S");
         sub->add_option("--cwd", exec.cwd, "directory to run in")->type_name("D");
         sub->add_option("box", exec.box, "the sandbox")->type_name("BOX")->required();
@@ -351,7 +433,7 @@ int Main(int argc, char** argv) {
     try {
         line.app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return Exit(line.app, error);
+        return Refuse(line.app, error, argc, argv);
     }
     return Run(line);
 }

@@ -65,8 +65,12 @@ Result<std::string> Submit(const std::string& mount, const ExecRequest& request)
     if (request.timeout > 0) order.Set("timeout", Json::Real(request.timeout));
     const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
     if (!fd) {
-        if (errno == ENOENT)
-            return Error(Errno{ENOENT}, "no sandbox '" + request.box + "' in " + mount);
+        if (errno == ENOENT) {
+            const Result<SbxfsMount> there = FindMount(mount);
+            if (!there) return there.error();
+            return Error(Errno{ENOENT}, "no sandbox '" + request.box + "' in " + mount +
+                                            ": sbxfs list shows which there are");
+        }
         return Error(Errno{errno}, WhyRefused(mount, errno));
     }
     if (!WriteAll(fd.get(), order.Dump())) return Error(Errno{errno}, WhyRefused(mount, errno));

@@ -18,9 +18,6 @@
 namespace sbxfs {
 namespace {
 
-// ssh(1): an error of its own.
-constexpr int kSshFailed = 255;
-
 int GiveUp(const std::string& what) {
     (void)std::fprintf(stderr, "sbxfs: %s\n", what.c_str());
     return kSshFailed;

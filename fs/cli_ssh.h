@@ -13,6 +13,8 @@ struct SshRequest {
     std::vector<std::string> command;  // empty: a login shell
 };
 
+constexpr int kSshFailed = 255;  // ssh(1): an error of its own
+
 // Becomes ssh(1), so the exit code is its; 255 when it does not come to that.
 int SshCommand(const SshRequest& request);
 

@@ -283,8 +283,15 @@ class Reader {
             const std::vector<std::string_view> backends = BackendNames();
             if (!providers_.contains(what.provider) &&
                 std::find(backends.begin(), backends.end(), what.provider) == backends.end()) {
+                std::vector<std::string_view> known = backends;
+                for (const auto& [provider, config] : providers_)
+                    known.push_back(provider);
+                const std::string_view nearest = Nearest(what.provider, known);
                 return Fail(Line(*node), "there is no [providers." + Printable(what.provider, 64) +
-                                             "], and no backend of that name");
+                                             "], and no backend of that name" +
+                                             (nearest.empty() ? "; there are: " + Words(known)
+                                                              : "; did you mean '" +
+                                                                    std::string(nearest) + "'?"));
             }
         }
         what.backend = what.provider;

@@ -139,7 +139,10 @@ Result<std::string> AbsoluteMountPoint(const std::string& path) {
     }
     std::array<char, 4096> resolved{};
     if (::realpath(parent.c_str(), resolved.data()) == nullptr) {
-        return SystemError(errno, "mount point " + Printable(path), Blame::kCaller);
+        const int code = errno;
+        const Error why = SystemError(code, "mount point " + Printable(path), Blame::kCaller);
+        if (code != ENOENT) return why;
+        return Error(why.code(), why.what() + ": make the directory first", why.blame());
     }
     const std::string base = resolved.data();
     return (base == "/" ? "" : base) + "/" + last;

@@ -87,6 +87,42 @@ class Help(MountCase):
         self.assertIn("b", self.complete("sbxfs", "exec", "-m", str(self.mnt), ""))
 
 
+class Mistakes(MountCase):
+    def test_a_mistake_is_named_with_what_was_meant_and_where_the_help_is(self) -> None:
+        for line, code, said in (
+                ("", 1, r"say what to do: mount, umount, .*sbxfs --help says more"),
+                ("mont", 1, r"no command 'mont'; did you mean 'mount'\?"),
+                ("frobnicate", 1, r"no command 'frobnicate'; there are: mount, umount, "),
+                ("config", 1, r"sbxfs config: say what to do: check, show"),
+                ("config chek", 1, r"no command 'chek'; did you mean 'check'\?"),
+                ("mount --foregroud /x", 1, r"no option --foregroud; did you mean '--foreground'\?"),
+                ("mount -o writeback=maybe /x", 1, r"writeback=maybe: it must be on or off"),
+                ("mount -o op_timeot=3 /x", 1, r"did you mean 'op_timeout'\?"),
+                ("mount /nowhere/at/all", 32, r"make the directory first"),
+                ("umount --lzy /x", 1, r"no option --lzy; did you mean '--lazy'\?"),
+                ("umount", 1, r"sbxfs umount: mountpoint is required \(sbxfs umount --help says more\)"),
+                ("umount /tmp", 1, r"no sbxfs is mounted on /tmp; there are: "),
+                ("list --jsn", 1, r"did you mean '--json'\?"),
+                ("status /tmp", 1, r"no sbxfs is mounted on /tmp; there are: "),
+                # 125 and 255, so that nobody takes it for the command's own.
+                ("exec", 125, r"sbxfs exec: box is required"),
+                ("exec box", 125, r"command is required"),
+                ("exec --timeout soon box -- true", 125, r"--timeout: wants seconds, not 'soon'"),
+                ("exec --tmeout 3 box -- true", 125, r"did you mean '--timeout'\?"),
+                ("exec -m /tmp box -- true", 125, r"no sbxfs is mounted on /tmp"),
+                (f"exec -m {self.mnt} nobody -- true", 125, r"no sandbox 'nobody' in .*sbxfs list shows"),
+                ("ssh", 255, r"sbxfs ssh: box is required"),
+                ("ssh --foo box", 255, r"no option --foo"),
+                ("doctor lokal", 1, r"no template uses a provider 'lokal'; there are: "),
+                ("doctor local more", 1, r"more"),
+                ("completion tcsh", 1, r"bash,zsh,fish"),
+        ):
+            done = run(sbxfs(), *line.split())
+            self.assertEqual(done.returncode, code, f"{line}: {done.stderr}")
+            self.assertRegex(done.stderr, said, line)
+            self.assertNotIn("Run with --help", done.stderr)
+
+
 class Configuration(MountCase):
     def check(self, text: str, verb: str = "check", mode: int = 0o600) -> subprocess.CompletedProcess[str]:
         file = Live.place.path / "checked.toml"
@@ -102,6 +138,22 @@ class Configuration(MountCase):
         done = self.check('[templates.default]\nprovider = "local"\n')
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertIn("default (local)", done.stdout)
+
+    def test_check_says_what_a_value_may_be(self) -> None:
+        for lines, said in (
+                ('provider = "lokal"', r"toml:2: .*no backend of that name; did you mean 'local'\?"),
+                ('provider = "local"\nnetwork = "off"', r"`network` must be \"shared\" or \"none\""),
+                ('provider = "local"\npids = 3', r"`pids` must be 16 to 4194304"),
+                ('provider = "local"\nbinds = ["/srv"]', r"is not \"SRC:DST\[:ro\|rw\]\""),
+                ('provider = "local"\nsnapshot = "a b"', r"`snapshot` must be the name of one"),
+                ('provider = "local"\nimage = "debian"', r"has no image; remove it"),
+                ('provider = "local"\ncpu = "many"', r"toml:3: cpu must be a whole number from 0 to"),
+                ('provider = "local"\nmax_lifetime = "4 hours"', r"toml:3: .*a duration like"),
+                ('provider = "local"\nenv = { A = "${NOT_SET_HERE}" }', r"NOT_SET_HERE is not set")):
+            done = self.check("[templates.default]\n" + lines + "\n")
+            self.assertEqual((done.returncode, done.stdout), (1, ""), lines)
+            self.assertRegex(done.stderr, r"checked.toml:\d+: ", lines)
+            self.assertRegex(done.stderr, said, lines)
 
     def test_show_shows_no_secrets_and_can_be_read_again(self) -> None:
         text = '[templates.default]\nenv = { API_TOKEN = "hunter2" }\n'
