@@ -176,7 +176,7 @@ std::string MountOptions::Text() const {
         const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), umask, 8).ptr;
         words.push_back("umask=0" + std::string(digits.data(), end));
     }
-    if (writeback) words.emplace_back("writeback=on");
+    if (!writeback) words.emplace_back("writeback=off");
     if (op_timeout != standard.op_timeout) {
         const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(op_timeout);
         words.push_back("op_timeout=" + std::to_string(seconds.count()) + "s");
@@ -202,9 +202,8 @@ const std::vector<OptionHelp>& MountOptionsHelp() {
          "it "
          "(default 077: nothing); files under fs/ have the sandbox's modes"},
         {"writeback=on|off",
-         "off (default): every change of a file waits for the sandbox; on: while nothing else "
-         "lives "
-         "there it is answered at once and sent behind"},
+         "on (default): while nothing else lives in the sandbox a change of a file is answered at "
+         "once and sent behind; off: every change waits for the sandbox"},
         {"op_timeout=TIME", "how long a request may wait for a sandbox (default 30s)"},
         {"idmap=mount|none",
          "none: files under fs/ show the owners they have in the sandbox, and chown is passed on "

@@ -30,7 +30,7 @@ struct MountOptions {
     mode_t umask = 077;  // of the control tree; files under fs/ have the sandbox's modes
     IdMap idmap = IdMap::kMount;
     OnUnmount on_unmount = OnUnmount::kKeep;
-    bool writeback = false;  // what docs/WRITE_BEHIND.md tells
+    bool writeback = true;  // what docs/WRITE_BEHIND.md tells
     bool read_only = false;
     bool exec = false;
     bool allow_other = false;

@@ -186,7 +186,11 @@ void LinkedFiles::Start(std::uint64_t id) {
     operation.sent = true;
     if (operation.doubtful) return operation.Check(*this, id, *target_);
     const auto witness = witness_.lock();
-    operation.alone = witness != nullptr && witness->IsAlone() ? Alone::kYes : Alone::kNo;
+    // A change of a name that nobody waits for was accepted while we were alone, and no command is started before it has
+    // been acknowledged. After a cut nobody can tell for a while.
+    const bool accepted_alone = operation.patient && operation.kind == Kind::kNameChange;
+    const bool alone = accepted_alone || (witness != nullptr && witness->IsAlone());
+    sending_ = operation.alone = alone ? Alone::kYes : Alone::kNo;
     operation.Run(*this, id, *target_);
 }
 
@@ -486,13 +490,13 @@ void FileOperations::Open(const std::string& path, const OpenHow& how, OpenDone 
         check = [path, how](LinkedFiles& files, RemoteFiles& to, Alone alone,
                             VerdictDone<OpenedFile> d) {
             CheckExclusive(to, path, how, alone,
-                           [weak = files.weak_from_this(), path, how,
+                           [weak = files.weak_from_this(), path, how, alone,
                             d = std::move(d)](Verdict<OpenedFile> verdict) {
                                const auto self = weak.lock();
                                if (self && verdict.what() == Verdict<OpenedFile>::What::kFinished &&
                                    verdict.result()) {
                                    OpenedFile& opened = *verdict.result();
-                                   opened.file = self->Adopt(path, how, opened);
+                                   opened.file = self->Adopt(path, how, opened, alone);
                                }
                                d(std::move(verdict));
                            });
@@ -504,10 +508,10 @@ void FileOperations::Open(const std::string& path, const OpenHow& how, OpenDone 
         kind,
         [path, how](LinkedFiles& files, RemoteFiles& to, OpenDone d) {
             to.Open(path, how,
-                    [weak = files.weak_from_this(), path, how,
+                    [weak = files.weak_from_this(), path, how, alone = files.sending_,
                      d = std::move(d)](Result<OpenedFile> opened) {
                         if (const auto self = weak.lock(); self && opened)
-                            opened->file = self->Adopt(path, how, *opened);
+                            opened->file = self->Adopt(path, how, *opened, alone);
                         d(std::move(opened));
                     });
         },

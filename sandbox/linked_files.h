@@ -160,7 +160,9 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     void Recover();
     void GiveUp(std::unique_ptr<Operation> operation, const Error& error);
     // linked_reopen.cc
-    RemoteFilePtr Adopt(const std::string& path, const OpenHow& how, const OpenedFile& opened);
+    // `alone`: when it was asked for.
+    RemoteFilePtr Adopt(const std::string& path, const OpenHow& how, const OpenedFile& opened,
+                        Alone alone);
     // Starts the operation once the file is open on this link, or fails it. Only its number waits: it
     // may end meanwhile.
     void Reach(const LinkedFilePtr& file, std::uint64_t id);
@@ -192,6 +194,7 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     // Patient operations that a cut has left open, and those that came since; the first of them is under way.
     std::set<std::uint64_t> recovering_;
     std::uint64_t recovers_ = 0;  // that one; 0: none
+    Alone sending_ = Alone::kNo;  // of the operation that is being sent
     std::weak_ptr<LinkWitness> witness_;
     std::vector<std::weak_ptr<LinkedFile>> files_;  // that are open
     std::size_t prune_at_ = 64;                     // when closed ones are dropped from it

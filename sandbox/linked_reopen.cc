@@ -6,9 +6,11 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "sandbox/linked_files.h"
 
 namespace sbxfs {
@@ -25,19 +27,24 @@ bool IsOurs(const LinkedFile& file, const IdentityStat& now) {
     return now.size <= file.most && birth >= file.made_at - 1 && birth <= file.made_at + 1;
 }
 
+void LogLost(const LinkedFile& file, std::string_view why) {
+    Log(LogLevel::kDebug, "an open file was not found again", {{"path", file.path}, {"why", why}});
+}
+
 }  // namespace
 
 RemoteFilePtr LinkedFiles::Adopt(const std::string& path, const OpenHow& how,
-                                 const OpenedFile& opened) {
+                                 const OpenedFile& opened, Alone alone) {
     auto file = std::make_shared<LinkedFile>(path, how, opened.file, link_);
     if (files_.size() >= prune_at_) {
         std::erase_if(files_, [](const auto& weak) { return weak.expired(); });
         prune_at_ = 2 * files_.size() + 64;
     }
     files_.push_back(file);
+    // Not whether we are alone by now: the supervisor's channel may have been cut first.
+    file->made = how.create && how.exclusive && alone == Alone::kYes;
+    file->made_at = opened.stat.mtime;
     if (const auto witness = witness_.lock()) {
-        file->made = how.create && how.exclusive && witness->IsAlone();
-        file->made_at = opened.stat.mtime;
         witness->IdentifyOpened(
             path, opened.stat,
             [weak = std::weak_ptr(file), path](std::optional<IdentityStat> seen) {
@@ -56,6 +63,7 @@ bool LinkedFiles::OutlivesACut(const RemoteFile& file) {
 void LinkedFiles::Reach(const LinkedFilePtr& file, std::uint64_t id) {
     DCHECK(target_ != nullptr);
     if (file->lost || (!file->identity && !file->made)) {
+        if (!file->lost) LogLost(*file, "its identity had not been read");
         file->lost = true;
         return FailStale(id);
     }
@@ -73,6 +81,7 @@ void LinkedFiles::Reopen(const LinkedFilePtr& file) {
                           file->reopened = opened->file;
                           return self->Compare(file);
                       }
+                      LogLost(*file, opened.error().what());
                       file->lost = true;
                       self->Reached(file);
                   });
@@ -92,6 +101,7 @@ void LinkedFiles::Compare(const LinkedFilePtr& file) {
             file->inner = file->reopened;
             file->link = link;
         } else {
+            LogLost(*file, file->identity ? "another file is there" : "it may be another file");
             file->lost = true;
         }
         self->Reached(file);

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "sandbox/remote_path.h"
 #include "sandbox/write_behind_state.h"
 
 namespace sbxfs {
@@ -14,12 +15,6 @@ namespace {
 
 // How late it may be noticed that somebody has waited too long.
 constexpr Duration kTick = std::chrono::milliseconds(250);
-
-std::string_view ParentOf(std::string_view path) {
-    const std::size_t slash = path.rfind('/');
-    return slash == 0 || slash == std::string_view::npos ? std::string_view("/")
-                                                         : path.substr(0, slash);
-}
 
 Error TooLate(const std::string& first) {
     return {Errno{ETIMEDOUT},
@@ -310,10 +305,7 @@ void WriteBehind::CheckDeadlines() {
     const std::string first = FirstUnacknowledged().value_or("none");
     for (const ChangePtr& change : late) {
         std::erase(held_, change);
-        if (const StatePtr state = change->state.lock()) {
-            state->under_way.erase(change->id);
-            state->unacknowledged -= change->bytes;
-        }
+        if (const StatePtr state = change->state.lock()) Discount(*state, *change);
         const auto fail = std::move(change->fail);
         Ended(change, Error(Errno{ETIMEDOUT}, ""));
         if (fail) fail(TooLate(first));

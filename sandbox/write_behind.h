@@ -207,6 +207,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void DataEnded(const StatePtr& state, const ChangePtr& change, const FilePtr& file,
                    const Status& status);
     void CreationFailed(const StatePtr& state, const Error& why);
+    void Discount(FileState& state, const Change& change);
     void Settle(const StatePtr& state, std::uint64_t change, const RemoteStat& real);
     void WhenClean(const StatePtr& state, Done done);
     void DropIfIdle(const StatePtr& state);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "sandbox/remote_path.h"
 #include "sandbox/write_behind_state.h"
 
 namespace sbxfs {
@@ -26,11 +27,6 @@ constexpr std::uint64_t kFirstBound = 8U << 20;
 constexpr std::uint64_t kLeastBound = 1U << 20;
 constexpr double kBoundSeconds = 2;  // contract 5
 constexpr Duration kMeasured = std::chrono::milliseconds(100);
-
-std::string ParentOf(const std::string& path) {
-    const std::size_t slash = path.rfind('/');
-    return slash == 0 || slash == std::string::npos ? "/" : path.substr(0, slash);
-}
 
 Error NotOpen(const std::string& path) {
     return {Errno{EIO}, path + ": it could not be opened in the sandbox", Blame::kRemote};
@@ -190,18 +186,22 @@ void WriteBehind::Pump(const StatePtr& state) {
     }
 }
 
+// Has ended: its bytes are on their way no more.
+void WriteBehind::Discount(FileState& state, const Change& change) {
+    state.under_way.erase(change.id);
+    state.unacknowledged -= change.bytes;
+    if (change.sent) in_flight_ -= change.bytes;
+    if (change.deferred) dirty_ -= change.bytes;
+}
+
 void WriteBehind::DataEnded(const StatePtr& state, const ChangePtr& change, const FilePtr& file,
                             const Status& status) {
-    state->under_way.erase(change->id);
-    const std::uint64_t bytes = change->bytes;
-    state->unacknowledged -= bytes;
-    in_flight_ -= bytes;
-    if (change->deferred) dirty_ -= bytes;
+    Discount(*state, *change);
     if (!status && file != nullptr && !file->error && change->deferred)
         file->error = status.error().While(change->what.text);
     Ended(change, status);
-    if (bytes > 0) {
-        Measure(bytes);
+    if (change->bytes > 0) {
+        Measure(change->bytes);
         LetRoom();
         for (std::size_t turns = stalled_.size(); turns > 0 && !stalled_.empty(); --turns) {
             const StatePtr next = std::move(stalled_.front());
@@ -219,9 +219,7 @@ void WriteBehind::CreationFailed(const StatePtr& state, const Error& why) {
         const FileState::Queued next = std::move(state->queue.front());
         state->queue.pop_front();
         const ChangePtr& change = next.change;
-        state->under_way.erase(change->id);
-        state->unacknowledged -= change->bytes;
-        if (change->deferred) dirty_ -= change->bytes;
+        Discount(*state, *change);
         const auto fail = std::move(change->fail);
         Ended(change, Ok());
         if (fail) fail(why);

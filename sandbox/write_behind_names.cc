@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "sandbox/file_cache.h"
+#include "sandbox/remote_path.h"
 #include "sandbox/write_behind_state.h"
 
 namespace sbxfs {
@@ -12,11 +13,6 @@ namespace {
 
 // Blocks of a directory as most file systems have them; known better when somebody looks.
 constexpr std::uint64_t kDirectorySize = 4096;
-
-std::string ParentOf(const std::string& path) {
-    const std::size_t slash = path.rfind('/');
-    return slash == 0 || slash == std::string::npos ? "/" : path.substr(0, slash);
-}
 
 bool IsDirectory(const RemoteStat& stat) {
     return S_ISDIR(stat.mode);
@@ -55,7 +51,7 @@ std::optional<RemoteStat> WriteBehind::Known(const std::string& path, const Befo
 
 // The directory of `path`, if it is known to take a change.
 TrustedDirs::Directory* WriteBehind::Trusted(const std::string& path, const Before& before) {
-    const std::string parent = ParentOf(path);
+    const std::string parent(ParentOf(path));
     if (TrustedDirs::Directory* known = dirs_.Find(parent)) return known;
     if (mode_ != Mode::kQuiet || lost_) return nullptr;
     if (!view_) {
@@ -89,7 +85,7 @@ void WriteBehind::AskForView() {
 // is asked now, ahead of any other change there.
 void WriteBehind::Trust(const std::string& path, const std::optional<RemoteStat>& made) {
     if (made && !view_) dirs_.SetMe(made->uid, made->gid);
-    const std::string parent = ParentOf(path);
+    const std::string parent(ParentOf(path));
     if (mode_ != Mode::kQuiet || !dirs_.me() || dirs_.Find(parent) != nullptr) return;
     const auto found = std::make_shared<TrustedDirs::Directory>();
     files_->Lstat(parent, [found](const Result<RemoteStat>& stat) {

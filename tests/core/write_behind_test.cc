@@ -193,6 +193,22 @@ TEST_F(Behind, WhatWasOnItsWayArrivesAfterACutOnce) {
     EXPECT_EQ(me().Cat("/box/error"), "");
 }
 
+// The two channels of a link do not end at once: by the time the new file was open nobody could tell any more whether
+// the sandbox was ours alone.
+TEST_F(Behind, AFileWhoseIdentityWasNotReadBeforeTheCutIsStillOurs) {
+    Hold();
+    ASSERT_EQ(me().Echo("hello", "/box/fs/work/new"), 0);
+    machine().CutSupervisor();
+    files().Release();  // it is made, and open
+    Settle();
+    ASSERT_TRUE(IsHeld("write"));
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    machine().Cut();
+    Advance(seconds(3));
+    EXPECT_EQ(files().Content("/work/new"), "hello");
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
 TEST_F(Behind, NamesWaitForTheSandboxWhileSomethingElseLivesThere) {
     supervisor().others.resize(1);
     Advance(seconds(3));

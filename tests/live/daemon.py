@@ -41,7 +41,9 @@ class Daemon:
             file.write_text(self.config)
             file.chmod(0o600)
             command += ["-c", str(file)]
-        options = [f"state_dir={self.state}", *self.options]
+        # Whole tiers are run in other ways, too: SBXFS_TEST_OPTIONS=writeback=off. The last word counts.
+        everywhere = os.environ.get("SBXFS_TEST_OPTIONS", "").split(",")
+        options = [f"state_dir={self.state}", *filter(None, everywhere), *self.options]
         return [*command, "-o", ",".join(options), str(self.mnt)]
 
     def start(self) -> "Daemon":

@@ -30,7 +30,6 @@ workdir = "/workspace"
 
 [templates.py]
 provider = "here"
-image = "python:3.12"
 cpu = 1024
 memory = 2048
 max_lifetime = "4h"
@@ -47,12 +46,22 @@ network = "none"
 [providers.here]
 backend = "local"
 binds = ["/a:/a"]
+
+[templates.cloud]
+provider = "fargate"
+image = "python:3.12"
+
+[providers.fargate]
+backend = "fargate"
+aws_region = "us-east-1"
+ecs_cluster = "sandboxes"
+subnets = ["subnet-0a1b2c3d"]
+security_groups = ["sg-0a1b2c3d"]
 )");
     ASSERT_TRUE(config) << config.error().what();
     EXPECT_EQ(config->default_template, "py");
     const Template& py = config->templates.at("py");
     EXPECT_EQ(py.backend, "local");
-    EXPECT_EQ(py.image, "python:3.12");
     EXPECT_EQ(py.cpu, 1024);
     EXPECT_EQ(py.memory, 2048);
     EXPECT_EQ(py.max_lifetime_s, 14400);
@@ -67,6 +76,8 @@ binds = ["/a:/a"]
     EXPECT_EQ(std::get<std::string>(py.options.at("network")), "none");
     EXPECT_EQ(std::get<std::vector<std::string>>(py.options.at("binds")).front(), "/a:/a");
     EXPECT_EQ(config->templates.at("default").workdir, "/workspace");
+    EXPECT_EQ(config->templates.at("cloud").backend, "fargate");
+    EXPECT_EQ(config->templates.at("cloud").image, "python:3.12");
 }
 
 constexpr const char* kLab = R"([providers.lab]
@@ -194,7 +205,7 @@ TEST(ConfigFile, EveryErrorNamesFileLineAndKey) {
 TEST(ConfigFile, WhatIsShownIsReadBackAndHidesValues) {
     const auto config = Parse(
         "[templates.a]\nenv = { TOKEN = \"hunter2\", \"odd name\" = \"${QUOTES}\" }\n"
-        "image = \"a\\\"b\\\\c\"\nmax_lifetime = \"4h\"\nbinds = [\"/a\"]");
+        "workdir = \"/a\\\"b\\\\c\"\nmax_lifetime = \"4h\"\nbinds = [\"/a:/a\"]");
     ASSERT_TRUE(config) << config.error().what();
     const std::string text = config->Text();
     EXPECT_EQ(text.find("hunter2"), std::string::npos);
@@ -202,7 +213,7 @@ TEST(ConfigFile, WhatIsShownIsReadBackAndHidesValues) {
     const auto again = Parse(text);
     ASSERT_TRUE(again) << again.error().what() << "\n" << text;
     EXPECT_EQ(again->Text(), text);
-    EXPECT_EQ(again->templates.at("a").image, "a\"b\\c");
+    EXPECT_EQ(again->templates.at("a").workdir, "/a\"b\\c");
     EXPECT_EQ(again->templates.at("a").max_lifetime_s, 14400);
 }
 

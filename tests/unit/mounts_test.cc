@@ -50,15 +50,15 @@ TEST(MountOptions, SayWhoseTheFilesAreAndWhatOthersMay) {
 }
 
 TEST(MountOptions, ShowWhatIsNotAsByDefaultSoThatItCanBeGivenAgain) {
-    EXPECT_EQ(ParseMountOptions({"rw,writeback=off,op_timeout=30s,umask=077"}, false)->Text(), "");
+    EXPECT_EQ(ParseMountOptions({"rw,writeback=on,op_timeout=30s,umask=077"}, false)->Text(), "");
     const std::string all =
-        "ro,allow_other,exec,umask=0,writeback=on,op_timeout=5s,on_unmount=destroy,config=/c,"
+        "ro,allow_other,exec,umask=0,writeback=off,op_timeout=5s,on_unmount=destroy,config=/c,"
         "state_dir=/s";
     const auto options = ParseMountOptions({all}, false);
     ASSERT_TRUE(options);
     EXPECT_EQ(ParseMountOptions({options->Text()}, false)->Text(), options->Text());
     EXPECT_EQ(options->on_unmount, OnUnmount::kDestroy);
-    EXPECT_TRUE(options->writeback);
+    EXPECT_FALSE(options->writeback);
 }
 
 TEST(MountOptions, ABadValueSaysWhatItMustBe) {
