@@ -135,6 +135,7 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     // The witness can look again.
     void WitnessIsBack();
     bool IsUp() const { return target_ != nullptr; }
+    bool HasEnded() const { return ended_; }
     // Whether an open file of ours goes on over a cut of the link, as far as is known now.
     static bool OutlivesACut(const RemoteFile& file);
     // What the sandbox knows of the link:

@@ -634,8 +634,11 @@ void WriteBehind::Close(const FilePtr& file) {
         });
         patient_->Close(file->inner,
                         [weak = weak_from_this(), state, change, file](const Status& status) {
-                            if (const auto self = weak.lock())
-                                self->DataEnded(state, change, file, status);
+                            const auto self = weak.lock();
+                            if (self == nullptr) return;
+                            // A sandbox that is gone has closed it, and its writes have spoken for themselves.
+                            const bool gone = self->files_->HasEnded();
+                            self->DataEnded(state, change, file, gone ? Ok() : status);
                         });
     };
     Queue(state, change, file);

@@ -221,8 +221,10 @@ class CommandLine(ExecCase):
         self.assertEqual([entry["name"] for entry in listed], ["b"])
         self.assertEqual(self.sbxfs("list", "-m", "/nowhere").returncode, 1)
 
-    def test_usage_errors_are_1_as_of_mount(self) -> None:
-        for words in ([], ["nonsense"], ["mount"], ["exec"], ["exec", "b"], ["umount"],
+    def test_usage_errors_are_1_as_of_mount_and_125_where_1_may_be_the_commands(self) -> None:
+        for words in (["exec"], ["exec", "b"]):
+            self.assertEqual(self.sbxfs(*words).returncode, 125)
+        for words in ([], ["nonsense"], ["mount"], ["umount"],
                       ["mount", "-o", "nosuchoption", str(Live.place.path)]):
             with self.subTest(words=words):
                 done = self.sbxfs(*words)
