@@ -372,6 +372,8 @@ void RemoteNode::Open(const OpenRequest& request, OpenReply reply) {
     sandbox_->Used();
     const std::string path = RemotePath();
     const auto known = files().KnownStat(path);
+    if (const auto opened = files().KnownOpen(path, HowToOpen(request.flags)))
+        return AnswerOpened(*opened, request.flags, std::move(reply));
     auto parked = mount().lot.Park(std::move(reply));
     const bool truncates = (request.flags & O_TRUNC) != 0;
     if (truncates) Changed();

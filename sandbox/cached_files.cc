@@ -6,6 +6,9 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "sandbox/cached_file.h"
+#include "sandbox/prefetcher.h"
+#include "sandbox/read_ahead.h"
 
 namespace sbxfs {
 namespace {
@@ -18,6 +21,18 @@ constexpr Duration kLookLimit = std::chrono::seconds(1);
 // Paths the supervisor looks at before a command may start: each costs it 1 to 2 us.
 constexpr std::size_t kMostBaselines = 1024;
 constexpr std::size_t kMostMarked = 1024;
+
+// What asks for nothing but bytes that are there.
+bool IsPlainRead(const OpenHow& how) {
+    return how.read && !how.write && !how.append && !how.create && !how.truncate;
+}
+
+ReadAhead::Limits AheadLimits(const ContentStore& store) {
+    ReadAhead::Limits limits;
+    limits.window = std::min(limits.window, std::max<std::size_t>(store.most() / 16, 128U << 10));
+    limits.whole = std::min<std::uint64_t>(limits.whole, store.most() / 4);
+    return limits;
+}
 
 std::string ParentOf(const std::string& path) {
     const std::size_t slash = path.rfind('/');
@@ -33,21 +48,18 @@ CachedFiles::CachedFiles(Loop& loop, std::shared_ptr<LinkedFiles> files, Setup s
           loop, files_,
           WriteBehind::Limits{.wait = setup.timeouts.operation,
                               .name_wait = setup.timeouts.name_change})),
-      setup_(setup),
+      setup_(std::move(setup)),
       cache_(loop.clock()),
-      space_(loop.clock()) {
+      space_(loop.clock()),
+      store_(setup_.store != nullptr ? setup_.store : std::make_shared<ContentStore>()),
+      lazy_(std::make_unique<LazyFiles>()),
+      prefetcher_(std::make_shared<Prefetcher>(*this)) {
     behind_->SetOwner(this);
 }
 
 CachedFiles::~CachedFiles() {
+    prefetcher_->Stop();
     behind_->SetOwner(nullptr);
-}
-
-template <class F>
-void CachedFiles::OnLoop(F job) {
-    loop_.Post([weak = weak_from_this(), job = std::move(job)]() mutable {
-        if (const auto self = weak.lock()) job(*self);
-    });
 }
 
 std::optional<Result<RemoteStat>> CachedFiles::KnownStat(const std::string& path) {
@@ -57,12 +69,151 @@ std::optional<Result<RemoteStat>> CachedFiles::KnownStat(const std::string& path
 
 std::optional<std::vector<FileCache::Name>> CachedFiles::KnownList(const std::string& path) {
     Use();
+    OnLoop([path](CachedFiles& self) { self.prefetcher_->Listed(path); });
     return cache_.List(path);
 }
 
 std::optional<std::string> CachedFiles::KnownTarget(const std::string& path) {
     Use();
     return cache_.Target(path);
+}
+
+std::optional<CachedFiles::Opened> CachedFiles::KnownOpen(const std::string& path,
+                                                          const OpenHow& how) {
+    if (!IsPlainRead(how) || !cache_.IsQuiet()) return std::nullopt;
+    Use();
+    OnLoop([path](CachedFiles& self) { self.prefetcher_->Opened(path); });
+    const FileCache::Era era = cache_.era();
+    const auto held = cache_.Contents(path);
+    if (!held || !held->contents->IsWhole()) return std::nullopt;
+    const auto file = std::make_shared<CachedFile>(
+        CachedFile::Setup{weak_from_this(), path, how, nullptr, held->stat, held->contents,
+                          held->identity, AheadLimits(*store_)});
+    if (!lazy_->Add(file)) return std::nullopt;
+    // Who begins another era, or changes the name, after this look finds it among the lazy ones.
+    const auto again = cache_.Contents(path);
+    if (!again || again->contents != held->contents || cache_.era() != era) return std::nullopt;
+    Opened opened{file, held->stat, held->identity, era, true, false};
+    opened.recent = held->identity ? IsRecent(*held->identity, TheirNowNs())
+                                   : IsRecent(held->stat, TheirNowNs());
+    return opened;
+}
+
+std::optional<ContentSlices> CachedFiles::KnownBytes(const RemoteFilePtr& file,
+                                                     const BytesAsked& asked) {
+    const auto cached = std::dynamic_pointer_cast<CachedFile>(file);
+    return cached == nullptr ? std::nullopt : cached->Known(asked);
+}
+
+RemoteFilePtr CachedFiles::Wrap(const std::string& path, const OpenHow& how, const OpenedFile& file,
+                                const Opened& opened) {
+    FileContentsPtr contents;
+    if (how.read && !how.truncate)
+        contents = cache_.ShareContents(path, file.stat, opened.era, *store_);
+    return std::make_shared<CachedFile>(
+        CachedFile::Setup{weak_from_this(), path, how, file.file, file.stat, std::move(contents),
+                          opened.recent ? std::nullopt : opened.identity, AheadLimits(*store_)});
+}
+
+// Many that have changed are told faster by a listing than one by one: nothing then.
+std::optional<std::vector<RemoteEntry>> CachedFiles::KnownEntries(const std::string& path) const {
+    const auto names = cache_.List(path);
+    if (!names || !cache_.KnowsWholly(path)) return std::nullopt;
+    std::vector<RemoteEntry> entries;
+    for (const FileCache::Name& name : *names) {
+        RemoteEntry entry{name.name, {}};
+        entry.stat.mode = name.type;
+        entries.push_back(std::move(entry));
+    }
+    return entries;
+}
+
+void CachedFiles::OpenLazy(std::vector<std::shared_ptr<CachedFile>> files, Job then) {
+    struct Waiting {
+        std::atomic<std::size_t> left;
+        Job then;
+    };
+    const auto waiting = std::make_shared<Waiting>();
+    waiting->left = files.size() + 1;
+    waiting->then = std::move(then);
+    const auto count = [waiting] {
+        if (--waiting->left == 0) waiting->then();
+    };
+    for (const auto& file : files)
+        file->WithReal([count](const Result<RemoteFilePtr>&) { count(); });
+    count();
+}
+
+// --- What is asked for nobody in particular
+
+void CachedFiles::FetchOpen(const std::string& path, const OpenHow& how, OpenDone done) {
+    For({}).OpenReal(path, how, std::move(done));
+}
+
+void CachedFiles::FetchRead(const RemoteFilePtr& real, FileRange range, BytesDone done) {
+    For({}).ReadReal(real, range, std::move(done));
+}
+
+void CachedFiles::FetchList(const std::string& path, Done done) {
+    For({}).AskList(path, [done = std::move(done)](Result<std::vector<RemoteEntry>> entries) {
+        if (!entries) return done(std::move(entries).error());
+        done(Ok());
+    });
+}
+
+// A small file on its way into the cache.
+struct CachedFiles::Whole {
+    std::shared_ptr<CachedFiles> owner;
+    FileCache::Question question;
+    RemoteStat stat;
+    Done done;
+
+    void Fail(Status why) const {
+        owner->cache_.Drop(question);
+        done(std::move(why));
+    }
+    void Keep(std::string bytes) const {
+        if (bytes.size() != stat.size) return Fail(Error(Errno{EAGAIN}, "its size has changed"));
+        const FileContentsPtr contents = owner->store_->Make();
+        contents->SetEnd(stat.size);
+        contents->Put(0, std::move(bytes));
+        owner->cache_.PutContents(question, stat, contents, FileCache::Names::kUnknown);
+        done(Ok());
+    }
+};
+
+void CachedFiles::FetchWhole(const std::string& path, const RemoteStat& stat, Done done) {
+    const auto whole =
+        std::make_shared<Whole>(Whole{shared_from_this(), cache_.Ask(path), stat, std::move(done)});
+    if (stat.size == 0) return whole->Keep({});
+    OpenHow how;
+    how.read = true;
+    FetchOpen(path, how, [whole](Result<OpenedFile> opened) {
+        if (!opened) return whole->Fail(opened.error());
+        if (opened->stat.size != whole->stat.size || opened->stat.mtime != whole->stat.mtime)
+            return whole->Fail(Error(Errno{EAGAIN}, "it has changed"));
+        whole->owner->FetchRead(opened->file, {0, static_cast<std::size_t>(whole->stat.size)},
+                                [whole, file = opened->file](Result<std::string> bytes) {
+                                    if (!bytes) return whole->Fail(bytes.error());
+                                    whole->Keep(std::move(*bytes));
+                                });
+    });
+}
+
+void CachedFiles::LookAtNames(const std::vector<std::string>& paths, Job done) {
+    Look(paths, [weak = weak_from_this(), paths, era = cache_.era(), at = TheirNowNs(),
+                 done = std::move(done)](const std::optional<std::vector<IdentityStat>>& stats) {
+        const auto self = weak.lock();
+        if (self != nullptr && stats) self->cache_.SetBaselines(era, paths, *stats, at);
+        done();
+    });
+}
+
+void CachedFiles::LookAt(const std::string& path, Identified done) {
+    Look({path}, [done = std::move(done)](std::optional<std::vector<IdentityStat>> stats) {
+        if (!stats || stats->size() != 1) return done(std::nullopt);
+        done(stats->front());
+    });
 }
 
 CachedFiles::Asker CachedFiles::For(std::function<bool()> wanted) {
@@ -123,6 +274,8 @@ void CachedFiles::SetMode(FileCache::Quiet quiet) {
 void CachedFiles::Begin(FileCache::Quiet quiet) {
     cache_.BeginEra(quiet);
     SetMode(quiet);
+    prefetcher_->Restart();
+    if (quiet == FileCache::Quiet::kNo) OpenLazy(lazy_->All(), [] {});
     MountCaches* mount = mount_;
     if (mount == nullptr) return;
     if (quiet == FileCache::Quiet::kYes) return mount->Allow(setup_.box);
@@ -180,7 +333,8 @@ void CachedFiles::BeforeStart(Job go) {
 
 void CachedFiles::BeginStart(Job go) {
     if (starts_) return starts_->push_back(std::move(go));
-    if (!cache_.IsQuiet()) return go();
+    // Those of the quiet that has just ended may still be on their way.
+    if (!cache_.IsQuiet()) return OpenLazy(lazy_->All(), std::move(go));
     // On the channel the command goes out on, and before it: the supervisor looks first.
     std::vector<std::string> paths = cache_.WithoutBaseline(kMostBaselines);
     if (!paths.empty() && port_ != nullptr) {
@@ -192,19 +346,29 @@ void CachedFiles::BeginStart(Job go) {
     }
     cache_.BeginEra(FileCache::Quiet::kNo);
     SetMode(FileCache::Quiet::kNo);
-    MountCaches* mount = mount_;
-    if (mount == nullptr) return go();
+    prefetcher_->Restart();
     starts_.emplace();
     starts_->push_back(std::move(go));
-    mount->Revoke(setup_.box, [weak = weak_from_this()] {
-        const auto self = weak.lock();
-        if (self == nullptr) return;
-        self->OnLoop([](CachedFiles& owner) {
-            const auto starts = std::exchange(owner.starts_, std::nullopt);
-            for (const Job& start : *starts)
-                start();
+    MountCaches* mount = mount_;
+    starts_wait_for_ = mount == nullptr ? 1 : 2;
+    if (mount != nullptr) {
+        mount->Revoke(setup_.box, [weak = weak_from_this()] {
+            if (const auto self = weak.lock())
+                self->OnLoop([](CachedFiles& owner) { owner.CountOffStarts(); });
         });
+    }
+    // What has been opened here must be open there before the command may replace it.
+    OpenLazy(lazy_->All(), [weak = weak_from_this()] {
+        if (const auto self = weak.lock()) self->CountOffStarts();
     });
+}
+
+void CachedFiles::CountOffStarts() {
+    DCHECK(loop_.OnThread());
+    if (--starts_wait_for_ > 0) return;
+    const auto starts = std::exchange(starts_, std::nullopt);
+    for (const Job& start : *starts)
+        start();
 }
 
 void CachedFiles::AfterEnd(std::uint32_t others, std::size_t active, Job go) {
@@ -341,6 +505,8 @@ void CachedFiles::Asker::AskStat(const std::string& path, StatDone done) {
 }
 
 void CachedFiles::Asker::Lstat(const std::string& path, StatDone done) {
+    owner_->OnLoop(
+        [parent = ParentOf(path)](CachedFiles& owner) { owner.prefetcher_->Looked(parent); });
     if (owner_->cache_.Marked(path, 1).empty()) return AskStat(path, std::move(done));
     owner_->OnLoop([wanted = wanted_, path, done = std::move(done)](CachedFiles& owner) mutable {
         owner.Recheck(path, [&owner, wanted, path, done = std::move(done)]() mutable {
@@ -352,29 +518,25 @@ void CachedFiles::Asker::Lstat(const std::string& path, StatDone done) {
 
 void CachedFiles::Asker::AskList(const std::string& path, EntriesDone done) {
     const FileCache::Question question = owner_->cache_.Ask(path);
-    files_.List(path, [owner = owner_, question,
+    files_.List(path, [owner = owner_, question, path,
                        done = std::move(done)](Result<std::vector<RemoteEntry>> entries) {
         owner->cache_.PutList(question, entries);
+        owner->prefetcher_->Arrived(path);
         done(std::move(entries));
     });
 }
 
 void CachedFiles::Asker::List(const std::string& path, EntriesDone done) {
-    if (owner_->cache_.Marked(path, 1).empty()) return AskList(path, std::move(done));
     owner_->OnLoop([wanted = wanted_, path, done = std::move(done)](CachedFiles& owner) mutable {
-        owner.Recheck(path, [&owner, wanted, path, done = std::move(done)]() mutable {
-            // Many that have changed are told faster by a listing than one by one.
-            const auto names = owner.cache_.List(path);
-            if (!names || !owner.cache_.KnowsWholly(path))
-                return owner.For(wanted).AskList(path, std::move(done));
-            std::vector<RemoteEntry> entries;
-            for (const FileCache::Name& name : *names) {
-                RemoteEntry entry{name.name, {}};
-                entry.stat.mode = name.type;
-                entries.push_back(std::move(entry));
-            }
-            done(std::move(entries));
-        });
+        const auto answer = std::make_shared<EntriesDone>(std::move(done));
+        const auto tell = [owner = owner.shared_from_this(), wanted, path, answer] {
+            auto entries = owner->KnownEntries(path);
+            if (!entries) return owner->For(wanted).AskList(path, std::move(*answer));
+            owner->prefetcher_->Arrived(path);
+            (*answer)(std::move(*entries));
+        };
+        // Where it is being listed ahead, that is it.
+        if (!owner.prefetcher_->WhenListed(path, tell)) owner.Recheck(path, tell);
     });
 }
 
@@ -395,12 +557,31 @@ void CachedFiles::Asker::Statfs(const std::string& path, StatfsDone done) {
     });
 }
 
+// --- Asker: open files
+
+template <class D, class F>
+void CachedFiles::Asker::On(const RemoteFilePtr& file, D done, F use) {
+    const auto cached = std::dynamic_pointer_cast<CachedFile>(file);
+    if (cached == nullptr) return use(files_, file, std::move(done));
+    if (const RemoteFilePtr real = cached->Real()) return use(files_, real, std::move(done));
+    cached->WithReal([owner = owner_, wanted = wanted_, done = std::move(done),
+                      use = std::move(use)](const Result<RemoteFilePtr>& real) mutable {
+        if (!real) return done(real.error());
+        Asker asker = owner->For(wanted);
+        use(asker.files_, *real, std::move(done));
+    });
+}
+
 void CachedFiles::Asker::Read(const RemoteFilePtr& file, FileRange range, BytesDone done) {
+    if (const auto cached = std::dynamic_pointer_cast<CachedFile>(file))
+        return cached->Read(range, std::move(done));
     files_.Read(file, range, std::move(done));
 }
 
 void CachedFiles::Asker::FileStat(const RemoteFilePtr& file, StatDone done) {
-    files_.FileStat(file, std::move(done));
+    On(file, std::move(done), [](auto& files, const RemoteFilePtr& real, StatDone answer) {
+        files.FileStat(real, std::move(answer));
+    });
 }
 
 // --- Asker: what changes
@@ -430,8 +611,10 @@ StatDone CachedFiles::Asker::Making(const std::string& path, StatDone done) {
 }
 
 Done CachedFiles::Asker::Removing(const std::string& path, Done done) {
-    return [owner = owner_, path, question = owner_->cache_.ChangingName(path),
-            done = std::move(done)](Status status) {
+    const FileCache::Question question = owner_->cache_.ChangingName(path);
+    // Ahead of the change: what has been opened here stays open.
+    owner_->OpenLazy(owner_->lazy_->At(path), [] {});
+    return [owner = owner_, path, question, done = std::move(done)](Status status) {
         owner->cache_.Gone(question, status);
         done(std::move(status));
     };
@@ -489,6 +672,8 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
     std::vector<std::string> below = cache.LinkedBelow(from);
     const FileCache::Question gone = cache.ChangingName(from);
     const FileCache::Question came = cache.ChangingName(to);
+    owner_->OpenLazy(owner_->lazy_->At(from), [] {});
+    owner_->OpenLazy(owner_->lazy_->At(to), [] {});
     files_.Rename(from, to, replace, std::move(before_from), std::move(before_to),
                   [owner = owner_, from, to, linked, below = std::move(below), gone, came,
                    arrives = std::move(arrives), done = std::move(done)](Status status) {
@@ -516,30 +701,50 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
 
 void CachedFiles::Asker::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
                                Done done) {
-    files_.Write(file, offset, std::move(bytes), std::move(done));
+    On(file, std::move(done),
+       [offset, bytes = std::move(bytes)](auto& files, const RemoteFilePtr& real,
+                                          Done answer) mutable {
+           files.Write(real, offset, std::move(bytes), std::move(answer));
+       });
 }
 
 void CachedFiles::Asker::SetFileStat(const RemoteFilePtr& file, const StatChange& change,
                                      StatDone done) {
-    files_.SetFileStat(file, change, std::move(done));
+    On(file, std::move(done), [change](auto& files, const RemoteFilePtr& real, StatDone answer) {
+        files.SetFileStat(real, change, std::move(answer));
+    });
 }
 
 void CachedFiles::Asker::Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
                               std::uint64_t offset, CopiedDone done) {
-    files_.Copy(from, range, to, offset, std::move(done));
+    On(from, std::move(done),
+       [owner = owner_, wanted = wanted_, range, to, offset](auto&, const RemoteFilePtr& source,
+                                                             CopiedDone answer) {
+           owner->For(wanted).On(to, std::move(answer),
+                                 [source, range, offset](auto& files, const RemoteFilePtr& target,
+                                                         CopiedDone copied) {
+                                     files.Copy(source, range, target, offset, std::move(copied));
+                                 });
+       });
 }
 
 void CachedFiles::Asker::Sync(const RemoteFilePtr& file, Done done) {
-    files_.Sync(file, std::move(done));
+    On(file, std::move(done), [](auto& files, const RemoteFilePtr& real, Done answer) {
+        files.Sync(real, std::move(answer));
+    });
 }
 
 void CachedFiles::Asker::Close(const RemoteFilePtr& file, Done done) {
-    files_.Close(file);
+    const auto cached = std::dynamic_pointer_cast<CachedFile>(file);
+    const RemoteFilePtr real = cached == nullptr ? file : cached->Real();
+    if (real != nullptr) files_.Close(real);
     done(Ok());
 }
 
 void CachedFiles::Asker::Flush(const RemoteFilePtr& file, Done done) {
-    files_.Flush(file, std::move(done));
+    On(file, std::move(done), [](auto& files, const RemoteFilePtr& real, Done answer) {
+        files.Flush(real, std::move(answer));
+    });
 }
 
 void CachedFiles::Asker::Drain(Done done) {
@@ -557,15 +762,22 @@ void CachedFiles::Asker::Open(const std::string& path, const OpenHow& how, OpenD
 
 // What the server and the supervisor say of an open, until both have.
 struct CachedFiles::Opening {
+    std::shared_ptr<CachedFiles> owner;
+    std::string path;
+    OpenHow how;
     std::optional<Result<OpenedFile>> server;
     bool looked = false;
+    std::int64_t looked_at_ns = 0;
     Opened opened;
     OpenedDone done;
 
     void Finish() {
         if (!server || !looked) return;
         if (!*server) return done(std::move(*server).error());
-        opened.file = std::move((*server)->file);
+        FileCache& cache = owner->cache_;
+        if (opened.identity && opened.quiet)
+            cache.SetBaselines(opened.era, {path}, {*opened.identity}, looked_at_ns);
+        opened.file = owner->Wrap(path, how, **server, opened);
         opened.stat = (*server)->stat;
         done(std::move(opened));
     }
@@ -573,14 +785,37 @@ struct CachedFiles::Opening {
 
 void CachedFiles::Asker::OpenVerified(const std::string& path, const OpenHow& how, Verify verify,
                                       OpenedDone done) {
+    if (!IsPlainRead(how) || !owner_->cache_.IsQuiet())
+        return OpenPlain(path, how, verify, std::move(done));
+    // Where it is being fetched ahead, that is it.
+    owner_->OnLoop([wanted = wanted_, path, how, verify,
+                    done = std::move(done)](CachedFiles& owner) mutable {
+        const auto answer = std::make_shared<OpenedDone>(std::move(done));
+        const auto open = [owner = owner.shared_from_this(), wanted, path, how, verify, answer] {
+            if (auto known = owner->KnownOpen(path, how)) return (*answer)(std::move(*known));
+            owner->For(wanted).OpenPlain(path, how, verify, std::move(*answer));
+        };
+        if (owner.prefetcher_->WhenFetched(path, open)) return;
+        owner.For(wanted).OpenPlain(path, how, verify, std::move(*answer));
+    });
+}
+
+void CachedFiles::Asker::OpenPlain(const std::string& path, const OpenHow& how, Verify verify,
+                                   OpenedDone done) {
     FileCache& cache = owner_->cache_;
     const auto opening = std::make_shared<Opening>();
+    opening->owner = owner_;
+    opening->path = path;
+    opening->how = how;
     opening->done = std::move(done);
     opening->opened.era = cache.era();
     opening->opened.quiet = cache.IsQuiet();
+    // In the same flight: that it has no other names, so that it can be told unasked next time.
+    if (IsPlainRead(how) && opening->opened.quiet && !cache.IsSingle(path)) verify = Verify::kYes;
     opening->looked = verify == Verify::kNo;
     if (verify == Verify::kYes) {
         owner_->OnLoop([path, opening](CachedFiles& owner) {
+            opening->looked_at_ns = owner.TheirNowNs();
             owner.Look({path}, [opening](std::optional<std::vector<IdentityStat>> stats) {
                 opening->looked = true;
                 if (stats && stats->size() == 1 && stats->front().error == 0)
