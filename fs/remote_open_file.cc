@@ -15,7 +15,8 @@ RemoteOpenFile::RemoteOpenFile(const std::shared_ptr<RemoteNode>& node,
       remote_(node),
       file_(opened.file),
       opened_in_(opened.era),
-      identity_(opened.identity) {
+      identity_(opened.identity),
+      changes_before_(node->changes()) {
     node->mount().kernel_cache.Opened(node->sandbox()->generation(), node->ino());
     Keep(opened.stat, opened.era, node->changes());
 }
@@ -87,15 +88,17 @@ void RemoteOpenFile::Write(std::uint64_t offset, std::span<const char> bytes, bo
     remote_->sandbox()->Used();
     auto parked = node()->mount().lot.Park(std::move(reply));
     wrote_ = true;
+    ++changes_;
     remote_->Changed();
     // libfuse's buffer ends with this call: the one copy on this side.
     remote_->FilesFor(parked.id())
         .Write(file_, offset, std::string(bytes.data(), bytes.size()),
-               [remote = remote_, parked = std::move(parked),
+               [self = shared_from_this(), parked = std::move(parked),
                 size = bytes.size()](const Status& status) mutable {
-                   remote->Changed();
+                   ++self->changes_;
+                   self->remote_->Changed();
                    if (!status) return parked.Fail(status.error());
-                   remote->DropTwins();
+                   self->remote_->DropTwins();
                    if (auto taken = parked.Take()) std::move(*taken).Wrote(size);
                });
 }
@@ -150,14 +153,20 @@ void RemoteOpenFile::Release() {
     if (wrote_ && !remote_->HasLostItsName() && opened_in_ == cache.era()) {
         // In the same flight: what a reader will ask next.
         const FileCache::Question question = cache.Ask(remote_->RemotePath());
-        files.FileStat(file_,
-                       [remote = remote_, question, era = cache.era(), quiet = cache.IsQuiet(),
-                        changes = remote_->changes()](const Result<RemoteStat>& stat) {
-                           FileCache& known = remote->files().cache();
-                           known.PutStat(question, stat);
-                           if (stat && quiet && known.era() == era && remote->changes() == changes)
-                               remote->WroteAll(era, *stat);
-                       });
+        const FileCache::Question contents = cache.Ask(remote_->RemotePath());
+        const std::uint64_t changes = remote_->changes();
+        const bool alone = changes == changes_before_ + changes_;
+        files.FileStat(file_, [remote = remote_, file = file_, question, contents, changes, alone,
+                               era = cache.era(),
+                               quiet = cache.IsQuiet()](const Result<RemoteStat>& stat) {
+            FileCache& known = remote->files().cache();
+            known.PutStat(question, stat);
+            const bool present =
+                stat && quiet && known.era() == era && remote->changes() == changes;
+            if (present) remote->WroteAll(era, *stat);
+            if (present && alone) return remote->files().PutWritten(file, contents, *stat);
+            known.Drop(contents);
+        });
     }
     files.Close(file_, [](const Status&) {});
 }

@@ -14,6 +14,9 @@ namespace {
 // What one request fetches: what one READ of the kernel asks for, so that it is answered without a copy.
 constexpr std::size_t kPiece = 128U << 10;
 
+// Of a larger file that is written, nothing is kept.
+constexpr std::uint64_t kMostWritten = 4U << 20;
+
 std::string Joined(const ContentSlices& slices) {
     std::string bytes;
     for (const ContentSlice& slice : slices)
@@ -40,10 +43,14 @@ CachedFile::CachedFile(Setup setup)
       path_(std::move(setup.path)),
       how_(setup.how),
       stat_(setup.stat),
+      names_(setup.names),
+      connection_(setup.connection),
+      seen_(setup.identity),
       real_(std::move(setup.real)),
       contents_(std::move(setup.contents)),
       identity_(setup.identity),
-      ahead_(setup.limits) {}
+      ahead_(setup.limits),
+      written_(std::move(setup.written)) {}
 
 bool CachedFile::IsLazy() const {
     const MutexLock lock(mu_);
@@ -74,15 +81,26 @@ void CachedFile::WithReal(Use use) {
     if (stale) return use(*stale);
     if (!open) return;
     const auto owner = owner_.lock();
-    if (owner == nullptr) return Opened(Error(Errno{ENOTCONN}, "the sandbox is gone"));
-    owner->FetchOpen(path_, how_, [self = shared_from_this()](Result<OpenedFile> opened) {
-        self->Opened(std::move(opened));
+    if (owner == nullptr) return Opened(Error(Errno{ENOTCONN}, "the sandbox is gone"), false);
+    owner->OpenLate(path_, how_, [self = shared_from_this()](Result<OpenedFile> opened) {
+        self->Compare(std::move(opened));
     });
 }
 
-void CachedFile::Opened(Result<OpenedFile> opened) {
-    const bool same =
+// After a cut of the link somebody may have put another file there: the supervisor tells, where it can.
+void CachedFile::Compare(Result<OpenedFile> opened) {
+    const auto owner = owner_.lock();
+    const bool alike =
         opened && opened->stat.size == stat_.size && opened->stat.mtime == stat_.mtime;
+    if (!opened || owner == nullptr || !seen_ || owner->connection() == connection_)
+        return Opened(std::move(opened), alike);
+    owner->LookAt(path_, [self = shared_from_this(), opened = std::move(opened),
+                          alike](const std::optional<IdentityStat>& now) mutable {
+        self->Opened(std::move(opened), now ? SameFile(*self->seen_, *now) : alike);
+    });
+}
+
+void CachedFile::Opened(Result<OpenedFile> opened, bool same) {
     std::vector<Use> uses;
     Result<RemoteFilePtr> result = Stale(path_);
     {
@@ -155,11 +173,13 @@ std::optional<ContentSlices> CachedFile::Known(const BytesAsked& asked) {
     return known;
 }
 
-void CachedFile::Read(FileRange range, BytesDone done) {
+void CachedFile::Read(FileRange range, std::function<bool()> wanted, BytesDone done) {
     const auto owner = owner_.lock();
     if (owner == nullptr) return done(Error(Errno{ENOTCONN}, "the sandbox is gone"));
-    owner->OnLoop([self = shared_from_this(), range, done = std::move(done)](CachedFiles&) mutable {
-        self->Await(range, std::move(done));
+    owner->OnLoop([self = shared_from_this(), range, wanted = std::move(wanted),
+                   done = std::move(done)](CachedFiles& files) mutable {
+        self->Await({range, files.Now(), std::move(wanted),
+                     files.Bounded(std::move(done), files.bound())});
     });
 }
 
@@ -192,17 +212,15 @@ void CachedFile::Renew() {
     });
 }
 
-void CachedFile::Await(FileRange range, BytesDone done) {
-    const auto owner = owner_.lock();
-    if (owner == nullptr) return done(Error(Errno{ENOTCONN}, "the sandbox is gone"));
+void CachedFile::Await(Waiter waiter) {
     bool cacheable = false;
     {
         const MutexLock lock(mu_);
         cacheable = cacheable_;
     }
-    if (!cacheable) return ReadThrough(range, std::move(done));
-    FetchMissing(range);
-    waiters_.push_back({range, owner->Now(), std::move(done)});
+    if (!cacheable) return ReadThrough(std::move(waiter));
+    FetchMissing(waiter.range);
+    waiters_.push_back(std::move(waiter));
     Serve();
 }
 
@@ -310,16 +328,49 @@ void CachedFile::Serve() {
     for (auto& [done, bytes] : answers)
         done(std::move(bytes));
     for (Waiter& waiter : through)
-        ReadThrough(waiter.range, std::move(waiter.done));
+        ReadThrough(std::move(waiter));
 }
 
-void CachedFile::ReadThrough(FileRange range, BytesDone done) {
-    WithReal([weak = owner_, range, done = std::move(done)](Result<RemoteFilePtr> real) mutable {
+void CachedFile::ReadThrough(Waiter waiter) {
+    WithReal([weak = owner_, waiter = std::move(waiter)](Result<RemoteFilePtr> real) mutable {
         const auto owner = weak.lock();
-        if (!real) return done(real.error());
-        if (owner == nullptr) return done(Error(Errno{ENOTCONN}, "the sandbox is gone"));
-        owner->FetchRead(*real, range, std::move(done));
+        if (!real) return waiter.done(real.error());
+        if (owner == nullptr) return waiter.done(Error(Errno{ENOTCONN}, "the sandbox is gone"));
+        owner->For(std::move(waiter.wanted)).ReadReal(*real, waiter.range, std::move(waiter.done));
     });
+}
+
+// --- What was written
+
+bool CachedFile::KeepWritten(std::uint64_t offset, const std::string& bytes) {
+    FileContentsPtr written;  // dies after the lock
+    const MutexLock lock(mu_);
+    if (written_ == nullptr) return false;
+    const bool follows = offset == written_to_ && offset + bytes.size() <= kMostWritten;
+    if (!follows) {
+        written.swap(written_);
+        return false;
+    }
+    written_->Put(offset, bytes);
+    written_to_ += bytes.size();
+    return true;
+}
+
+void CachedFile::DropWritten() {
+    FileContentsPtr written;  // dies after the lock
+    const MutexLock lock(mu_);
+    written.swap(written_);
+}
+
+FileContentsPtr CachedFile::TakeWritten(std::uint64_t size) {
+    FileContentsPtr written;
+    {
+        const MutexLock lock(mu_);
+        if (written_to_ == size) written.swap(written_);
+    }
+    if (written == nullptr) return nullptr;
+    written->SetEnd(size);
+    return written->IsWhole() ? written : nullptr;
 }
 
 // --- Lazy ones

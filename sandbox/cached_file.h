@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -45,6 +46,9 @@ class CachedFile final : public RemoteFile, public std::enable_shared_from_this<
         // Of the path, seen while it was opened; none where it says nothing.
         std::optional<IdentityStat> identity;
         ReadAhead::Limits limits;
+        FileContentsPtr written;  // if the file was empty when it was opened, to be written
+        FileCache::Names names = FileCache::Names::kUnknown;
+        std::uint64_t connection = 0;  // to the supervisor: no cut since, if it is the same
     };
     explicit CachedFile(Setup setup);
 
@@ -60,29 +64,41 @@ class CachedFile final : public RemoteFile, public std::enable_shared_from_this<
     // asked.
     std::optional<ContentSlices> Known(const BytesAsked& asked);
     // After Known() had nothing: what was asked for there, as soon as it is here.
-    void Read(FileRange range, BytesDone done);
+    void Read(FileRange range, std::function<bool()> wanted, BytesDone done);
+
+    // About to be sent. Whether it is kept, so that the caller must tell if it failed.
+    bool KeepWritten(std::uint64_t offset, const std::string& bytes);
+    void DropWritten();
+    // All of a file of that size, if it was written through this handle, in order.
+    FileContentsPtr TakeWritten(std::uint64_t size);
+    FileCache::Names names() const { return names_; }
 
  private:
     struct Waiter {
         FileRange range;
         SteadyTime since{};
+        std::function<bool()> wanted;
         BytesDone done;
     };
     bool IsTrue(const FileContents& contents, SteadyTime since) const;
     // Loop thread only.
     void Renew();
-    void Await(FileRange range, BytesDone done);
+    void Await(Waiter waiter);
     void FetchMissing(FileRange wanted);
     void Fetch(const FileContentsPtr& contents, FileRange piece);
     void Fetched(const FileContentsPtr& contents, FileRange piece, Result<std::string> bytes);
     void Serve();
-    void ReadThrough(FileRange range, BytesDone done);
-    void Opened(Result<OpenedFile> opened);
+    void ReadThrough(Waiter waiter);
+    void Compare(Result<OpenedFile> opened);
+    void Opened(Result<OpenedFile> opened, bool same);
 
     const std::weak_ptr<CachedFiles> owner_;
     const std::string path_;
     const OpenHow how_;
     const RemoteStat stat_;
+    const FileCache::Names names_;
+    const std::uint64_t connection_;
+    const std::optional<IdentityStat> seen_;  // when it was opened
 
     mutable Mutex mu_{LockRank::kFileCache};
     RemoteFilePtr real_ GUARDED_BY(mu_);
@@ -96,6 +112,8 @@ class CachedFile final : public RemoteFile, public std::enable_shared_from_this<
     std::optional<std::uint64_t> version_ GUARDED_BY(mu_);
     std::optional<IdentityStat> identity_ GUARDED_BY(mu_);
     ReadAhead ahead_ GUARDED_BY(mu_);
+    FileContentsPtr written_ GUARDED_BY(mu_);
+    std::uint64_t written_to_ GUARDED_BY(mu_) = 0;
 
     // Loop thread's own: what is on its way, by offset, and who waits.
     std::map<std::uint64_t, std::pair<std::size_t, FileContentsPtr>> flying_;

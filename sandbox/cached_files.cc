@@ -34,6 +34,11 @@ ReadAhead::Limits AheadLimits(const ContentStore& store) {
     return limits;
 }
 
+// Told to nobody: whoever waits asks for himself.
+Error NoLink() {
+    return {Errno{EAGAIN}, "there is no link"};
+}
+
 std::string ParentOf(const std::string& path) {
     const std::size_t slash = path.rfind('/');
     return slash == 0 || slash == std::string::npos ? "/" : path.substr(0, slash);
@@ -60,6 +65,7 @@ CachedFiles::CachedFiles(Loop& loop, std::shared_ptr<LinkedFiles> files, Setup s
 CachedFiles::~CachedFiles() {
     prefetcher_->Stop();
     behind_->SetOwner(nullptr);
+    store_->Unclaim(claimed_);
 }
 
 std::optional<Result<RemoteStat>> CachedFiles::KnownStat(const std::string& path) {
@@ -88,7 +94,7 @@ std::optional<CachedFiles::Opened> CachedFiles::KnownOpen(const std::string& pat
     if (!held || !held->contents->IsWhole()) return std::nullopt;
     const auto file = std::make_shared<CachedFile>(
         CachedFile::Setup{weak_from_this(), path, how, nullptr, held->stat, held->contents,
-                          held->identity, AheadLimits(*store_)});
+                          held->identity, AheadLimits(*store_), {}, FileCache::Names::kUnknown, connection_});
     if (!lazy_->Add(file)) return std::nullopt;
     // Who begins another era, or changes the name, after this look finds it among the lazy ones.
     const auto again = cache_.Contents(path);
@@ -106,13 +112,23 @@ std::optional<ContentSlices> CachedFiles::KnownBytes(const RemoteFilePtr& file,
 }
 
 RemoteFilePtr CachedFiles::Wrap(const std::string& path, const OpenHow& how, const OpenedFile& file,
-                                const Opened& opened) {
-    FileContentsPtr contents;
+                                const Opened& opened, FileCache::Names names) {
+    CachedFile::Setup setup{weak_from_this(), path, how, file.file, file.stat, {},
+                            opened.recent ? std::nullopt : opened.identity, AheadLimits(*store_),
+                            {}, names, connection_};
     if (how.read && !how.truncate)
-        contents = cache_.ShareContents(path, file.stat, opened.era, *store_);
-    return std::make_shared<CachedFile>(
-        CachedFile::Setup{weak_from_this(), path, how, file.file, file.stat, std::move(contents),
-                          opened.recent ? std::nullopt : opened.identity, AheadLimits(*store_)});
+        setup.contents = cache_.ShareContents(path, file.stat, opened.era, *store_);
+    const bool empty = file.stat.size == 0 && (how.truncate || names == FileCache::Names::kOne);
+    if (opened.quiet && how.write && !how.append && empty) setup.written = store_->Make();
+    return std::make_shared<CachedFile>(std::move(setup));
+}
+
+void CachedFiles::PutWritten(const RemoteFilePtr& file, FileCache::Question question,
+                             const RemoteStat& stat) {
+    const auto cached = std::dynamic_pointer_cast<CachedFile>(file);
+    FileContentsPtr written = cached == nullptr ? nullptr : cached->TakeWritten(stat.size);
+    if (written == nullptr) return cache_.Drop(question);
+    cache_.PutContents(question, stat, std::move(written), cached->names());
 }
 
 // Many that have changed are told faster by a listing than one by one: nothing then.
@@ -144,21 +160,29 @@ void CachedFiles::OpenLazy(std::vector<std::shared_ptr<CachedFile>> files, Job t
     count();
 }
 
-// --- What is asked for nobody in particular
-
-void CachedFiles::FetchOpen(const std::string& path, const OpenHow& how, OpenDone done) {
+void CachedFiles::OpenLate(const std::string& path, const OpenHow& how, OpenDone done) {
     For({}).OpenReal(path, how, std::move(done));
 }
 
+// --- What is asked for nobody in particular
+
+std::function<bool()> CachedFiles::OnThisLink() const {
+    DCHECK(loop_.OnThread());
+    return [files = files_, link = files_->WhichLink()] { return files->WhichLink() == link; };
+}
+
 void CachedFiles::FetchRead(const RemoteFilePtr& real, FileRange range, BytesDone done) {
-    For({}).ReadReal(real, range, std::move(done));
+    if (!CanFetch()) return done(NoLink());
+    For(OnThisLink()).ReadReal(real, range, std::move(done));
 }
 
 void CachedFiles::FetchList(const std::string& path, Done done) {
-    For({}).AskList(path, [done = std::move(done)](Result<std::vector<RemoteEntry>> entries) {
-        if (!entries) return done(std::move(entries).error());
-        done(Ok());
-    });
+    if (!CanFetch()) return done(NoLink());
+    For(OnThisLink())
+        .AskList(path, [done = std::move(done)](Result<std::vector<RemoteEntry>> entries) {
+            if (!entries) return done(std::move(entries).error());
+            done(Ok());
+        });
 }
 
 // A small file on its way into the cache.
@@ -186,9 +210,10 @@ void CachedFiles::FetchWhole(const std::string& path, const RemoteStat& stat, Do
     const auto whole =
         std::make_shared<Whole>(Whole{shared_from_this(), cache_.Ask(path), stat, std::move(done)});
     if (stat.size == 0) return whole->Keep({});
+    if (!CanFetch()) return whole->Fail(NoLink());
     OpenHow how;
     how.read = true;
-    FetchOpen(path, how, [whole](Result<OpenedFile> opened) {
+    For(OnThisLink()).OpenReal(path, how, [whole](Result<OpenedFile> opened) {
         if (!opened) return whole->Fail(opened.error());
         if (opened->stat.size != whole->stat.size || opened->stat.mtime != whole->stat.mtime)
             return whole->Fail(Error(Errno{EAGAIN}, "it has changed"));
@@ -253,7 +278,7 @@ void CachedFiles::LookAtProcesses() {
     DCHECK(loop_.OnThread());
     if (!setup_.exclusive || port_ == nullptr || !settled_ || active_ > 0 || looking_) return;
     looking_ = true;
-    port_->Processes([weak = weak_from_this(), connection = connection_,
+    port_->Processes([weak = weak_from_this(), connection = connection(),
                       era = cache_.era()](const Result<std::vector<RemoteProcess>>& found) {
         const auto self = weak.lock();
         if (self == nullptr || self->connection_ != connection) return;
@@ -275,7 +300,9 @@ void CachedFiles::Begin(FileCache::Quiet quiet) {
     cache_.BeginEra(quiet);
     SetMode(quiet);
     prefetcher_->Restart();
-    if (quiet == FileCache::Quiet::kNo) OpenLazy(lazy_->All(), [] {});
+    // While the link is down they wait for its return, when the supervisor can tell whether they are the same.
+    const bool up = port_ != nullptr || files_->IsUp();
+    if (quiet == FileCache::Quiet::kNo && up) OpenLazy(lazy_->All(), [] {});
     MountCaches* mount = mount_;
     if (mount == nullptr) return;
     if (quiet == FileCache::Quiet::kYes) return mount->Allow(setup_.box);
@@ -399,6 +426,15 @@ void CachedFiles::OnLost(const std::string& path, const Error& why) {
     if (MountCaches* mount = mount_; mount != nullptr) mount->DropPages(setup_.box, [] {});
     OnLoop([](CachedFiles& later) { later.Decide(); });
     if (on_lost) on_lost(path, why);
+}
+
+void CachedFiles::OnDirty(std::uint64_t bytes) {
+    if (bytes > claimed_) {
+        store_->Claim(bytes - claimed_);
+    } else if (bytes < claimed_) {
+        store_->Unclaim(claimed_ - bytes);
+    }
+    claimed_ = bytes;
 }
 
 std::int64_t CachedFiles::TheirNowNs() const {
@@ -536,7 +572,8 @@ void CachedFiles::Asker::List(const std::string& path, EntriesDone done) {
             (*answer)(std::move(*entries));
         };
         // Where it is being listed ahead, that is it.
-        if (!owner.prefetcher_->WhenListed(path, tell)) owner.Recheck(path, tell);
+        if (!owner.prefetcher_->WhenListed(path, tell)) return owner.Recheck(path, tell);
+        *answer = owner.Bounded(std::move(*answer), owner.setup_.timeouts.operation);
     });
 }
 
@@ -574,7 +611,7 @@ void CachedFiles::Asker::On(const RemoteFilePtr& file, D done, F use) {
 
 void CachedFiles::Asker::Read(const RemoteFilePtr& file, FileRange range, BytesDone done) {
     if (const auto cached = std::dynamic_pointer_cast<CachedFile>(file))
-        return cached->Read(range, std::move(done));
+        return cached->Read(range, wanted_, std::move(done));
     files_.Read(file, range, std::move(done));
 }
 
@@ -612,8 +649,6 @@ StatDone CachedFiles::Asker::Making(const std::string& path, StatDone done) {
 
 Done CachedFiles::Asker::Removing(const std::string& path, Done done) {
     const FileCache::Question question = owner_->cache_.ChangingName(path);
-    // Ahead of the change: what has been opened here stays open.
-    owner_->OpenLazy(owner_->lazy_->At(path), [] {});
     return [owner = owner_, path, question, done = std::move(done)](Status status) {
         owner->cache_.Gone(question, status);
         done(std::move(status));
@@ -634,7 +669,23 @@ void CachedFiles::Asker::RemoveDir(const std::string& path, Done done) {
 
 void CachedFiles::Asker::Unlink(const std::string& path, Done done) {
     WriteBehind::Before before = BeforeChange(path);
-    files_.Unlink(path, std::move(before), Removing(path, std::move(done)));
+    Done removed = Removing(path, std::move(done));
+    auto lazy = owner_->lazy_->At(path);
+    if (lazy.empty()) return files_.Unlink(path, std::move(before), std::move(removed));
+    AfterOpening(std::move(lazy), [owner = owner_, wanted = wanted_, path,
+                                   removed = std::move(removed)](Status opened) mutable {
+        if (!opened) return removed(std::move(opened));
+        owner->For(wanted).files_.Unlink(path, {}, std::move(removed));
+    });
+}
+
+// What has been opened here alone stays open when its name goes: it is opened there first, and nothing about
+// the name is taken for known any more by then.
+void CachedFiles::Asker::AfterOpening(std::vector<std::shared_ptr<CachedFile>> lazy, Done go) {
+    owner_->OnLoop([lazy = std::move(lazy), go = std::move(go)](CachedFiles& owner) mutable {
+        Done bounded = owner.Bounded(std::move(go), owner.setup_.timeouts.name_change);
+        owner.OpenLazy(std::move(lazy), [bounded = std::move(bounded)] { bounded(Ok()); });
+    });
 }
 
 void CachedFiles::Asker::Symlink(const std::string& target, const std::string& path,
@@ -672,35 +723,51 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
     std::vector<std::string> below = cache.LinkedBelow(from);
     const FileCache::Question gone = cache.ChangingName(from);
     const FileCache::Question came = cache.ChangingName(to);
-    owner_->OpenLazy(owner_->lazy_->At(from), [] {});
-    owner_->OpenLazy(owner_->lazy_->At(to), [] {});
-    files_.Rename(from, to, replace, std::move(before_from), std::move(before_to),
-                  [owner = owner_, from, to, linked, below = std::move(below), gone, came,
-                   arrives = std::move(arrives), done = std::move(done)](Status status) {
-                      FileCache& known = owner->cache_;
-                      // Where both names lead to one file rename(2) does nothing, and says that all is well.
-                      if (linked) {
-                          known.Made(gone, Error(Errno{EAGAIN}, ""));
-                      } else {
-                          known.Gone(gone, status);
-                      }
-                      // Else what is there now is known by type at best; the next look tells all.
-                      known.Made(came, status ? arrives : Error(Errno{EAGAIN}, ""));
-                      if (status && linked) known.Linked(to);
-                      if (status) {
-                          for (const std::string& path : below)
-                              known.Linked(to + path.substr(from.size()));
-                      }
-                      if (status && !known.IsQuiet()) {
-                          known.ForgetDirectory(ParentOf(from));
-                          known.ForgetDirectory(ParentOf(to));
-                      }
-                      done(std::move(status));
-                  });
+    auto lazy = owner_->lazy_->At(from);
+    for (auto& file : owner_->lazy_->At(to))
+        lazy.push_back(std::move(file));
+    Done renamed = [owner = owner_, from, to, linked, below = std::move(below), gone, came,
+                    arrives = std::move(arrives), done = std::move(done)](Status status) {
+        FileCache& known = owner->cache_;
+        // Where both names lead to one file rename(2) does nothing, and says that all is well.
+        if (linked) {
+            known.Made(gone, Error(Errno{EAGAIN}, ""));
+        } else {
+            known.Gone(gone, status);
+        }
+        // Else what is there now is known by type at best; the next look tells all.
+        known.Made(came, status ? arrives : Error(Errno{EAGAIN}, ""));
+        if (status && linked) known.Linked(to);
+        if (status) {
+            for (const std::string& path : below)
+                known.Linked(to + path.substr(from.size()));
+        }
+        if (status && !known.IsQuiet()) {
+            known.ForgetDirectory(ParentOf(from));
+            known.ForgetDirectory(ParentOf(to));
+        }
+        done(std::move(status));
+    };
+    if (lazy.empty()) {
+        return files_.Rename(from, to, replace, std::move(before_from), std::move(before_to),
+                             std::move(renamed));
+    }
+    AfterOpening(std::move(lazy), [owner = owner_, wanted = wanted_, from, to, replace,
+                                   renamed = std::move(renamed)](Status opened) mutable {
+        if (!opened) return renamed(std::move(opened));
+        owner->For(wanted).files_.Rename(from, to, replace, {}, {}, std::move(renamed));
+    });
 }
 
 void CachedFiles::Asker::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
                                Done done) {
+    const auto cached = std::dynamic_pointer_cast<CachedFile>(file);
+    if (cached != nullptr && cached->KeepWritten(offset, bytes)) {
+        done = [cached, done = std::move(done)](Status status) {
+            if (!status) cached->DropWritten();
+            done(std::move(status));
+        };
+    }
     On(file, std::move(done),
        [offset, bytes = std::move(bytes)](auto& files, const RemoteFilePtr& real,
                                           Done answer) mutable {
@@ -768,6 +835,7 @@ struct CachedFiles::Opening {
     std::optional<Result<OpenedFile>> server;
     bool looked = false;
     std::int64_t looked_at_ns = 0;
+    FileCache::Names names = FileCache::Names::kUnknown;
     Opened opened;
     OpenedDone done;
 
@@ -777,7 +845,7 @@ struct CachedFiles::Opening {
         FileCache& cache = owner->cache_;
         if (opened.identity && opened.quiet)
             cache.SetBaselines(opened.era, {path}, {*opened.identity}, looked_at_ns);
-        opened.file = owner->Wrap(path, how, **server, opened);
+        opened.file = owner->Wrap(path, how, **server, opened, names);
         opened.stat = (*server)->stat;
         done(std::move(opened));
     }
@@ -795,8 +863,9 @@ void CachedFiles::Asker::OpenVerified(const std::string& path, const OpenHow& ho
             if (auto known = owner->KnownOpen(path, how)) return (*answer)(std::move(*known));
             owner->For(wanted).OpenPlain(path, how, verify, std::move(*answer));
         };
-        if (owner.prefetcher_->WhenFetched(path, open)) return;
-        owner.For(wanted).OpenPlain(path, how, verify, std::move(*answer));
+        if (!owner.prefetcher_->WhenFetched(path, open))
+            return owner.For(wanted).OpenPlain(path, how, verify, std::move(*answer));
+        *answer = owner.Bounded(std::move(*answer), owner.setup_.timeouts.operation);
     });
 }
 
@@ -825,7 +894,12 @@ void CachedFiles::Asker::OpenPlain(const std::string& path, const OpenHow& how, 
         });
     }
     WriteBehind::Before before;
-    if (how.create) before = BeforeChange(path);
+    if (how.create) {
+        before = BeforeChange(path);
+        const auto itself = cache.Stat(path);
+        const bool is_free = itself && !*itself;
+        if (is_free || how.exclusive) opening->names = FileCache::Names::kOne;
+    }
     if (how.truncate) cache.Changed(path);
     const FileCache::Question question = how.create ? cache.ChangingName(path) : cache.Ask(path);
     files_.Open(path, how, std::move(before),

@@ -77,6 +77,12 @@ class CachedFiles final : public CommandObserver,
     class Asker;
     // `wanted`: see LinkedFiles::For().
     Asker For(std::function<bool()> wanted);
+    // `stat` is that of the file after all that was written through this handle, and nobody has changed it but through
+    // it: its bytes are known.
+    void PutWritten(const RemoteFilePtr& file, FileCache::Question question,
+                    const RemoteStat& stat);
+    std::uint64_t connection() const { return connection_; }
+    Duration bound() const { return setup_.timeouts.operation; }
     void SetMount(MountCaches* mount) { mount_ = mount; }
     // Changes whose callers were answered before the sandbox had them.
     WriteBehind& behind() { return *behind_; }
@@ -100,6 +106,7 @@ class CachedFiles final : public CommandObserver,
     }
     void OnLost(const std::string& path, const Error& why) override;
     void OnSettled(const std::string& path) override { cache_.Changed(path); }
+    void OnDirty(std::uint64_t bytes) override;
     // Called when a change came to nothing that its caller was told had been made.
     std::function<void(const std::string& path, const Error& why)> on_lost;
     // Called when nobody can tell whether a change was made.
@@ -107,14 +114,22 @@ class CachedFiles final : public CommandObserver,
 
     using OpenedDone = UniqueFunction<void(Result<Opened>)>;
 
-    // --- for CachedFile and Prefetcher: what is asked for nobody in particular. Any thread ---
+    // --- for CachedFile and Prefetcher. Any thread ---
     SteadyTime Now() const { return loop_.clock().Steady(); }
     ContentStore& store() { return *store_; }
-    void FetchOpen(const std::string& path, const OpenHow& how, OpenDone done);
+    // An open that was answered before: however long it takes.
+    void OpenLate(const std::string& path, const OpenHow& how, OpenDone done);
+
+    // --- what is asked for nobody in particular. Loop thread only. Only while the link is up, and not again
+    // after a cut: whoever waits for it by then asks for himself ---
+    bool CanFetch() const { return files_->IsUp(); }
     void FetchRead(const RemoteFilePtr& real, FileRange range, BytesDone done);
     void FetchList(const std::string& path, Done done);
     // All of a small file, into the cache.
     void FetchWhole(const std::string& path, const RemoteStat& stat, Done done);
+    // Somebody's wait for what others have asked for: ends with ETIMEDOUT in time, whatever becomes of that.
+    template <class T>
+    UniqueFunction<void(Result<T>)> Bounded(UniqueFunction<void(Result<T>)> done, Duration bound);
     // How many names each has, and their identities, into the cache. Loop thread only.
     void LookAtNames(const std::vector<std::string>& paths, Job done);
     void LookAt(const std::string& path, Identified done);
@@ -141,10 +156,11 @@ class CachedFiles final : public CommandObserver,
               UniqueFunction<void(std::optional<std::vector<IdentityStat>>)> done);
     void Recheck(const std::string& path, Job then);
     RemoteFilePtr Wrap(const std::string& path, const OpenHow& how, const OpenedFile& file,
-                       const Opened& opened);
+                       const Opened& opened, FileCache::Names names);
     // Those that have not been opened there are now; `then` runs on the loop when they are.
     void OpenLazy(std::vector<std::shared_ptr<CachedFile>> files, Job then);
     void CountOffStarts();
+    std::function<bool()> OnThisLink() const;
     std::optional<std::vector<RemoteEntry>> KnownEntries(const std::string& path) const;
 
     Loop& loop_;
@@ -160,9 +176,11 @@ class CachedFiles final : public CommandObserver,
     std::atomic<std::int64_t> skew_ms_{0};       // the sandbox's clock minus ours
     std::atomic<SteadyTime::rep> looked_at_{0};  // when the processes there were last asked for
 
+    // Counts supervisors: an answer of an earlier one says nothing.
+    std::atomic<std::uint64_t> connection_{0};
+
     // Loop thread's own.
     SupervisorPort* port_ = nullptr;
-    std::uint64_t connection_ = 0;  // counts supervisors: an answer of an earlier one says nothing
     std::uint64_t boot_id_ = 0;
     bool settled_ = false;    // what runs there is known
     std::size_t active_ = 0;  // commands that run, or are about to
@@ -171,8 +189,28 @@ class CachedFiles final : public CommandObserver,
     std::size_t starts_wait_for_ = 0;
     std::optional<std::uint32_t> others_;  // processes that are not ours; none: not known yet
     bool looking_ = false;
+    std::uint64_t claimed_ = 0;  // of the store, for what has been written and is not acknowledged
     std::vector<std::pair<std::string, Identified>> identify_;  // to be asked about together
 };
+
+template <class T>
+UniqueFunction<void(Result<T>)> CachedFiles::Bounded(UniqueFunction<void(Result<T>)> done,
+                                                     Duration bound) {
+    struct Wait {
+        UniqueFunction<void(Result<T>)> done;
+        TimerPtr limit;
+        void End(Result<T> result) {
+            limit.reset();
+            if (done) std::exchange(done, {})(std::move(result));
+        }
+    };
+    const auto wait = std::make_shared<Wait>();
+    wait->done = std::move(done);
+    wait->limit = loop_.After(bound, [weak = std::weak_ptr(wait)] {
+        if (const auto late = weak.lock()) late->End(LinkedFiles::NotInTime());
+    });
+    return [wait](Result<T> result) { wait->End(std::move(result)); };
+}
 
 // The operations of one parked request. Fills the cache with what it hears, and keeps it true of what
 // it changes.
@@ -229,6 +267,7 @@ class CachedFiles::Asker final : public RemoteFiles {
     void AskStat(const std::string& path, StatDone done);
     WriteBehind::Before BeforeChange(const std::string& path) const;
     void OpenPlain(const std::string& path, const OpenHow& how, Verify verify, OpenedDone done);
+    void AfterOpening(std::vector<std::shared_ptr<CachedFile>> lazy, Done go);
     StatDone Making(const std::string& path, StatDone done);
     Done Removing(const std::string& path, Done done);
 

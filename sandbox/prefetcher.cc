@@ -127,7 +127,7 @@ void Prefetcher::Looked(const std::string& directory) {
         [&](const Recent& one) { return now - one.when <= kStep && one.directory == directory; });
     Note(recent_looks_, directory, now);
     if (!again && !cache.List(ParentOf(directory))) return;
-    if (IsListing(directory) || IsHuge(directory)) return;
+    if (IsListing(directory) || IsHuge(directory) || !owner_->CanFetch()) return;
     Listed(directory);
     theirs_.erase(directory);
     AskList(directory);
@@ -156,6 +156,7 @@ void Prefetcher::QueueChildren(const std::string& directory) {
 }
 
 void Prefetcher::PumpLists() {
+    if (!owner_->CanFetch()) return;
     while (!to_list_.empty() && lists_.Fits(0)) {
         const std::string directory = std::move(to_list_.front());
         to_list_.pop_front();
@@ -200,7 +201,7 @@ bool Prefetcher::WhenListed(const std::string& directory, Job job) {
 // --- Files
 
 void Prefetcher::Opened(const std::string& path) {
-    if (owner_ == nullptr || !owner_->cache().IsQuiet()) return;
+    if (owner_ == nullptr || !owner_->cache().IsQuiet() || !owner_->CanFetch()) return;
     const SteadyTime now = owner_->Now();
     files_.Expire(now, FileCache::kQuietLife);
     const bool ahead = files_.Use(path);
@@ -292,7 +293,7 @@ bool Prefetcher::NextDirectory() {
 }
 
 void Prefetcher::PumpFiles() {
-    if (!owner_->cache().IsQuiet()) return;
+    if (!owner_->cache().IsQuiet() || !owner_->CanFetch()) return;
     std::vector<std::string> looks;
     while (fetching_.size() < kMostFetching) {
         if (to_fetch_.empty()) {

@@ -151,6 +151,11 @@ void WriteBehind::LetRoom() {
     }
 }
 
+void WriteBehind::SetDirty(std::uint64_t bytes) {
+    dirty_ = bytes;
+    if (owner_ != nullptr) owner_->OnDirty(bytes);
+}
+
 // --- Order within a file
 
 void WriteBehind::Queue(const StatePtr& state, const ChangePtr& change, const FilePtr& file) {
@@ -196,7 +201,7 @@ void WriteBehind::DataEnded(const StatePtr& state, const ChangePtr& change, cons
     const std::uint64_t bytes = change->bytes;
     state->unacknowledged -= bytes;
     in_flight_ -= bytes;
-    if (change->deferred) dirty_ -= bytes;
+    if (change->deferred) SetDirty(dirty_ - bytes);
     if (!status && file != nullptr && !file->error && change->deferred)
         file->error = status.error().While(change->what.text);
     Ended(change, status);
@@ -221,7 +226,7 @@ void WriteBehind::CreationFailed(const StatePtr& state, const Error& why) {
         const ChangePtr& change = next.change;
         state->under_way.erase(change->id);
         state->unacknowledged -= change->bytes;
-        if (change->deferred) dirty_ -= change->bytes;
+        if (change->deferred) SetDirty(dirty_ - change->bytes);
         const auto fail = std::move(change->fail);
         Ended(change, Ok());
         if (fail) fail(why);
@@ -422,7 +427,7 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
     state->unacknowledged += size;
     if (state->volume != nullptr) state->volume->used += size;
     if (deferred) {
-        dirty_ += size;
+        SetDirty(dirty_ + size);
         file->wrote = true;
         const auto tail = state->tail.lock();
         if (tail != nullptr && state->tail_file == file && !file->how.append &&
