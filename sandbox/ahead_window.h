@@ -1,5 +1,5 @@
-// How much may be fetched ahead of somebody who may not want it. Pure: grows as what was fetched is used,
-// shrinks as it is not. Of one kind of thing (listings, files) of one sandbox; not locked.
+// How much may be fetched ahead of somebody who may not want it. Pure: grows as what was fetched is used, a
+// little when somebody has to wait for what was not, shrinks as it is not used. Of one kind of thing (listings, files) of one sandbox; not locked.
 #pragma once
 
 #include <algorithm>
@@ -47,6 +47,11 @@ class AheadWindow {
         room_bytes_ = std::min(room_bytes_ * 2, limits_.most_bytes);
         return true;
     }
+    // Somebody in a walk has to wait: what was fetched and is not used yet was not it.
+    void Missed() {
+        room_ = std::min(room_ + kMissed, limits_.most);
+        room_bytes_ = std::min(room_bytes_ + limits_.first_bytes / 2, limits_.most_bytes);
+    }
     // It came to nothing.
     bool Drop(const std::string& what) {
         const auto it = ahead_.find(what);
@@ -79,6 +84,7 @@ class AheadWindow {
     const Counters& counters() const { return counters_; }
 
  private:
+    static constexpr std::size_t kMissed = 8;
     struct Ahead {
         std::size_t bytes = 0;
         SteadyTime since{};

@@ -20,6 +20,8 @@ constexpr std::size_t kRecent = 16;
 constexpr std::uint64_t kLargestDirectory = 512U << 10;
 // Directories that wait for their turn to be listed.
 constexpr std::size_t kMostQueued = 4096;
+// Of the directories that a walk through files comes to next.
+constexpr std::size_t kMostListed = 16;
 // Files that are being fetched at a time: each has a handle there.
 constexpr std::size_t kMostFetching = 64;
 // Asked of the supervisor in one question.
@@ -79,6 +81,7 @@ void Prefetcher::Restart() {
     walked_.clear();
     queued_.clear();
     to_walk_.clear();
+    walked_through_.clear();
     theirs_.clear();
     top_.clear();
     at_.clear();
@@ -128,6 +131,7 @@ void Prefetcher::Looked(const std::string& directory) {
     Note(recent_looks_, directory, now);
     if (!again && !cache.List(ParentOf(directory))) return;
     if (IsListing(directory) || IsHuge(directory) || !owner_->CanFetch()) return;
+    lists_.Missed();
     Listed(directory);
     theirs_.erase(directory);
     AskList(directory);
@@ -204,8 +208,11 @@ void Prefetcher::Opened(const std::string& path) {
     if (owner_ == nullptr || !owner_->cache().IsQuiet() || !owner_->CanFetch()) return;
     const SteadyTime now = owner_->Now();
     files_.Expire(now, FileCache::kQuietLife);
+    const auto held = owner_->cache().Contents(path);
     const bool ahead = files_.Use(path);
+    const bool here = ahead || fetching_.contains(path) || (held && held->contents->IsWhole());
     const std::string directory = ParentOf(path);
+    if (lists_.Use(directory)) PumpLists();
     const bool again = !last_opened_.empty() && last_opened_.back() == path;
     if (!again) last_opened_.push_back(path);
     if (last_opened_.size() > kRecent) last_opened_.pop_front();
@@ -218,15 +225,17 @@ void Prefetcher::Opened(const std::string& path) {
     const bool walk = ahead || (!again && (same || on || IsNear(recent_opens_, directory, now)));
     Note(recent_opens_, directory, now);
     if (!walk) return;
+    if (!here) files_.Missed();
     if (top_.empty() || !IsAtOrBelow(directory, top_)) {
         // The walk is of what is above both.
         std::string above = top_.empty() ? directory : ParentOf(top_);
         if (!IsAtOrBelow(directory, above)) above = directory;
         top_ = above;
         at_.clear();
+        walked_through_.clear();
     }
     // It is somewhere else than thought, or its directory was not known.
-    if (!ahead && (at_ != directory || to_fetch_.empty())) at_.clear();
+    if (!here && (at_ != directory || to_fetch_.empty())) at_.clear();
     if (!owner_->cache().List(directory) && !IsListing(directory) && !IsHuge(directory)) {
         walked_.insert(directory);
         AskList(directory);
@@ -257,38 +266,59 @@ void Prefetcher::StartWalk(const std::string& directory, const std::string& path
     at_ = directory;
     to_fetch_.clear();
     to_walk_.clear();
-    for (File& file : owner_->cache().SmallFiles(at_, ReadAhead::kSmall))
-        to_fetch_.push_back(std::move(file));
-    // Those behind the one that was opened come first.
-    const auto behind = std::find_if(to_fetch_.begin(), to_fetch_.end(),
-                                     [&](const File& one) { return one.path > path; });
-    std::rotate(to_fetch_.begin(), behind, to_fetch_.end());
-    for (std::string& child : Directories(at_))
-        to_walk_.push_back(std::move(child));
+    if (owner_->cache().List(at_)) {
+        Take(at_);
+        // Those behind the one that was opened come first.
+        const auto behind = std::find_if(to_fetch_.begin(), to_fetch_.end(),
+                                         [&](const File& one) { return one.path > path; });
+        std::rotate(to_fetch_.begin(), behind, to_fetch_.end());
+    } else {
+        to_walk_.push_back(at_);
+    }
+    // Who goes by another order comes to those before, too.
+    std::vector<std::string> before;
     for (std::string at = at_; at != top_ && IsAtOrBelow(at, top_); at = ParentOf(at)) {
         for (std::string& sibling : Directories(ParentOf(at))) {
-            if (sibling > at) to_walk_.push_back(std::move(sibling));
+            if (sibling > at) {
+                to_walk_.push_back(std::move(sibling));
+            } else if (!walked_through_.contains(sibling) && sibling != at) {
+                before.push_back(std::move(sibling));
+            }
         }
     }
+    to_walk_.insert(to_walk_.end(), std::make_move_iterator(before.begin()),
+                    std::make_move_iterator(before.end()));
+}
+
+// Its files are fetched next, then what is below it.
+void Prefetcher::Take(const std::string& directory) {
+    if (walked_through_.size() >= kMostQueued) walked_through_.clear();
+    walked_through_.insert(directory);
+    for (File& file : owner_->cache().SmallFiles(directory, ReadAhead::kSmall))
+        to_fetch_.push_back(std::move(file));
+    std::vector<std::string> children = Directories(directory);
+    to_walk_.insert(to_walk_.begin(), std::make_move_iterator(children.begin()),
+                    std::make_move_iterator(children.end()));
 }
 
 bool Prefetcher::NextDirectory() {
     if (to_walk_.empty()) return false;
     const std::string next = to_walk_.front();
     if (!owner_->cache().List(next)) {
-        if (IsListing(next) || !lists_.Fits(0)) return false;
-        lists_.Begin(next, 0, owner_->Now());
-        walked_.insert(next);
-        AskList(next);
-        return false;  // Arrived() goes on
+        // Several in one flight; Arrived() goes on.
+        const std::size_t most = std::min(to_walk_.size(), kMostListed);
+        for (std::size_t i = 0; i < most && lists_.Fits(0); ++i) {
+            const std::string directory = to_walk_[i];
+            if (owner_->cache().List(directory) || IsListing(directory)) continue;
+            lists_.Begin(directory, 0, owner_->Now());
+            walked_.insert(directory);
+            AskList(directory);
+        }
+        return false;
     }
-    at_ = next;
     to_walk_.pop_front();
-    std::vector<std::string> children = Directories(at_);
-    to_walk_.insert(to_walk_.begin(), std::make_move_iterator(children.begin()),
-                    std::make_move_iterator(children.end()));
-    for (File& file : owner_->cache().SmallFiles(at_, ReadAhead::kSmall))
-        to_fetch_.push_back(std::move(file));
+    at_ = next;
+    Take(at_);
     return true;
 }
 

@@ -74,6 +74,7 @@ class Prefetcher : public std::enable_shared_from_this<Prefetcher> {
     void PumpFiles();
     // The next candidates, from the walk's next directory; false when there is none now.
     bool NextDirectory();
+    void Take(const std::string& directory);
     void StartWalk(const std::string& directory, const std::string& path);
     std::vector<std::string> Directories(const std::string& parent) const;
     void Fetch(const File& file);
@@ -99,6 +100,7 @@ class Prefetcher : public std::enable_shared_from_this<Prefetcher> {
     std::string top_;
     std::string at_;
     std::deque<std::string> to_walk_;
+    std::set<std::string> walked_through_;  // directories below the top whose files were taken
 };
 
 }  // namespace sbxfs
