@@ -141,6 +141,22 @@ TEST_F(CachedTree, AWalkThatReadsEightHundredFilesWaitsAFewTimes) {
     EXPECT_LE(files_.Count("open /t/"), 810U);
 }
 
+// As cp -r goes, by numbers of inodes: in no order that could be known here.
+TEST_F(CachedTree, AWalkThatGoesAnotherWayThanByNameWaitsAFewTimesToo) {
+    const std::uint64_t before = files_.RoundTrips();
+    (void)List("/t");
+    for (int i = 0; i < 40; ++i) {
+        const int d = (i * 17 + 5) % 40;
+        (void)List(Dir(d));
+        for (int k = 0; k < 20; ++k) {
+            const int f = (k * 7 + 3) % 20;
+            ASSERT_EQ(Cat(Path(d, f)), Text(d, f));
+        }
+    }
+    EXPECT_LE(files_.RoundTrips() - before, 60U);
+    EXPECT_LE(files_.Count("open /t/"), 810U);
+}
+
 TEST_F(CachedTree, ASecondWalkAsksNothing) {
     Walk();
     Walk();
