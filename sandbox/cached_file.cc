@@ -133,6 +133,11 @@ bool CachedFile::IsTrue(const FileContents& contents, SteadyTime since) const {
     return quiet || owner->Now() - since < FileCache::kSharedLife;
 }
 
+void CachedFile::SetVersion(std::uint64_t version) {
+    const MutexLock lock(mu_);
+    version_ = version;
+}
+
 std::optional<ContentSlices> CachedFile::Known(const BytesAsked& asked) {
     FileContentsPtr contents;
     SteadyTime since{};

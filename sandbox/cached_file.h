@@ -60,6 +60,8 @@ class CachedFile final : public RemoteFile, public std::enable_shared_from_this<
     using Use = UniqueFunction<void(Result<RemoteFilePtr>)>;
     void WithReal(Use use);
 
+    // Of BytesAsked, when it was opened. Contents that are not the path's any more hear of no change.
+    void SetVersion(std::uint64_t version);
     // What is in memory of the range, cut at the end of the file; nothing when the sandbox must be
     // asked.
     std::optional<ContentSlices> Known(const BytesAsked& asked);

@@ -111,6 +111,11 @@ std::optional<ContentSlices> CachedFiles::KnownBytes(const RemoteFilePtr& file,
     return cached == nullptr ? std::nullopt : cached->Known(asked);
 }
 
+void CachedFiles::SetVersion(const RemoteFilePtr& file, std::uint64_t version) {
+    if (const auto cached = std::dynamic_pointer_cast<CachedFile>(file))
+        cached->SetVersion(version);
+}
+
 RemoteFilePtr CachedFiles::Wrap(const std::string& path, const OpenHow& how, const OpenedFile& file,
                                 const Opened& opened, FileCache::Names names) {
     CachedFile::Setup setup{weak_from_this(), path, how, file.file, file.stat, {},

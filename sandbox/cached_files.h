@@ -74,6 +74,9 @@ class CachedFiles final : public CommandObserver,
     static std::optional<ContentSlices> KnownBytes(const RemoteFilePtr& file,
                                                    const BytesAsked& asked);
 
+    // Of the file's count of changes, at the open.
+    static void SetVersion(const RemoteFilePtr& file, std::uint64_t version);
+
     class Asker;
     // `wanted`: see LinkedFiles::For().
     Asker For(std::function<bool()> wanted);

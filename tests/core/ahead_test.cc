@@ -132,6 +132,15 @@ TEST_F(Ahead, AWriteIsSeenByEverybodyWhoHasTheFileOpen) {
     EXPECT_EQ(me().Cat(Local(0, 0)), "TEXT 0.0");
 }
 
+// The name was about to change in between, and with it what was known of it.
+TEST_F(Ahead, AWriteIsSeenByAHandleWhoseNameSomebodyWantedToMakeInBetween) {
+    Learn(Local(0, 0));
+    const auto lazy = me().Open(Local(0, 0), O_RDONLY);
+    EXPECT_EQ(me().Create(Local(0, 0), O_WRONLY | O_CREAT | O_EXCL)->error(), EEXIST);
+    EXPECT_EQ(me().Echo("TEXT 0.0", Local(0, 0)), 0);
+    EXPECT_EQ(lazy->ReadAt(0, 100), "TEXT 0.0");
+}
+
 TEST_F(Ahead, AFileOpenedWithoutAskingSurvivesItsUnlink) {
     Learn(Local(0, 0));
     const std::size_t opens = files().Count("open /work/t");
