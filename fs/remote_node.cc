@@ -381,24 +381,24 @@ void RemoteNode::Open(const OpenRequest& request, OpenReply reply) {
     const bool truncates = (request.flags & O_TRUNC) != 0;
     if (truncates) Changed();
     FilesFor(parked.id())
-        .OpenVerified(
-            path, HowToOpen(request.flags), MustVerify(),
-            [self = Self(), truncates, known, changes, flags = request.flags,
-             parked = std::move(parked)](Result<CachedFiles::Opened> opened) mutable {
-                if (truncates) self->Changed();
-                if (!opened) return parked.Fail(opened.error());
-                Job answer = [self, changes, flags, opened = *opened,
-                              parked = std::move(parked)]() mutable {
-                    if (auto taken = parked.Take())
-                        self->AnswerOpened(opened, changes, flags, std::move(*taken));
-                };
-                const bool as_known = known && *known && (*known)->size == opened->stat.size &&
-                                      (*known)->mtime == opened->stat.mtime;
-                if (as_known) return answer();
-                // The kernel reads no further than the size it knows, which may be an old one.
-                self->mount().kernel_cache.Recall(self->sandbox_->generation(), self->ino(),
-                                                  std::move(answer));
-            });
+        .OpenVerified(path, HowToOpen(request.flags), MustVerify(),
+                      [self = Self(), truncates, known, changes, flags = request.flags,
+                       parked = std::move(parked)](Result<CachedFiles::Opened> opened) mutable {
+                          if (truncates) self->Changed();
+                          if (!opened) return parked.Fail(opened.error());
+                          Job answer = [self, changes, flags, opened = *opened,
+                                        parked = std::move(parked)]() mutable {
+                              if (auto taken = parked.Take())
+                                  self->AnswerOpened(opened, changes, flags, std::move(*taken));
+                          };
+                          const bool as_known = known && *known &&
+                                                (*known)->size == opened->stat.size &&
+                                                (*known)->mtime == opened->stat.mtime;
+                          if (as_known) return answer();
+                          // The kernel reads no further than the size it knows, which may be an old one.
+                          self->mount().kernel_cache.Recall(self->sandbox_->generation(),
+                                                            self->ino(), std::move(answer));
+                      });
 }
 
 bool AppendsOnly(int flags) {

@@ -156,17 +156,17 @@ void RemoteOpenFile::Release() {
         const FileCache::Question contents = cache.Ask(remote_->RemotePath());
         const std::uint64_t changes = remote_->changes();
         const bool alone = changes == changes_before_ + changes_;
-        files.FileStat(file_, [remote = remote_, file = file_, question, contents, changes, alone,
-                               era = cache.era(),
-                               quiet = cache.IsQuiet()](const Result<RemoteStat>& stat) {
-            FileCache& known = remote->files().cache();
-            known.PutStat(question, stat);
-            const bool present =
-                stat && quiet && known.era() == era && remote->changes() == changes;
-            if (present) remote->WroteAll(era, *stat);
-            if (present && alone) return remote->files().PutWritten(file, contents, *stat);
-            known.Drop(contents);
-        });
+        files.FileStat(
+            file_, [remote = remote_, file = file_, question, contents, changes, alone,
+                    era = cache.era(), quiet = cache.IsQuiet()](const Result<RemoteStat>& stat) {
+                FileCache& known = remote->files().cache();
+                known.PutStat(question, stat);
+                const bool present =
+                    stat && quiet && known.era() == era && remote->changes() == changes;
+                if (present) remote->WroteAll(era, *stat);
+                if (present && alone) return remote->files().PutWritten(file, contents, *stat);
+                known.Drop(contents);
+            });
     }
     files.Close(file_, [](const Status&) {});
 }

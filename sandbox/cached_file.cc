@@ -183,8 +183,8 @@ void CachedFile::Read(FileRange range, std::function<bool()> wanted, BytesDone d
     if (owner == nullptr) return done(Error(Errno{ENOTCONN}, "the sandbox is gone"));
     owner->OnLoop([self = shared_from_this(), range, wanted = std::move(wanted),
                    done = std::move(done)](CachedFiles& files) mutable {
-        self->Await({range, files.Now(), std::move(wanted),
-                     files.Bounded(std::move(done), files.bound())});
+        self->Await(
+            {range, files.Now(), std::move(wanted), files.Bounded(std::move(done), files.bound())});
     });
 }
 

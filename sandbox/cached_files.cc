@@ -92,9 +92,17 @@ std::optional<CachedFiles::Opened> CachedFiles::KnownOpen(const std::string& pat
     const FileCache::Era era = cache_.era();
     const auto held = cache_.Contents(path);
     if (!held || !held->contents->IsWhole()) return std::nullopt;
-    const auto file = std::make_shared<CachedFile>(
-        CachedFile::Setup{weak_from_this(), path, how, nullptr, held->stat, held->contents,
-                          held->identity, AheadLimits(*store_), {}, FileCache::Names::kUnknown, connection_});
+    const auto file = std::make_shared<CachedFile>(CachedFile::Setup{weak_from_this(),
+                                                                     path,
+                                                                     how,
+                                                                     nullptr,
+                                                                     held->stat,
+                                                                     held->contents,
+                                                                     held->identity,
+                                                                     AheadLimits(*store_),
+                                                                     {},
+                                                                     FileCache::Names::kUnknown,
+                                                                     connection_});
     if (!lazy_->Add(file)) return std::nullopt;
     // Who begins another era, or changes the name, after this look finds it among the lazy ones.
     const auto again = cache_.Contents(path);
@@ -118,9 +126,17 @@ void CachedFiles::SetVersion(const RemoteFilePtr& file, std::uint64_t version) {
 
 RemoteFilePtr CachedFiles::Wrap(const std::string& path, const OpenHow& how, const OpenedFile& file,
                                 const Opened& opened, FileCache::Names names) {
-    CachedFile::Setup setup{weak_from_this(), path, how, file.file, file.stat, {},
-                            opened.recent ? std::nullopt : opened.identity, AheadLimits(*store_),
-                            {}, names, connection_};
+    CachedFile::Setup setup{weak_from_this(),
+                            path,
+                            how,
+                            file.file,
+                            file.stat,
+                            {},
+                            opened.recent ? std::nullopt : opened.identity,
+                            AheadLimits(*store_),
+                            {},
+                            names,
+                            connection_};
     if (how.read && !how.truncate)
         setup.contents = cache_.ShareContents(path, file.stat, opened.era, *store_);
     const bool empty = file.stat.size == 0 && (how.truncate || names == FileCache::Names::kOne);

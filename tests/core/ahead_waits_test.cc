@@ -59,10 +59,9 @@ class AheadCut : public MountTest {
         return listed;
     }
     void Release(const Answer& opened) {
-        const auto released =
-            me().Ask<EmptyReply>("release", opened.entry.ino, "", [&](EmptyReply reply) {
-                me().fs().Release(opened.opened.handle, std::move(reply));
-            });
+        const auto released = me().Ask<EmptyReply>(
+            "release", opened.entry.ino, "",
+            [&](EmptyReply reply) { me().fs().Release(opened.opened.handle, std::move(reply)); });
         EXPECT_EQ(me().FinishCode(released), 0);
     }
 };
