@@ -46,7 +46,7 @@ class CachedFile final : public RemoteFile, public std::enable_shared_from_this<
         // Of the path, seen while it was opened; none where it says nothing.
         std::optional<IdentityStat> identity;
         ReadAhead::Limits limits;
-        FileContentsPtr written;  // if the file was empty when it was opened, to be written
+        FileContentsPtr written{};  // if the file was empty when it was opened, to be written
         FileCache::Names names = FileCache::Names::kUnknown;
         std::uint64_t connection = 0;  // to the supervisor: no cut since, if it is the same
     };

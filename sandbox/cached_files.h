@@ -147,6 +147,10 @@ class CachedFiles final : public CommandObserver,
  private:
     struct Opening;
     struct Whole;
+    // What asks for nothing but bytes that are there.
+    static bool IsPlainRead(const OpenHow& how) {
+        return how.read && !how.write && !how.append && !how.create && !how.truncate;
+    }
     void Use();
     void BeginStart(Job go);
     void SetMode(FileCache::Quiet quiet);
