@@ -24,6 +24,7 @@ struct Config {
     std::map<std::string, ProviderConfig> providers;
     std::map<std::string, Template> templates;
     std::int64_t max_sandboxes = 1000;  // of a mount at a time
+    std::int64_t cache_mib = 256;       // bytes of files in memory, for all sandboxes together
     std::string secret;                 // says where one stands in the file; empty: nowhere
 
     // As .mount/config.toml shows it: everything in effect, secrets as <set>.

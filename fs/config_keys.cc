@@ -6,6 +6,9 @@ const std::vector<FileKey>& TopKeys() {
     static const std::vector<FileKey> kKeys = {
         {"default_template", "\"default\"", "the template of a mkdir whose name has no @TEMPLATE"},
         {"max_sandboxes", "1000", "how many a mount may have at a time; more are EDQUOT"},
+        {"cache_mib", "256",
+         "MiB of the sandboxes' files kept in memory, for all together; read when the mount "
+         "starts"},
         {"templates", "[templates.NAME]", "what a sandbox is made of"},
         {"providers", "[providers.NAME]", "where sandboxes come from, for several templates"},
     };

@@ -86,6 +86,9 @@ class Reader {
         if (const toml::node* node = root.get("max_sandboxes")) {
             config.max_sandboxes = TRY(Number(*node, "max_sandboxes", 0, 1'000'000));
         }
+        if (const toml::node* node = root.get("cache_mib")) {
+            config.cache_mib = TRY(Number(*node, "cache_mib", 1, 1'000'000));
+        }
         if (const toml::node* node = root.get("providers")) (void)TRY(ReadProviders(*node));
         if (const toml::node* node = root.get("templates")) (void)TRY(ReadTemplates(*node, config));
         if (!config.templates.contains(config.default_template)) {
@@ -524,6 +527,7 @@ std::string TemplateText(const Template& what) {
 std::string Config::Text() const {
     std::string text = "default_template = " + Quoted(default_template) + "\n";
     text += "max_sandboxes = " + std::to_string(max_sandboxes) + "\n";
+    text += "cache_mib = " + std::to_string(cache_mib) + "\n";
     for (const auto& [name, provider] : providers) {
         text += "\n[providers." + KeyText(name) + "]\nbackend = " + Quoted(provider.backend) + "\n";
         for (const auto& [key, value] : provider.options)

@@ -26,6 +26,7 @@
 #include "fs/hangup_watch.h"
 #include "fs/log_spdlog.h"
 #include "fs/service_manager.h"
+#include "sandbox/content_store.h"
 #include "sandbox/io_loop.h"
 #include "sandbox/outputs.h"
 #include "sandbox/providers/fargate/fargate_provider.h"
@@ -211,6 +212,8 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     std::function<void(const std::string&, const std::string&, const Error&)> on_lost;
     services.on_lost = [&on_lost](const std::string& box, const std::string& path,
                                   const Error& why) { on_lost(box, path, why); };
+    services.contents =
+        std::make_shared<ContentStore>(static_cast<std::size_t>(options.config.cache_mib) << 20);
     Sandboxes sandboxes(
         services, Sandboxes::Config{},
         [&local, &ssh, &fargate](const Template& what) -> Result<Provider*> {

@@ -167,7 +167,9 @@ void RemoteNode::DropTwins() {
     mount().kernel_cache.DropPagesOf(sandbox_->generation(), std::move(twins), [] {});
 }
 
-std::shared_ptr<RemoteOpenFile> RemoteNode::MakeOpen(const CachedFiles::Opened& opened) {
+std::shared_ptr<RemoteOpenFile> RemoteNode::MakeOpen(const CachedFiles::Opened& opened,
+                                                     std::uint64_t changes) {
+    CachedFiles::SetVersion(opened.file, changes);
     auto file = std::make_shared<RemoteOpenFile>(Self(), opened);
     const MutexLock lock(open_mu_);
     std::erase_if(open_, [](const auto& weak) { return weak.expired(); });
@@ -371,36 +373,41 @@ void RemoteNode::ReadLink(TextReply reply) {
 void RemoteNode::Open(const OpenRequest& request, OpenReply reply) {
     sandbox_->Used();
     const std::string path = RemotePath();
+    const std::uint64_t changes = changes_;
     const auto known = files().KnownStat(path);
+    if (const auto opened = files().KnownOpen(path, HowToOpen(request.flags)))
+        return AnswerOpened(*opened, changes, request.flags, std::move(reply));
     auto parked = mount().lot.Park(std::move(reply));
     const bool truncates = (request.flags & O_TRUNC) != 0;
     if (truncates) Changed();
     FilesFor(parked.id())
-        .OpenVerified(
-            path, HowToOpen(request.flags), MustVerify(),
-            [self = Self(), truncates, known, flags = request.flags,
-             parked = std::move(parked)](Result<CachedFiles::Opened> opened) mutable {
-                if (truncates) self->Changed();
-                if (!opened) return parked.Fail(opened.error());
-                Job answer = [self, flags, opened = *opened, parked = std::move(parked)]() mutable {
-                    if (auto taken = parked.Take())
-                        self->AnswerOpened(opened, flags, std::move(*taken));
-                };
-                const bool as_known = known && *known && (*known)->size == opened->stat.size &&
-                                      (*known)->mtime == opened->stat.mtime;
-                if (as_known) return answer();
-                // The kernel reads no further than the size it knows, which may be an old one.
-                self->mount().kernel_cache.Recall(self->sandbox_->generation(), self->ino(),
-                                                  std::move(answer));
-            });
+        .OpenVerified(path, HowToOpen(request.flags), MustVerify(),
+                      [self = Self(), truncates, known, changes, flags = request.flags,
+                       parked = std::move(parked)](Result<CachedFiles::Opened> opened) mutable {
+                          if (truncates) self->Changed();
+                          if (!opened) return parked.Fail(opened.error());
+                          Job answer = [self, changes, flags, opened = *opened,
+                                        parked = std::move(parked)]() mutable {
+                              if (auto taken = parked.Take())
+                                  self->AnswerOpened(opened, changes, flags, std::move(*taken));
+                          };
+                          const bool as_known = known && *known &&
+                                                (*known)->size == opened->stat.size &&
+                                                (*known)->mtime == opened->stat.mtime;
+                          if (as_known) return answer();
+                          // The kernel reads no further than the size it knows, which may be an old one.
+                          self->mount().kernel_cache.Recall(self->sandbox_->generation(),
+                                                            self->ino(), std::move(answer));
+                      });
 }
 
 bool AppendsOnly(int flags) {
     return (flags & O_APPEND) != 0 && (flags & O_ACCMODE) == O_WRONLY;
 }
 
-void RemoteNode::AnswerOpened(const CachedFiles::Opened& opened, int flags, OpenReply reply) {
-    auto file = MakeOpen(opened);
+void RemoteNode::AnswerOpened(const CachedFiles::Opened& opened, std::uint64_t changes, int flags,
+                              OpenReply reply) {
+    auto file = MakeOpen(opened, changes);
     sbxfs::Opened how;
     how.direct_io = AppendsOnly(flags);
     how.keep_cache = MayKeepPages(opened);

@@ -94,7 +94,8 @@ class RemoteNode final : public Node {
     void AnswerChild(const std::string& name, const RemoteStat& stat, EntryReply reply);
     void AnswerLinked(const std::string& name, const RemoteNode& twin, const RemoteStat& stat,
                       EntryReply reply);
-    void AnswerOpened(const CachedFiles::Opened& opened, int flags, OpenReply reply);
+    void AnswerOpened(const CachedFiles::Opened& opened, std::uint64_t changes, int flags,
+                      OpenReply reply);
     Result<Entry> ToAttr(const RemoteStat& stat) const;
     void Vanished(const std::string& name);
     std::shared_ptr<RemoteOpenFile> AnyOpenFile() const;
@@ -102,7 +103,9 @@ class RemoteNode final : public Node {
     // A link's target as it is shown; `path`: the link's.
     std::string Contained(const std::string& target, const std::string& path) const;
     // An open file of this node keeps it reachable after its name is gone.
-    std::shared_ptr<RemoteOpenFile> MakeOpen(const CachedFiles::Opened& opened);
+    // `changes`: of this node, before it was opened.
+    std::shared_ptr<RemoteOpenFile> MakeOpen(const CachedFiles::Opened& opened,
+                                             std::uint64_t changes);
     CachedFiles::Asker::Verify MustVerify() const;
     // Whether what the kernel has cached of an earlier open is true of this one. From now on it counts
     // as cached at this one.

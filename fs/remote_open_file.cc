@@ -15,7 +15,8 @@ RemoteOpenFile::RemoteOpenFile(const std::shared_ptr<RemoteNode>& node,
       remote_(node),
       file_(opened.file),
       opened_in_(opened.era),
-      identity_(opened.identity) {
+      identity_(opened.identity),
+      changes_before_(node->changes()) {
     node->mount().kernel_cache.Opened(node->sandbox()->generation(), node->ino());
     Keep(opened.stat, opened.era, node->changes());
 }
@@ -58,6 +59,21 @@ void RemoteOpenFile::Stat(CachedFiles::Asker& asker, StatDone done) {
 
 void RemoteOpenFile::Read(std::uint64_t offset, std::size_t size, DataReply reply) {
     remote_->sandbox()->Used();
+    // Where it may have another name that nobody here can find, its bytes change unseen.
+    const bool cacheable = !remote_->HasLostItsName() &&
+                           !remote_->files().cache().HasOtherNames(remote_->RemotePath());
+    const BytesAsked asked{{offset, size}, remote_->changes(), cacheable};
+    if (const auto known = CachedFiles::KnownBytes(file_, asked)) {
+        if (known->empty()) return std::move(reply).Bytes({});
+        if (known->size() == 1) {
+            const ContentSlice& only = known->front();
+            return std::move(reply).Bytes({only.bytes->data() + only.at, only.size});
+        }
+        std::string bytes;
+        for (const ContentSlice& slice : *known)
+            bytes.append(*slice.bytes, slice.at, slice.size);
+        return std::move(reply).Bytes(bytes);
+    }
     auto parked = node()->mount().lot.Park(std::move(reply));
     remote_->FilesFor(parked.id())
         .Read(file_, FileRange{offset, size},
@@ -72,15 +88,17 @@ void RemoteOpenFile::Write(std::uint64_t offset, std::span<const char> bytes, bo
     remote_->sandbox()->Used();
     auto parked = node()->mount().lot.Park(std::move(reply));
     wrote_ = true;
+    ++changes_;
     remote_->Changed();
     // libfuse's buffer ends with this call: the one copy on this side.
     remote_->FilesFor(parked.id())
         .Write(file_, offset, std::string(bytes.data(), bytes.size()),
-               [remote = remote_, parked = std::move(parked),
+               [self = shared_from_this(), parked = std::move(parked),
                 size = bytes.size()](const Status& status) mutable {
-                   remote->Changed();
+                   ++self->changes_;
+                   self->remote_->Changed();
                    if (!status) return parked.Fail(status.error());
-                   remote->DropTwins();
+                   self->remote_->DropTwins();
                    if (auto taken = parked.Take()) std::move(*taken).Wrote(size);
                });
 }
@@ -135,14 +153,20 @@ void RemoteOpenFile::Release() {
     if (wrote_ && !remote_->HasLostItsName() && opened_in_ == cache.era()) {
         // In the same flight: what a reader will ask next.
         const FileCache::Question question = cache.Ask(remote_->RemotePath());
-        files.FileStat(file_,
-                       [remote = remote_, question, era = cache.era(), quiet = cache.IsQuiet(),
-                        changes = remote_->changes()](const Result<RemoteStat>& stat) {
-                           FileCache& known = remote->files().cache();
-                           known.PutStat(question, stat);
-                           if (stat && quiet && known.era() == era && remote->changes() == changes)
-                               remote->WroteAll(era, *stat);
-                       });
+        const FileCache::Question contents = cache.Ask(remote_->RemotePath());
+        const std::uint64_t changes = remote_->changes();
+        const bool alone = changes == changes_before_ + changes_;
+        files.FileStat(
+            file_, [remote = remote_, file = file_, question, contents, changes, alone,
+                    era = cache.era(), quiet = cache.IsQuiet()](const Result<RemoteStat>& stat) {
+                FileCache& known = remote->files().cache();
+                known.PutStat(question, stat);
+                const bool present =
+                    stat && quiet && known.era() == era && remote->changes() == changes;
+                if (present) remote->WroteAll(era, *stat);
+                if (present && alone) return remote->files().PutWritten(file, contents, *stat);
+                known.Drop(contents);
+            });
     }
     files.Close(file_, [](const Status&) {});
 }

@@ -53,6 +53,8 @@ class RemoteOpenFile final : public OpenHandle,
     const RemoteFilePtr file_;
     const FileCache::Era opened_in_;
     const std::optional<IdentityStat> identity_;  // when it was opened, if anybody looked
+    const std::uint64_t changes_before_;          // of the node
+    std::atomic<std::uint64_t> changes_{0};       // of them, through this handle
     std::atomic<bool> wrote_{false};
     mutable Mutex mu_{LockRank::kHandle};
     std::optional<Seen> seen_ GUARDED_BY(mu_);

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/strings.h"
 #include "fs/snapshots_dir.h"
+#include "sandbox/cached_files.h"
 
 namespace sbxfs {
 namespace {

@@ -6,6 +6,9 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "sandbox/cached_file.h"
+#include "sandbox/prefetcher.h"
+#include "sandbox/read_ahead.h"
 
 namespace sbxfs {
 namespace {
@@ -19,9 +22,16 @@ constexpr Duration kLookLimit = std::chrono::seconds(1);
 constexpr std::size_t kMostBaselines = 1024;
 constexpr std::size_t kMostMarked = 1024;
 
-std::string ParentOf(const std::string& path) {
-    const std::size_t slash = path.rfind('/');
-    return slash == 0 || slash == std::string::npos ? "/" : path.substr(0, slash);
+ReadAhead::Limits AheadLimits(const ContentStore& store) {
+    ReadAhead::Limits limits;
+    limits.window = std::min(limits.window, std::max<std::size_t>(store.most() / 16, 128U << 10));
+    limits.whole = std::min<std::uint64_t>(limits.whole, store.most() / 4);
+    return limits;
+}
+
+// Told to nobody: whoever waits asks for himself.
+Error NoLink() {
+    return {Errno{EAGAIN}, "there is no link"};
 }
 
 }  // namespace
@@ -33,21 +43,19 @@ CachedFiles::CachedFiles(Loop& loop, std::shared_ptr<LinkedFiles> files, Setup s
           loop, files_,
           WriteBehind::Limits{.wait = setup.timeouts.operation,
                               .name_wait = setup.timeouts.name_change})),
-      setup_(setup),
+      setup_(std::move(setup)),
       cache_(loop.clock()),
-      space_(loop.clock()) {
+      space_(loop.clock()),
+      store_(setup_.store != nullptr ? setup_.store : std::make_shared<ContentStore>()),
+      lazy_(std::make_unique<LazyFiles>()),
+      prefetcher_(std::make_shared<Prefetcher>(*this)) {
     behind_->SetOwner(this);
 }
 
 CachedFiles::~CachedFiles() {
+    prefetcher_->Stop();
     behind_->SetOwner(nullptr);
-}
-
-template <class F>
-void CachedFiles::OnLoop(F job) {
-    loop_.Post([weak = weak_from_this(), job = std::move(job)]() mutable {
-        if (const auto self = weak.lock()) job(*self);
-    });
+    store_->Unclaim(claimed_);
 }
 
 std::optional<Result<RemoteStat>> CachedFiles::KnownStat(const std::string& path) {
@@ -57,12 +65,184 @@ std::optional<Result<RemoteStat>> CachedFiles::KnownStat(const std::string& path
 
 std::optional<std::vector<FileCache::Name>> CachedFiles::KnownList(const std::string& path) {
     Use();
+    OnLoop([path](CachedFiles& self) { self.prefetcher_->Listed(path); });
     return cache_.List(path);
 }
 
 std::optional<std::string> CachedFiles::KnownTarget(const std::string& path) {
     Use();
     return cache_.Target(path);
+}
+
+std::optional<CachedFiles::Opened> CachedFiles::KnownOpen(const std::string& path,
+                                                          const OpenHow& how) {
+    if (!IsPlainRead(how) || !cache_.IsQuiet()) return std::nullopt;
+    Use();
+    OnLoop([path](CachedFiles& self) { self.prefetcher_->Opened(path); });
+    const FileCache::Era era = cache_.era();
+    const auto held = cache_.Contents(path);
+    if (!held || !held->contents->IsWhole()) return std::nullopt;
+    CachedFile::Setup setup{
+        weak_from_this(),    path, how, nullptr, held->stat, held->contents, held->identity,
+        AheadLimits(*store_)};
+    setup.connection = connection_;
+    const auto file = std::make_shared<CachedFile>(std::move(setup));
+    if (!lazy_->Add(file)) return std::nullopt;
+    // Who begins another era, or changes the name, after this look finds it among the lazy ones.
+    const auto again = cache_.Contents(path);
+    if (!again || again->contents != held->contents || cache_.era() != era) return std::nullopt;
+    Opened opened{file, held->stat, held->identity, era, true, false};
+    opened.recent = held->identity ? IsRecent(*held->identity, TheirNowNs())
+                                   : IsRecent(held->stat, TheirNowNs());
+    return opened;
+}
+
+std::optional<ContentSlices> CachedFiles::KnownBytes(const RemoteFilePtr& file,
+                                                     const BytesAsked& asked) {
+    const auto cached = std::dynamic_pointer_cast<CachedFile>(file);
+    return cached == nullptr ? std::nullopt : cached->Known(asked);
+}
+
+void CachedFiles::SetVersion(const RemoteFilePtr& file, std::uint64_t version) {
+    if (const auto cached = std::dynamic_pointer_cast<CachedFile>(file))
+        cached->SetVersion(version);
+}
+
+RemoteFilePtr CachedFiles::Wrap(const std::string& path, const OpenHow& how, const OpenedFile& file,
+                                const Opened& opened, FileCache::Names names) {
+    CachedFile::Setup setup{weak_from_this(),
+                            path,
+                            how,
+                            file.file,
+                            file.stat,
+                            {},
+                            opened.recent ? std::nullopt : opened.identity,
+                            AheadLimits(*store_)};
+    setup.names = names;
+    setup.connection = connection_;
+    if (how.read && !how.truncate)
+        setup.contents = cache_.ShareContents(path, file.stat, opened.era, *store_);
+    const bool empty = file.stat.size == 0 && (how.truncate || names == FileCache::Names::kOne);
+    if (opened.quiet && how.write && !how.append && empty) setup.written = store_->Make();
+    return std::make_shared<CachedFile>(std::move(setup));
+}
+
+void CachedFiles::PutWritten(const RemoteFilePtr& file, FileCache::Question question,
+                             const RemoteStat& stat) {
+    const auto cached = std::dynamic_pointer_cast<CachedFile>(file);
+    FileContentsPtr written = cached == nullptr ? nullptr : cached->TakeWritten(stat.size);
+    if (written == nullptr) return cache_.Drop(question);
+    cache_.PutContents(question, stat, std::move(written), cached->names());
+}
+
+// Many that have changed are told faster by a listing than one by one: nothing then.
+std::optional<std::vector<RemoteEntry>> CachedFiles::KnownEntries(const std::string& path) const {
+    const auto names = cache_.List(path);
+    if (!names || !cache_.KnowsWholly(path)) return std::nullopt;
+    std::vector<RemoteEntry> entries;
+    for (const FileCache::Name& name : *names) {
+        RemoteEntry entry{name.name, {}};
+        entry.stat.mode = name.type;
+        entries.push_back(std::move(entry));
+    }
+    return entries;
+}
+
+void CachedFiles::OpenLazy(std::vector<std::shared_ptr<CachedFile>> files, Job then) {
+    struct Waiting {
+        std::atomic<std::size_t> left;
+        Job then;
+    };
+    const auto waiting = std::make_shared<Waiting>();
+    waiting->left = files.size() + 1;
+    waiting->then = std::move(then);
+    const auto count = [waiting] {
+        if (--waiting->left == 0) waiting->then();
+    };
+    for (const auto& file : files)
+        file->WithReal([count](const Result<RemoteFilePtr>&) { count(); });
+    count();
+}
+
+void CachedFiles::OpenLate(const std::string& path, const OpenHow& how, OpenDone done) {
+    For({}).OpenReal(path, how, std::move(done));
+}
+
+// --- What is asked for nobody in particular
+
+std::function<bool()> CachedFiles::OnThisLink() const {
+    DCHECK(loop_.OnThread());
+    return [files = files_, link = files_->WhichLink()] { return files->WhichLink() == link; };
+}
+
+void CachedFiles::FetchRead(const RemoteFilePtr& real, FileRange range, BytesDone done) {
+    if (!CanFetch()) return done(NoLink());
+    For(OnThisLink()).ReadReal(real, range, std::move(done));
+}
+
+void CachedFiles::FetchList(const std::string& path, Done done) {
+    if (!CanFetch()) return done(NoLink());
+    For(OnThisLink())
+        .AskList(path, [done = std::move(done)](Result<std::vector<RemoteEntry>> entries) {
+            if (!entries) return done(std::move(entries).error());
+            done(Ok());
+        });
+}
+
+// A small file on its way into the cache.
+struct CachedFiles::Whole {
+    std::shared_ptr<CachedFiles> owner;
+    FileCache::Question question;
+    RemoteStat stat;
+    Done done;
+
+    void Fail(Status why) const {
+        owner->cache_.Drop(question);
+        done(std::move(why));
+    }
+    void Keep(std::string bytes) const {
+        if (bytes.size() != stat.size) return Fail(Error(Errno{EAGAIN}, "its size has changed"));
+        const FileContentsPtr contents = owner->store_->Make();
+        contents->SetEnd(stat.size);
+        contents->Put(0, std::move(bytes));
+        owner->cache_.PutContents(question, stat, contents, FileCache::Names::kUnknown);
+        done(Ok());
+    }
+};
+
+void CachedFiles::FetchWhole(const std::string& path, const RemoteStat& stat, Done done) {
+    const auto whole =
+        std::make_shared<Whole>(Whole{shared_from_this(), cache_.Ask(path), stat, std::move(done)});
+    if (stat.size == 0) return whole->Keep({});
+    if (!CanFetch()) return whole->Fail(NoLink());
+    OpenHow how;
+    how.read = true;
+    For(OnThisLink()).OpenReal(path, how, [whole](Result<OpenedFile> opened) {
+        if (!opened) return whole->Fail(opened.error());
+        if (opened->stat.size != whole->stat.size || opened->stat.mtime != whole->stat.mtime)
+            return whole->Fail(Error(Errno{EAGAIN}, "it has changed"));
+        whole->owner->FetchRead(opened->file, {0, static_cast<std::size_t>(whole->stat.size)},
+                                [whole, file = opened->file](Result<std::string> bytes) {
+                                    if (!bytes) return whole->Fail(bytes.error());
+                                    whole->Keep(std::move(*bytes));
+                                });
+    });
+}
+
+void CachedFiles::LookAtNames(const std::vector<std::string>& paths, Job done) {
+    Look(paths, [weak = weak_from_this(), paths, era = cache_.era(), at = TheirNowNs(),
+                 done = std::move(done)](const std::optional<std::vector<IdentityStat>>& stats) {
+        const auto self = weak.lock();
+        if (self != nullptr && stats) self->cache_.SetBaselines(era, paths, *stats, at);
+        done();
+    });
+}
+
+void CachedFiles::LookAt(const std::string& path, Identified done) {
+    Look({path}, [done = std::move(done)](std::optional<std::vector<IdentityStat>> stats) {
+        if (!stats || stats->size() != 1) return done(std::nullopt);
+        done(stats->front());
+    });
 }
 
 CachedFiles::Asker CachedFiles::For(std::function<bool()> wanted) {
@@ -102,7 +282,7 @@ void CachedFiles::LookAtProcesses() {
     DCHECK(loop_.OnThread());
     if (!setup_.exclusive || port_ == nullptr || !settled_ || active_ > 0 || looking_) return;
     looking_ = true;
-    port_->Processes([weak = weak_from_this(), connection = connection_,
+    port_->Processes([weak = weak_from_this(), connection = connection(),
                       era = cache_.era()](const Result<std::vector<RemoteProcess>>& found) {
         const auto self = weak.lock();
         if (self == nullptr || self->connection_ != connection) return;
@@ -123,6 +303,10 @@ void CachedFiles::SetMode(FileCache::Quiet quiet) {
 void CachedFiles::Begin(FileCache::Quiet quiet) {
     cache_.BeginEra(quiet);
     SetMode(quiet);
+    prefetcher_->Restart();
+    // While the link is down they wait for its return, when the supervisor can tell whether they are the same.
+    const bool up = port_ != nullptr || files_->IsUp();
+    if (quiet == FileCache::Quiet::kNo && up) OpenLazy(lazy_->All(), [] {});
     MountCaches* mount = mount_;
     if (mount == nullptr) return;
     if (quiet == FileCache::Quiet::kYes) return mount->Allow(setup_.box);
@@ -180,7 +364,8 @@ void CachedFiles::BeforeStart(Job go) {
 
 void CachedFiles::BeginStart(Job go) {
     if (starts_) return starts_->push_back(std::move(go));
-    if (!cache_.IsQuiet()) return go();
+    // Those of the quiet that has just ended may still be on their way.
+    if (!cache_.IsQuiet()) return OpenLazy(lazy_->All(), std::move(go));
     // On the channel the command goes out on, and before it: the supervisor looks first.
     std::vector<std::string> paths = cache_.WithoutBaseline(kMostBaselines);
     if (!paths.empty() && port_ != nullptr) {
@@ -192,19 +377,29 @@ void CachedFiles::BeginStart(Job go) {
     }
     cache_.BeginEra(FileCache::Quiet::kNo);
     SetMode(FileCache::Quiet::kNo);
-    MountCaches* mount = mount_;
-    if (mount == nullptr) return go();
+    prefetcher_->Restart();
     starts_.emplace();
     starts_->push_back(std::move(go));
-    mount->Revoke(setup_.box, [weak = weak_from_this()] {
-        const auto self = weak.lock();
-        if (self == nullptr) return;
-        self->OnLoop([](CachedFiles& owner) {
-            const auto starts = std::exchange(owner.starts_, std::nullopt);
-            for (const Job& start : *starts)
-                start();
+    MountCaches* mount = mount_;
+    starts_wait_for_ = mount == nullptr ? 1 : 2;
+    if (mount != nullptr) {
+        mount->Revoke(setup_.box, [weak = weak_from_this()] {
+            if (const auto self = weak.lock())
+                self->OnLoop([](CachedFiles& owner) { owner.CountOffStarts(); });
         });
+    }
+    // What has been opened here must be open there before the command may replace it.
+    OpenLazy(lazy_->All(), [weak = weak_from_this()] {
+        if (const auto self = weak.lock()) self->CountOffStarts();
     });
+}
+
+void CachedFiles::CountOffStarts() {
+    DCHECK(loop_.OnThread());
+    if (--starts_wait_for_ > 0) return;
+    const auto starts = std::exchange(starts_, std::nullopt);
+    for (const Job& start : *starts)
+        start();
 }
 
 void CachedFiles::AfterEnd(std::uint32_t others, std::size_t active, Job go) {
@@ -235,6 +430,15 @@ void CachedFiles::OnLost(const std::string& path, const Error& why) {
     if (MountCaches* mount = mount_; mount != nullptr) mount->DropPages(setup_.box, [] {});
     OnLoop([](CachedFiles& later) { later.Decide(); });
     if (on_lost) on_lost(path, why);
+}
+
+void CachedFiles::OnDirty(std::uint64_t bytes) {
+    if (bytes > claimed_) {
+        store_->Claim(bytes - claimed_);
+    } else if (bytes < claimed_) {
+        store_->Unclaim(claimed_ - bytes);
+    }
+    claimed_ = bytes;
 }
 
 std::int64_t CachedFiles::TheirNowNs() const {
@@ -328,293 +532,6 @@ void CachedFiles::Recheck(const std::string& path, Job then) {
         if (stats) self->cache_.Recheck(era, paths, *stats);
         then();
     });
-}
-
-// --- Asker: what asks
-
-void CachedFiles::Asker::AskStat(const std::string& path, StatDone done) {
-    const FileCache::Question question = owner_->cache_.Ask(path);
-    files_.Lstat(path, [owner = owner_, question, done = std::move(done)](Result<RemoteStat> stat) {
-        owner->cache_.PutStat(question, stat);
-        done(std::move(stat));
-    });
-}
-
-void CachedFiles::Asker::Lstat(const std::string& path, StatDone done) {
-    if (owner_->cache_.Marked(path, 1).empty()) return AskStat(path, std::move(done));
-    owner_->OnLoop([wanted = wanted_, path, done = std::move(done)](CachedFiles& owner) mutable {
-        owner.Recheck(path, [&owner, wanted, path, done = std::move(done)]() mutable {
-            if (auto known = owner.cache_.Stat(path)) return done(std::move(*known));
-            owner.For(wanted).AskStat(path, std::move(done));
-        });
-    });
-}
-
-void CachedFiles::Asker::AskList(const std::string& path, EntriesDone done) {
-    const FileCache::Question question = owner_->cache_.Ask(path);
-    files_.List(path, [owner = owner_, question,
-                       done = std::move(done)](Result<std::vector<RemoteEntry>> entries) {
-        owner->cache_.PutList(question, entries);
-        done(std::move(entries));
-    });
-}
-
-void CachedFiles::Asker::List(const std::string& path, EntriesDone done) {
-    if (owner_->cache_.Marked(path, 1).empty()) return AskList(path, std::move(done));
-    owner_->OnLoop([wanted = wanted_, path, done = std::move(done)](CachedFiles& owner) mutable {
-        owner.Recheck(path, [&owner, wanted, path, done = std::move(done)]() mutable {
-            // Many that have changed are told faster by a listing than one by one.
-            const auto names = owner.cache_.List(path);
-            if (!names || !owner.cache_.KnowsWholly(path))
-                return owner.For(wanted).AskList(path, std::move(done));
-            std::vector<RemoteEntry> entries;
-            for (const FileCache::Name& name : *names) {
-                RemoteEntry entry{name.name, {}};
-                entry.stat.mode = name.type;
-                entries.push_back(std::move(entry));
-            }
-            done(std::move(entries));
-        });
-    });
-}
-
-void CachedFiles::Asker::ReadLink(const std::string& path, TextDone done) {
-    const FileCache::Question question = owner_->cache_.Ask(path);
-    files_.ReadLink(path,
-                    [owner = owner_, question, done = std::move(done)](Result<std::string> target) {
-                        owner->cache_.PutTarget(question, target);
-                        done(std::move(target));
-                    });
-}
-
-void CachedFiles::Asker::Statfs(const std::string& path, StatfsDone done) {
-    owner_->space_.Ask(path);
-    files_.Statfs(path, [owner = owner_, path, done = std::move(done)](Result<RemoteStatfs> space) {
-        owner->space_.Answered(path, space);
-        done(std::move(space));
-    });
-}
-
-void CachedFiles::Asker::Read(const RemoteFilePtr& file, FileRange range, BytesDone done) {
-    files_.Read(file, range, std::move(done));
-}
-
-void CachedFiles::Asker::FileStat(const RemoteFilePtr& file, StatDone done) {
-    files_.FileStat(file, std::move(done));
-}
-
-// --- Asker: what changes
-
-// Before the cache is told of the change: that makes it forget.
-WriteBehind::Before CachedFiles::Asker::BeforeChange(const std::string& path) const {
-    if (!owner_->setup_.write_behind || !owner_->cache_.IsQuiet()) return {};
-    return {owner_->cache_.Stat(path), owner_->cache_.Stat(ParentOf(path))};
-}
-
-void CachedFiles::Asker::SetStat(const std::string& path, const StatChange& change, StatDone done) {
-    WriteBehind::Before before = BeforeChange(path);
-    owner_->cache_.Changed(path);
-    files_.SetStat(path, change, std::move(before),
-                   [owner = owner_, path, done = std::move(done)](Result<RemoteStat> stat) {
-                       owner->cache_.Changed(path);
-                       done(std::move(stat));
-                   });
-}
-
-StatDone CachedFiles::Asker::Making(const std::string& path, StatDone done) {
-    return [owner = owner_, path, question = owner_->cache_.ChangingName(path),
-            done = std::move(done)](Result<RemoteStat> stat) {
-        owner->cache_.Made(question, stat);
-        done(std::move(stat));
-    };
-}
-
-Done CachedFiles::Asker::Removing(const std::string& path, Done done) {
-    return [owner = owner_, path, question = owner_->cache_.ChangingName(path),
-            done = std::move(done)](Status status) {
-        owner->cache_.Gone(question, status);
-        done(std::move(status));
-    };
-}
-
-void CachedFiles::Asker::MakeDir(const std::string& path, std::uint32_t mode, StatDone done) {
-    WriteBehind::Before before = BeforeChange(path);
-    files_.MakeDir(path, mode, std::move(before), Making(path, std::move(done)));
-}
-
-void CachedFiles::Asker::RemoveDir(const std::string& path, Done done) {
-    WriteBehind::Before before = BeforeChange(path);
-    const auto names = owner_->cache_.List(path);
-    before.empty = names && names->empty();
-    files_.RemoveDir(path, std::move(before), Removing(path, std::move(done)));
-}
-
-void CachedFiles::Asker::Unlink(const std::string& path, Done done) {
-    WriteBehind::Before before = BeforeChange(path);
-    files_.Unlink(path, std::move(before), Removing(path, std::move(done)));
-}
-
-void CachedFiles::Asker::Symlink(const std::string& target, const std::string& path,
-                                 StatDone done) {
-    WriteBehind::Before before = BeforeChange(path);
-    files_.Symlink(target, path, std::move(before), Making(path, std::move(done)));
-}
-
-void CachedFiles::Asker::Link(const std::string& from, const std::string& to, StatDone done) {
-    owner_->cache_.Changed(from);
-    files_.Link(
-        from, to,
-        Making(to, [owner = owner_, from, to, done = std::move(done)](Result<RemoteStat> stat) {
-            owner->cache_.Changed(from);
-            if (stat) {
-                // A lock may have been taken by it: what was seen here before is of no use.
-                if (!owner->cache_.IsQuiet()) owner->cache_.ForgetDirectory(ParentOf(to));
-                owner->cache_.Linked(from);
-                owner->cache_.Linked(to);
-            }
-            done(std::move(stat));
-        }));
-}
-
-void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, Replace replace,
-                                Done done) {
-    FileCache& cache = owner_->cache_;
-    const bool linked = cache.HasOtherNames(from);
-    WriteBehind::Before before_from = BeforeChange(from);
-    WriteBehind::Before before_to = BeforeChange(to);
-    // What arrives is what was there before, with all its attributes but those that nobody is shown.
-    Result<RemoteStat> arrives = Error(Errno{EAGAIN}, "");
-    if (before_from.IsThere() && !S_ISDIR((*before_from.itself)->mode) && !linked)
-        arrives = **before_from.itself;
-    std::vector<std::string> below = cache.LinkedBelow(from);
-    const FileCache::Question gone = cache.ChangingName(from);
-    const FileCache::Question came = cache.ChangingName(to);
-    files_.Rename(from, to, replace, std::move(before_from), std::move(before_to),
-                  [owner = owner_, from, to, linked, below = std::move(below), gone, came,
-                   arrives = std::move(arrives), done = std::move(done)](Status status) {
-                      FileCache& known = owner->cache_;
-                      // Where both names lead to one file rename(2) does nothing, and says that all is well.
-                      if (linked) {
-                          known.Made(gone, Error(Errno{EAGAIN}, ""));
-                      } else {
-                          known.Gone(gone, status);
-                      }
-                      // Else what is there now is known by type at best; the next look tells all.
-                      known.Made(came, status ? arrives : Error(Errno{EAGAIN}, ""));
-                      if (status && linked) known.Linked(to);
-                      if (status) {
-                          for (const std::string& path : below)
-                              known.Linked(to + path.substr(from.size()));
-                      }
-                      if (status && !known.IsQuiet()) {
-                          known.ForgetDirectory(ParentOf(from));
-                          known.ForgetDirectory(ParentOf(to));
-                      }
-                      done(std::move(status));
-                  });
-}
-
-void CachedFiles::Asker::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
-                               Done done) {
-    files_.Write(file, offset, std::move(bytes), std::move(done));
-}
-
-void CachedFiles::Asker::SetFileStat(const RemoteFilePtr& file, const StatChange& change,
-                                     StatDone done) {
-    files_.SetFileStat(file, change, std::move(done));
-}
-
-void CachedFiles::Asker::Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
-                              std::uint64_t offset, CopiedDone done) {
-    files_.Copy(from, range, to, offset, std::move(done));
-}
-
-void CachedFiles::Asker::Sync(const RemoteFilePtr& file, Done done) {
-    files_.Sync(file, std::move(done));
-}
-
-void CachedFiles::Asker::Close(const RemoteFilePtr& file, Done done) {
-    files_.Close(file);
-    done(Ok());
-}
-
-void CachedFiles::Asker::Flush(const RemoteFilePtr& file, Done done) {
-    files_.Flush(file, std::move(done));
-}
-
-void CachedFiles::Asker::Drain(Done done) {
-    files_.Drain(std::move(done));
-}
-
-// --- Asker: open
-
-void CachedFiles::Asker::Open(const std::string& path, const OpenHow& how, OpenDone done) {
-    OpenVerified(path, how, Verify::kNo, [done = std::move(done)](Result<Opened> opened) {
-        if (!opened) return done(std::move(opened).error());
-        done(OpenedFile{std::move(opened->file), opened->stat});
-    });
-}
-
-// What the server and the supervisor say of an open, until both have.
-struct CachedFiles::Opening {
-    std::optional<Result<OpenedFile>> server;
-    bool looked = false;
-    Opened opened;
-    OpenedDone done;
-
-    void Finish() {
-        if (!server || !looked) return;
-        if (!*server) return done(std::move(*server).error());
-        opened.file = std::move((*server)->file);
-        opened.stat = (*server)->stat;
-        done(std::move(opened));
-    }
-};
-
-void CachedFiles::Asker::OpenVerified(const std::string& path, const OpenHow& how, Verify verify,
-                                      OpenedDone done) {
-    FileCache& cache = owner_->cache_;
-    const auto opening = std::make_shared<Opening>();
-    opening->done = std::move(done);
-    opening->opened.era = cache.era();
-    opening->opened.quiet = cache.IsQuiet();
-    opening->looked = verify == Verify::kNo;
-    if (verify == Verify::kYes) {
-        owner_->OnLoop([path, opening](CachedFiles& owner) {
-            owner.Look({path}, [opening](std::optional<std::vector<IdentityStat>> stats) {
-                opening->looked = true;
-                if (stats && stats->size() == 1 && stats->front().error == 0)
-                    opening->opened.identity = stats->front();
-                opening->Finish();
-            });
-        });
-    }
-    WriteBehind::Before before;
-    if (how.create) before = BeforeChange(path);
-    if (how.truncate) cache.Changed(path);
-    const FileCache::Question question = how.create ? cache.ChangingName(path) : cache.Ask(path);
-    files_.Open(path, how, std::move(before),
-                [owner = owner_, path, how, question, opening](Result<OpenedFile> file) {
-                    FileCache& known = owner->cache_;
-                    const Result<RemoteStat> stat =
-                        file ? Result<RemoteStat>(file->stat) : Result<RemoteStat>(file.error());
-                    if (how.truncate && !how.create) known.Changed(path);
-                    if (how.create) {
-                        known.Made(question, stat);
-                    } else if (how.truncate) {
-                        known.Drop(question);
-                    } else {
-                        known.PutStat(question, stat);
-                    }
-                    if (file && how.exclusive && !known.IsQuiet())
-                        known.ForgetDirectory(ParentOf(path));
-                    Opened& opened = opening->opened;
-                    const std::int64_t now = owner->TheirNowNs();
-                    if (file) opened.recent = IsRecent(file->stat, now);
-                    if (opened.identity) opened.recent = IsRecent(*opened.identity, now);
-                    opening->server = std::move(file);
-                    opening->Finish();
-                });
 }
 
 }  // namespace sbxfs

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/loop.h"
 #include "sandbox/commands.h"
+#include "sandbox/content_store.h"
 #include "sandbox/file_cache.h"
 #include "sandbox/linked_files.h"
 #include "sandbox/mount_caches.h"
@@ -29,6 +30,10 @@
 
 namespace sbxfs {
 
+class CachedFile;
+class LazyFiles;
+class Prefetcher;
+
 class CachedFiles final : public CommandObserver,
                           public LinkWitness,
                           public WriteBehind::Owner,
@@ -39,6 +44,7 @@ class CachedFiles final : public CommandObserver,
         bool exclusive = true;  // nobody but us and its own processes writes there
         bool write_behind = true;
         LinkedFiles::Timeouts timeouts{};
+        std::shared_ptr<ContentStore> store{};  // the mount's; none: one of its own
     };
     CachedFiles(Loop& loop, std::shared_ptr<LinkedFiles> files, Setup setup);
     ~CachedFiles() override;
@@ -53,9 +59,33 @@ class CachedFiles final : public CommandObserver,
     std::optional<std::vector<FileCache::Name>> KnownList(const std::string& path);
     std::optional<std::string> KnownTarget(const std::string& path);
 
+    // What was open(2)ed, and how far its pages can be trusted.
+    struct Opened {
+        RemoteFilePtr file;
+        RemoteStat stat;
+        std::optional<IdentityStat> identity;  // of the path, read while it was opened
+        FileCache::Era era = 0;                // all of this was seen in it
+        bool quiet = false;
+        bool recent = false;  // changed too shortly before to tell changes apart
+    };
+    // An open that needs nobody to be asked, because all of the file is known.
+    std::optional<Opened> KnownOpen(const std::string& path, const OpenHow& how);
+    // What is known of an open file's bytes: see CachedFile.
+    static std::optional<ContentSlices> KnownBytes(const RemoteFilePtr& file,
+                                                   const BytesAsked& asked);
+
+    // Of the file's count of changes, at the open.
+    static void SetVersion(const RemoteFilePtr& file, std::uint64_t version);
+
     class Asker;
     // `wanted`: see LinkedFiles::For().
     Asker For(std::function<bool()> wanted);
+    // `stat` is that of the file after all that was written through this handle, and nobody has changed it but through
+    // it: its bytes are known.
+    void PutWritten(const RemoteFilePtr& file, FileCache::Question question,
+                    const RemoteStat& stat);
+    std::uint64_t connection() const { return connection_; }
+    Duration bound() const { return setup_.timeouts.operation; }
     void SetMount(MountCaches* mount) { mount_ = mount; }
     // Changes whose callers were answered before the sandbox had them.
     WriteBehind& behind() { return *behind_; }
@@ -79,24 +109,48 @@ class CachedFiles final : public CommandObserver,
     }
     void OnLost(const std::string& path, const Error& why) override;
     void OnSettled(const std::string& path) override { cache_.Changed(path); }
+    void OnDirty(std::uint64_t bytes) override;
     // Called when a change came to nothing that its caller was told had been made.
     std::function<void(const std::string& path, const Error& why)> on_lost;
     // Called when nobody can tell whether a change was made.
     std::function<void()> on_unknown_outcome;
 
-    // What was open(2)ed, and how far its pages can be trusted.
-    struct Opened {
-        RemoteFilePtr file;
-        RemoteStat stat;
-        std::optional<IdentityStat> identity;  // of the path, read while it was opened
-        FileCache::Era era = 0;                // all of this was seen in it
-        bool quiet = false;
-        bool recent = false;  // changed too shortly before to tell changes apart
-    };
     using OpenedDone = UniqueFunction<void(Result<Opened>)>;
+
+    // --- for CachedFile and Prefetcher. Any thread ---
+    SteadyTime Now() const { return loop_.clock().Steady(); }
+    ContentStore& store() { return *store_; }
+    // An open that was answered before: however long it takes.
+    void OpenLate(const std::string& path, const OpenHow& how, OpenDone done);
+
+    // --- what is asked for nobody in particular. Loop thread only. Only while the link is up, and not again
+    // after a cut: whoever waits for it by then asks for himself ---
+    bool CanFetch() const { return files_->IsUp(); }
+    void FetchRead(const RemoteFilePtr& real, FileRange range, BytesDone done);
+    void FetchList(const std::string& path, Done done);
+    // All of a small file, into the cache.
+    void FetchWhole(const std::string& path, const RemoteStat& stat, Done done);
+    // Somebody's wait for what others have asked for: ends with ETIMEDOUT in time, whatever becomes of that.
+    template <class T>
+    UniqueFunction<void(Result<T>)> Bounded(UniqueFunction<void(Result<T>)> done, Duration bound);
+    // How many names each has, and their identities, into the cache. Loop thread only.
+    void LookAtNames(const std::vector<std::string>& paths, Job done);
+    void LookAt(const std::string& path, Identified done);
+    template <class F>
+    void OnLoop(F job) {
+        loop_.Post([weak = weak_from_this(), job = std::move(job)]() mutable {
+            if (const auto self = weak.lock()) job(*self);
+        });
+    }
+    const Prefetcher& prefetcher() const { return *prefetcher_; }
 
  private:
     struct Opening;
+    struct Whole;
+    // What asks for nothing but bytes that are there.
+    static bool IsPlainRead(const OpenHow& how) {
+        return how.read && !how.write && !how.append && !how.create && !how.truncate;
+    }
     void Use();
     void BeginStart(Job go);
     void SetMode(FileCache::Quiet quiet);
@@ -108,8 +162,13 @@ class CachedFiles final : public CommandObserver,
     void Look(const std::vector<std::string>& paths,
               UniqueFunction<void(std::optional<std::vector<IdentityStat>>)> done);
     void Recheck(const std::string& path, Job then);
-    template <class F>
-    void OnLoop(F job);
+    RemoteFilePtr Wrap(const std::string& path, const OpenHow& how, const OpenedFile& file,
+                       const Opened& opened, FileCache::Names names);
+    // Those that have not been opened there are now; `then` runs on the loop when they are.
+    void OpenLazy(std::vector<std::shared_ptr<CachedFile>> files, Job then);
+    void CountOffStarts();
+    std::function<bool()> OnThisLink() const;
+    std::optional<std::vector<RemoteEntry>> KnownEntries(const std::string& path) const;
 
     Loop& loop_;
     const std::shared_ptr<LinkedFiles> files_;
@@ -117,22 +176,48 @@ class CachedFiles final : public CommandObserver,
     const Setup setup_;
     FileCache cache_;
     SpaceMemory space_;
+    const std::shared_ptr<ContentStore> store_;
+    const std::unique_ptr<LazyFiles> lazy_;
+    const std::shared_ptr<Prefetcher> prefetcher_;
     std::atomic<MountCaches*> mount_{nullptr};
+    std::atomic<std::int64_t> skew_ms_{0};       // the sandbox's clock minus ours
     std::atomic<SteadyTime::rep> looked_at_{0};  // when the processes there were last asked for
+
+    // Counts supervisors: an answer of an earlier one says nothing.
+    std::atomic<std::uint64_t> connection_{0};
 
     // Loop thread's own.
     SupervisorPort* port_ = nullptr;
-    std::uint64_t connection_ = 0;  // counts supervisors: an answer of an earlier one says nothing
     std::uint64_t boot_id_ = 0;
-    std::int64_t skew_ms_ = 0;  // the sandbox's clock minus ours
-    bool settled_ = false;      // what runs there is known
-    std::size_t active_ = 0;    // commands that run, or are about to
+    bool settled_ = false;    // what runs there is known
+    std::size_t active_ = 0;  // commands that run, or are about to
     // Those that wait until the kernel has given back what it had, in order.
     std::optional<std::vector<Job>> starts_;
+    std::size_t starts_wait_for_ = 0;
     std::optional<std::uint32_t> others_;  // processes that are not ours; none: not known yet
     bool looking_ = false;
+    std::uint64_t claimed_ = 0;  // of the store, for what has been written and is not acknowledged
     std::vector<std::pair<std::string, Identified>> identify_;  // to be asked about together
 };
+
+template <class T>
+UniqueFunction<void(Result<T>)> CachedFiles::Bounded(UniqueFunction<void(Result<T>)> done,
+                                                     Duration bound) {
+    struct Wait {
+        UniqueFunction<void(Result<T>)> done;
+        TimerPtr limit;
+        void End(Result<T> result) {
+            limit.reset();
+            if (done) std::exchange(done, {})(std::move(result));
+        }
+    };
+    const auto wait = std::make_shared<Wait>();
+    wait->done = std::move(done);
+    wait->limit = loop_.After(bound, [weak = std::weak_ptr(wait)] {
+        if (const auto late = weak.lock()) late->End(LinkedFiles::NotInTime());
+    });
+    return [wait](Result<T> result) { wait->End(std::move(result)); };
+}
 
 // The operations of one parked request. Fills the cache with what it hears, and keeps it true of what
 // it changes.
@@ -173,11 +258,23 @@ class CachedFiles::Asker final : public RemoteFiles {
     // Open, and the supervisor's look at the path at the same time.
     enum class Verify { kNo, kYes };
     void OpenVerified(const std::string& path, const OpenHow& how, Verify verify, OpenedDone done);
+    // Of the sandbox's own open files, past everything that is known.
+    void OpenReal(const std::string& path, const OpenHow& how, OpenDone done) {
+        files_.Open(path, how, WriteBehind::Before{}, std::move(done));
+    }
+    void ReadReal(const RemoteFilePtr& real, FileRange range, BytesDone done) {
+        files_.Read(real, range, std::move(done));
+    }
+    void AskList(const std::string& path, EntriesDone done);
 
  private:
+    // `use` gets the sandbox's own open file; within the call where it is open there already.
+    template <class D, class F>
+    void On(const RemoteFilePtr& file, D done, F use);
     void AskStat(const std::string& path, StatDone done);
-    void AskList(const std::string& path, EntriesDone done);
     WriteBehind::Before BeforeChange(const std::string& path) const;
+    void OpenPlain(const std::string& path, const OpenHow& how, Verify verify, OpenedDone done);
+    void AfterOpening(std::vector<std::shared_ptr<CachedFile>> lazy, Done go);
     StatDone Making(const std::string& path, StatDone done);
     Done Removing(const std::string& path, Done done);
 

@@ -47,6 +47,10 @@ bool IsMissing(Errno code) {
     return code == Errno{ENOENT};
 }
 
+bool Alike(const RemoteStat& one, const RemoteStat& other) {
+    return one.size == other.size && one.mtime == other.mtime && one.mode == other.mode;
+}
+
 }  // namespace
 
 bool FileCache::Fresh(const Entry& entry, const Fact& fact) const {
@@ -141,6 +145,81 @@ void FileCache::AddLinked(const std::string& path) {
     linked_.clear();
 }
 
+// --- Contents
+
+// Handles that still have them see that they are no longer true.
+void FileCache::DropContents(Entry& entry) {
+    if (entry.contents != nullptr) entry.contents->Spoil();
+    entry.contents.reset();
+}
+
+bool FileCache::MayHold(std::string_view path, const Entry& entry) const {
+    return quiet_ && entry.single && Fresh(entry, entry.stat_fact) && entry.stat &&
+           S_ISREG(entry.stat->mode) && !IsLinked(path);
+}
+
+std::optional<FileCache::Held> FileCache::Contents(const std::string& path) const {
+    const MutexLock lock(mu_);
+    const Entry* entry = Find(path);
+    if (entry == nullptr || entry->contents == nullptr || !MayHold(path, *entry))
+        return std::nullopt;
+    return Held{entry->contents, *entry->stat, entry->baseline};
+}
+
+FileContentsPtr FileCache::ShareContents(const std::string& path, const RemoteStat& stat, Era era,
+                                         ContentStore& store) {
+    const MutexLock lock(mu_);
+    const auto it = entries_.find(path);
+    if (era != era_ || it == entries_.end()) return nullptr;
+    Entry& entry = it->second;
+    if (!MayHold(path, entry) || !Alike(*entry.stat, stat)) return nullptr;
+    if (entry.contents == nullptr) {
+        entry.contents = store.Make();
+        entry.contents->SetEnd(stat.size);
+        entry.contents->era = era_;
+    }
+    return entry.contents;
+}
+
+void FileCache::PutContents(Question question, const RemoteStat& stat, FileContentsPtr contents,
+                            Names names) {
+    const MutexLock lock(mu_);
+    const auto asked = Answered(question);
+    if (!asked || !quiet_) return;
+    const auto it = entries_.find(asked->path);
+    if (it == entries_.end() || it->second.era != era_) return;
+    Entry& entry = it->second;
+    if (!Fresh(entry, entry.stat_fact) || !entry.stat || !Alike(*entry.stat, stat)) return;
+    contents->era = era_;
+    DropContents(entry);
+    entry.contents = std::move(contents);
+    if (names == Names::kOne) entry.single = true;
+}
+
+bool FileCache::IsSingle(const std::string& path) const {
+    const MutexLock lock(mu_);
+    const Entry* entry = Find(path);
+    return entry != nullptr && entry->era == era_ && entry->single;
+}
+
+std::vector<FileCache::Small> FileCache::SmallFiles(const std::string& directory,
+                                                    std::uint64_t largest) const {
+    std::vector<Small> files;
+    const MutexLock lock(mu_);
+    const Entry* entry = FindNames(directory);
+    if (entry == nullptr) return files;
+    for (const auto& [name, type] : entry->names) {
+        if (type != S_IFREG) continue;
+        std::string path = Join(directory, name);
+        const Entry* file = Find(path);
+        if (file == nullptr || !file->stat || !Fresh(*file, file->stat_fact)) continue;
+        const bool here = file->contents != nullptr && file->single;
+        if (here || file->stat->size > largest || IsLinked(path)) continue;
+        files.push_back({std::move(path), *file->stat});
+    }
+    return files;
+}
+
 // --- Questions
 
 FileCache::Question FileCache::Ask(const std::string& path) {
@@ -168,6 +247,11 @@ FileCache::Entry& FileCache::Present(const std::string& path) {
 
 void FileCache::Keep(const std::string& path, std::optional<RemoteStat> stat) {
     Entry& entry = Present(path);
+    // Not by a change of ours, which would have been told: another file, or another of its names.
+    if (entry.stat_fact.known && entry.stat && (!stat || !Alike(*stat, *entry.stat))) {
+        DropContents(entry);
+        entry.single = false;
+    }
     entry.stat_fact = {clock_.Steady(), true};
     const bool other_type = !stat || !entry.stat || ((stat->mode ^ entry.stat->mode) & S_IFMT) != 0;
     if (other_type) {
@@ -240,6 +324,7 @@ void FileCache::Changed(const std::string& path) {
     if (it == entries_.end()) return;
     it->second.stat_fact = it->second.target_fact = {};  // of a directory the names stay
     it->second.baseline.reset();
+    DropContents(it->second);
 }
 
 FileCache::Question FileCache::ChangingName(const std::string& path) {
@@ -373,10 +458,12 @@ void FileCache::SetBaselines(Era era, const std::vector<std::string>& paths,
     const MutexLock lock(mu_);
     for (std::size_t i = 0; i < paths.size() && i < stats.size(); ++i) {
         const auto it = entries_.find(paths[i]);
-        if (it == entries_.end() || it->second.era != era || it->second.baseline) continue;
+        if (it == entries_.end() || it->second.era != era) continue;
         Entry& entry = it->second;
         const IdentityStat& stat = stats[i];
         if (stat.error == 0 && stat.nlink > 1 && S_ISREG(stat.mode)) AddLinked(paths[i]);
+        entry.single = stat.error == 0 && stat.nlink == 1 && S_ISREG(stat.mode);
+        if (entry.baseline) continue;
         const bool missing = entry.stat_fact.known && !entry.stat;
         const bool agrees =
             missing ? stat.error == ENOENT : !entry.stat_fact.known || Agrees(stat, *entry.stat);
@@ -416,6 +503,7 @@ void FileCache::Recheck(Era era, const std::vector<std::string>& paths,
             continue;
         }
         entry.era = era_;
+        if (entry.contents != nullptr) entry.contents->era = era_;
         for (Fact* fact : {&entry.stat_fact, &entry.names_fact, &entry.target_fact}) {
             if (fact->known) fact->seen = now;
         }

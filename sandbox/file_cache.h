@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "base/sync.h"
+#include "sandbox/content_store.h"
 #include "sandbox/file_identity.h"
 #include "sandbox/remote_files.h"
 
@@ -31,6 +32,7 @@ namespace sbxfs {
 class FileCache {
  public:
     enum class Quiet { kNo, kYes };
+    enum class Question : std::uint64_t {};
     using Era = std::uint64_t;
     // How long what was seen is served.
     static constexpr Duration kQuietLife = std::chrono::seconds(20);
@@ -61,9 +63,37 @@ class FileCache {
     // A file with several names: its attributes change when another name is written to.
     bool HasOtherNames(const std::string& path) const;
 
+    // --- Contents. They are told only in a quiet era, and end with what is known of the path: at a change of
+    // ours, with an era that nobody takes them over from, when other attributes are seen.
+
+    struct Held {
+        FileContentsPtr contents;
+        RemoteStat stat;
+        std::optional<IdentityStat> identity;
+    };
+    // Of a file that is known to have one name only: nobody changes it behind its path. Its contents may be
+    // parts; nothing where there are none, or its attributes are not known.
+    std::optional<Held> Contents(const std::string& path) const;
+    // Those of the file that was just opened there with these attributes, in `era`; begun where there are
+    // none. Nothing where they could not be shared by all who open it.
+    FileContentsPtr ShareContents(const std::string& path, const RemoteStat& stat, Era era,
+                                  ContentStore& store);
+    // All of a file that was found, or written, with these attributes. kOne: it was made by us just now, and
+    // cannot have another name.
+    enum class Names { kUnknown, kOne };
+    void PutContents(Question question, const RemoteStat& stat, FileContentsPtr contents,
+                     Names names);
+    // Whether somebody has looked how many names the file has.
+    bool IsSingle(const std::string& path) const;
+    struct Small {
+        std::string path;
+        RemoteStat stat;
+    };
+    // Regular files of a known listing up to that size, by name, whose contents are not here.
+    std::vector<Small> SmallFiles(const std::string& directory, std::uint64_t largest) const;
+
     // --- Questions. Every Ask or Change is followed by one Put or Drop.
 
-    enum class Question : std::uint64_t {};
     Question Ask(const std::string& path);
     void PutStat(Question question, const Result<RemoteStat>& stat);
     void PutList(Question question, const Result<std::vector<RemoteEntry>>& entries);
@@ -123,6 +153,8 @@ class FileCache {
         std::map<std::string, std::uint32_t, std::less<>> names;  // with S_IFMT bits
         std::optional<IdentityStat> baseline;
         Era baseline_from = 0;  // the first era it is true of
+        bool single = false;    // it was seen to have no other name
+        FileContentsPtr contents;
     };
     struct Asked {
         std::string path;
@@ -131,6 +163,8 @@ class FileCache {
     };
     using Entries = std::map<std::string, Entry, std::less<>>;
 
+    static void DropContents(Entry& entry);
+    bool MayHold(std::string_view path, const Entry& entry) const REQUIRES(mu_);
     bool Fresh(const Entry& entry, const Fact& fact) const REQUIRES(mu_);
     const Entry* Find(std::string_view path) const REQUIRES(mu_);
     const Entry* FindNames(std::string_view directory) const REQUIRES(mu_);

@@ -42,6 +42,10 @@ Error Unknown() {
 
 }  // namespace
 
+Error LinkedFiles::NotInTime() {
+    return TimedOut(false);
+}
+
 // One request of a caller, from Submit to its answer.
 struct FileOperations::Operation {
     explicit Operation(Kind k) : kind(k) {}

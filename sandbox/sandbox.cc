@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "sandbox/cached_files.h"
 
 namespace sbxfs {
 namespace {
@@ -129,7 +130,7 @@ Sandbox::Sandbox(const SandboxServices& services, Loop& loop, Provider& provider
       cached_(std::make_shared<CachedFiles>(
           loop, files_,
           CachedFiles::Setup{generation_, template_.exclusive, services.write_behind,
-                             services.timeouts})),
+                             services.timeouts, services.contents})),
       record_(std::move(record)),
       status_(StatusAtFirst(record_)),
       error_(ErrorAtFirst(record_)),

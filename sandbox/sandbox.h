@@ -32,7 +32,6 @@
 #include "base/result.h"
 #include "base/sync.h"
 #include "sandbox/attachment.h"
-#include "sandbox/cached_files.h"
 #include "sandbox/commands.h"
 #include "sandbox/departure.h"
 #include "sandbox/linked_files.h"
@@ -42,6 +41,10 @@
 #include "sandbox/store.h"
 
 namespace sbxfs {
+
+class CachedFiles;
+class ContentStore;
+class MountCaches;
 
 // What all sandboxes of a mount share. Everything here outlives them.
 struct SandboxServices {
@@ -58,6 +61,7 @@ struct SandboxServices {
     bool write_behind = false;                         // what "writeback=on" says
     // Told, on a sandbox's loop, of a change of its file at `path` that was lost. May stay empty.
     std::function<void(const std::string& box, const std::string& path, const Error& why)> on_lost;
+    std::shared_ptr<ContentStore> contents;  // none: each sandbox has its own
 };
 
 // A copy of what is known, true at the moment it was made.

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "sandbox/cached_files.h"
 #include "sandbox/sandbox.h"
 
 namespace sbxfs {

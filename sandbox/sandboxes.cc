@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "sandbox/content_store.h"
 #include "sandbox/ssh_keys.h"
 
 namespace sbxfs {
@@ -30,6 +31,7 @@ Sandboxes::Sandboxes(SandboxServices services, Config config, FindProvider find_
       next_epoch_(services.store->first_epoch()),
       next_generation_(Raw(services.store->last_generation()) + 1) {
     services_.next_epoch = &next_epoch_;
+    if (services_.contents == nullptr) services_.contents = std::make_shared<ContentStore>();
 }
 
 Sandboxes::~Sandboxes() = default;

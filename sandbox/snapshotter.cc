@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/sync.h"
+#include "sandbox/cached_files.h"
 #include "sandbox/sandbox.h"
 
 namespace sbxfs {

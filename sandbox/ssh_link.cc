@@ -28,6 +28,17 @@ constexpr const char* kKeyExchanges =
     "sha256";
 // One read of a channel. Larger does not help: libssh hands out what one packet brought.
 constexpr std::size_t kReadChunk = 64U << 10;
+// What may be on its way to us on a channel of files. libssh alone grants 1.25 MiB, which is 64 MB/s at 20 ms; a read of
+// so much makes it grant that (ssh_channel_read_timeout grows the window to what is asked for). Renewed
+// each time an eighth of it has come. libssh 0.11 grants 2 MiB and no more, whatever is asked.
+constexpr std::uint32_t kFilesWindow = 8U << 20;
+
+// Only what arrives in one read is ever touched of it.
+char* WideBuffer() {
+    static thread_local const std::unique_ptr<char[]> buffer(new char[kFilesWindow]);
+    return buffer.get();
+}
+
 // A dead peer behind a silent network is noticed after this long without an acknowledgement.
 constexpr unsigned kTcpUserTimeoutMs = 30'000;
 
@@ -155,15 +166,29 @@ class SshLink::Channel {
         return Ok();
     }
 
+    // What has arrived, or a code of libssh's.
+    int ReadSome(std::string& buffer, int is_stderr, const char*& bytes) {
+        bytes = buffer.data();
+        if (!command_.empty() || is_stderr != 0 || since_grant_ < kFilesWindow / 8) {
+            return ssh_channel_read_nonblocking(
+                channel_, buffer.data(), static_cast<std::uint32_t>(buffer.size()), is_stderr);
+        }
+        since_grant_ = 0;
+        char* const wide = WideBuffer();
+        bytes = wide;
+        return ssh_channel_read(channel_, wide, kFilesWindow, 0);
+    }
+
     Status ReadAll(std::string& buffer, bool& progress) {
         for (const int is_stderr : {0, 1}) {
             for (;;) {
-                const int got = ssh_channel_read_nonblocking(
-                    channel_, buffer.data(), static_cast<std::uint32_t>(buffer.size()), is_stderr);
+                const char* arrived = nullptr;
+                const int got = ReadSome(buffer, is_stderr, arrived);
                 if (got == SSH_ERROR) return link_->Failure("reading");
                 if (got <= 0) break;  // SSH_AGAIN, SSH_EOF or nothing
                 progress = true;
-                const std::string_view bytes(buffer.data(), static_cast<std::size_t>(got));
+                since_grant_ += static_cast<std::uint32_t>(got);
+                const std::string_view bytes(arrived, static_cast<std::size_t>(got));
                 if (is_stderr != 0) {
                     user_.OnErrorText(bytes);
                     continue;
@@ -208,6 +233,7 @@ class SshLink::Channel {
     ChannelUser& user_;
     ssh_channel channel_;
     Step step_ = Step::kOpen;
+    std::uint32_t since_grant_ = kFilesWindow;  // bytes that have come since the window was renewed
 };
 
 void SshLink::CloseChannel::operator()(Channel* channel) const {

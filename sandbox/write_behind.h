@@ -86,6 +86,8 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
         virtual void OnLost(const std::string& path, const Error& why) = 0;
         // The attributes of a file that was written are known again.
         virtual void OnSettled(const std::string& path) = 0;
+        // So many bytes are unacknowledged now.
+        virtual void OnDirty(std::uint64_t bytes) = 0;
     };
 
     WriteBehind(Loop& loop, std::shared_ptr<LinkedFiles> files, Limits limits);
@@ -218,6 +220,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     std::uint64_t DirtyBound() const;
     void Measure(std::uint64_t acknowledged);
     void LetRoom();
+    void SetDirty(std::uint64_t bytes);
 
     Loop& loop_;
     const std::shared_ptr<LinkedFiles> files_;

@@ -147,6 +147,11 @@ void WriteBehind::LetRoom() {
     }
 }
 
+void WriteBehind::SetDirty(std::uint64_t bytes) {
+    dirty_ = bytes;
+    if (owner_ != nullptr) owner_->OnDirty(bytes);
+}
+
 // --- Order within a file
 
 void WriteBehind::Queue(const StatePtr& state, const ChangePtr& change, const FilePtr& file) {
@@ -191,7 +196,7 @@ void WriteBehind::Discount(FileState& state, const Change& change) {
     state.under_way.erase(change.id);
     state.unacknowledged -= change.bytes;
     if (change.sent) in_flight_ -= change.bytes;
-    if (change.deferred) dirty_ -= change.bytes;
+    if (change.deferred) SetDirty(dirty_ - change.bytes);
 }
 
 void WriteBehind::DataEnded(const StatePtr& state, const ChangePtr& change, const FilePtr& file,
@@ -420,7 +425,7 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
     state->unacknowledged += size;
     if (state->volume != nullptr) state->volume->used += size;
     if (deferred) {
-        dirty_ += size;
+        SetDirty(dirty_ + size);
         file->wrote = true;
         const auto tail = state->tail.lock();
         if (tail != nullptr && state->tail_file == file && !file->how.append &&

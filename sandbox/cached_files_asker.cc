@@ -1,0 +1,418 @@
+// CachedFiles::Asker: the operations of a parked request, past what is known and into it.
+#include <errno.h>
+#include <sys/stat.h>
+
+#include <utility>
+
+#include "sandbox/cached_file.h"
+#include "sandbox/cached_files.h"
+#include "sandbox/prefetcher.h"
+
+namespace sbxfs {
+namespace {
+
+std::string ParentOf(const std::string& path) {
+    const std::size_t slash = path.rfind('/');
+    return slash == 0 || slash == std::string::npos ? "/" : path.substr(0, slash);
+}
+
+}  // namespace
+
+// --- Asker: what asks
+
+void CachedFiles::Asker::AskStat(const std::string& path, StatDone done) {
+    const FileCache::Question question = owner_->cache_.Ask(path);
+    files_.Lstat(path, [owner = owner_, question, done = std::move(done)](Result<RemoteStat> stat) {
+        owner->cache_.PutStat(question, stat);
+        done(std::move(stat));
+    });
+}
+
+void CachedFiles::Asker::Lstat(const std::string& path, StatDone done) {
+    owner_->OnLoop(
+        [parent = ParentOf(path)](CachedFiles& owner) { owner.prefetcher_->Looked(parent); });
+    if (owner_->cache_.Marked(path, 1).empty()) return AskStat(path, std::move(done));
+    owner_->OnLoop([wanted = wanted_, path, done = std::move(done)](CachedFiles& owner) mutable {
+        owner.Recheck(path, [&owner, wanted, path, done = std::move(done)]() mutable {
+            if (auto known = owner.cache_.Stat(path)) return done(std::move(*known));
+            owner.For(wanted).AskStat(path, std::move(done));
+        });
+    });
+}
+
+void CachedFiles::Asker::AskList(const std::string& path, EntriesDone done) {
+    const FileCache::Question question = owner_->cache_.Ask(path);
+    files_.List(path, [owner = owner_, question, path,
+                       done = std::move(done)](Result<std::vector<RemoteEntry>> entries) {
+        owner->cache_.PutList(question, entries);
+        owner->prefetcher_->Arrived(path);
+        done(std::move(entries));
+    });
+}
+
+void CachedFiles::Asker::List(const std::string& path, EntriesDone done) {
+    owner_->OnLoop([wanted = wanted_, path, done = std::move(done)](CachedFiles& owner) mutable {
+        const auto answer = std::make_shared<EntriesDone>(std::move(done));
+        const auto tell = [owner = owner.shared_from_this(), wanted, path, answer] {
+            auto entries = owner->KnownEntries(path);
+            if (!entries) return owner->For(wanted).AskList(path, std::move(*answer));
+            owner->prefetcher_->Arrived(path);
+            (*answer)(std::move(*entries));
+        };
+        // Where it is being listed ahead, that is it.
+        if (!owner.prefetcher_->WhenListed(path, tell)) return owner.Recheck(path, tell);
+        *answer = owner.Bounded(std::move(*answer), owner.setup_.timeouts.operation);
+    });
+}
+
+void CachedFiles::Asker::ReadLink(const std::string& path, TextDone done) {
+    const FileCache::Question question = owner_->cache_.Ask(path);
+    files_.ReadLink(path,
+                    [owner = owner_, question, done = std::move(done)](Result<std::string> target) {
+                        owner->cache_.PutTarget(question, target);
+                        done(std::move(target));
+                    });
+}
+
+void CachedFiles::Asker::Statfs(const std::string& path, StatfsDone done) {
+    owner_->space_.Ask(path);
+    files_.Statfs(path, [owner = owner_, path, done = std::move(done)](Result<RemoteStatfs> space) {
+        owner->space_.Answered(path, space);
+        done(std::move(space));
+    });
+}
+
+// --- Asker: open files
+
+template <class D, class F>
+void CachedFiles::Asker::On(const RemoteFilePtr& file, D done, F use) {
+    const auto cached = std::dynamic_pointer_cast<CachedFile>(file);
+    if (cached == nullptr) return use(files_, file, std::move(done));
+    if (const RemoteFilePtr real = cached->Real()) return use(files_, real, std::move(done));
+    cached->WithReal([owner = owner_, wanted = wanted_, done = std::move(done),
+                      use = std::move(use)](const Result<RemoteFilePtr>& real) mutable {
+        if (!real) return done(real.error());
+        Asker asker = owner->For(wanted);
+        use(asker.files_, *real, std::move(done));
+    });
+}
+
+void CachedFiles::Asker::Read(const RemoteFilePtr& file, FileRange range, BytesDone done) {
+    if (const auto cached = std::dynamic_pointer_cast<CachedFile>(file))
+        return cached->Read(range, wanted_, std::move(done));
+    files_.Read(file, range, std::move(done));
+}
+
+void CachedFiles::Asker::FileStat(const RemoteFilePtr& file, StatDone done) {
+    On(file, std::move(done), [](auto& files, const RemoteFilePtr& real, StatDone answer) {
+        files.FileStat(real, std::move(answer));
+    });
+}
+
+// --- Asker: what changes
+
+// Before the cache is told of the change: that makes it forget.
+WriteBehind::Before CachedFiles::Asker::BeforeChange(const std::string& path) const {
+    if (!owner_->setup_.write_behind || !owner_->cache_.IsQuiet()) return {};
+    return {owner_->cache_.Stat(path), owner_->cache_.Stat(ParentOf(path))};
+}
+
+void CachedFiles::Asker::SetStat(const std::string& path, const StatChange& change, StatDone done) {
+    WriteBehind::Before before = BeforeChange(path);
+    owner_->cache_.Changed(path);
+    files_.SetStat(path, change, std::move(before),
+                   [owner = owner_, path, done = std::move(done)](Result<RemoteStat> stat) {
+                       owner->cache_.Changed(path);
+                       done(std::move(stat));
+                   });
+}
+
+StatDone CachedFiles::Asker::Making(const std::string& path, StatDone done) {
+    return [owner = owner_, path, question = owner_->cache_.ChangingName(path),
+            done = std::move(done)](Result<RemoteStat> stat) {
+        owner->cache_.Made(question, stat);
+        done(std::move(stat));
+    };
+}
+
+Done CachedFiles::Asker::Removing(const std::string& path, Done done) {
+    const FileCache::Question question = owner_->cache_.ChangingName(path);
+    return [owner = owner_, path, question, done = std::move(done)](Status status) {
+        owner->cache_.Gone(question, status);
+        done(std::move(status));
+    };
+}
+
+void CachedFiles::Asker::MakeDir(const std::string& path, std::uint32_t mode, StatDone done) {
+    WriteBehind::Before before = BeforeChange(path);
+    files_.MakeDir(path, mode, std::move(before), Making(path, std::move(done)));
+}
+
+void CachedFiles::Asker::RemoveDir(const std::string& path, Done done) {
+    WriteBehind::Before before = BeforeChange(path);
+    const auto names = owner_->cache_.List(path);
+    before.empty = names && names->empty();
+    files_.RemoveDir(path, std::move(before), Removing(path, std::move(done)));
+}
+
+void CachedFiles::Asker::Unlink(const std::string& path, Done done) {
+    WriteBehind::Before before = BeforeChange(path);
+    Done removed = Removing(path, std::move(done));
+    auto lazy = owner_->lazy_->At(path);
+    if (lazy.empty()) return files_.Unlink(path, std::move(before), std::move(removed));
+    AfterOpening(std::move(lazy), [owner = owner_, wanted = wanted_, path,
+                                   removed = std::move(removed)](Status opened) mutable {
+        if (!opened) return removed(std::move(opened));
+        owner->For(wanted).files_.Unlink(path, {}, std::move(removed));
+    });
+}
+
+// What has been opened here alone stays open when its name goes: it is opened there first, and nothing about
+// the name is taken for known any more by then.
+void CachedFiles::Asker::AfterOpening(std::vector<std::shared_ptr<CachedFile>> lazy, Done go) {
+    owner_->OnLoop([lazy = std::move(lazy), go = std::move(go)](CachedFiles& owner) mutable {
+        Done bounded = owner.Bounded(std::move(go), owner.setup_.timeouts.name_change);
+        owner.OpenLazy(std::move(lazy), [bounded = std::move(bounded)] { bounded(Ok()); });
+    });
+}
+
+void CachedFiles::Asker::Symlink(const std::string& target, const std::string& path,
+                                 StatDone done) {
+    WriteBehind::Before before = BeforeChange(path);
+    files_.Symlink(target, path, std::move(before), Making(path, std::move(done)));
+}
+
+void CachedFiles::Asker::Link(const std::string& from, const std::string& to, StatDone done) {
+    owner_->cache_.Changed(from);
+    files_.Link(
+        from, to,
+        Making(to, [owner = owner_, from, to, done = std::move(done)](Result<RemoteStat> stat) {
+            owner->cache_.Changed(from);
+            if (stat) {
+                // A lock may have been taken by it: what was seen here before is of no use.
+                if (!owner->cache_.IsQuiet()) owner->cache_.ForgetDirectory(ParentOf(to));
+                owner->cache_.Linked(from);
+                owner->cache_.Linked(to);
+            }
+            done(std::move(stat));
+        }));
+}
+
+void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, Replace replace,
+                                Done done) {
+    FileCache& cache = owner_->cache_;
+    const bool linked = cache.HasOtherNames(from);
+    WriteBehind::Before before_from = BeforeChange(from);
+    WriteBehind::Before before_to = BeforeChange(to);
+    // What arrives is what was there before, with all its attributes but those that nobody is shown.
+    Result<RemoteStat> arrives = Error(Errno{EAGAIN}, "");
+    if (before_from.IsThere() && !S_ISDIR((*before_from.itself)->mode) && !linked)
+        arrives = **before_from.itself;
+    std::vector<std::string> below = cache.LinkedBelow(from);
+    const FileCache::Question gone = cache.ChangingName(from);
+    const FileCache::Question came = cache.ChangingName(to);
+    auto lazy = owner_->lazy_->At(from);
+    for (auto& file : owner_->lazy_->At(to))
+        lazy.push_back(std::move(file));
+    Done renamed = [owner = owner_, from, to, linked, below = std::move(below), gone, came,
+                    arrives = std::move(arrives), done = std::move(done)](Status status) {
+        FileCache& known = owner->cache_;
+        // Where both names lead to one file rename(2) does nothing, and says that all is well.
+        if (linked) {
+            known.Made(gone, Error(Errno{EAGAIN}, ""));
+        } else {
+            known.Gone(gone, status);
+        }
+        // Else what is there now is known by type at best; the next look tells all.
+        known.Made(came, status ? arrives : Error(Errno{EAGAIN}, ""));
+        if (status && linked) known.Linked(to);
+        if (status) {
+            for (const std::string& path : below)
+                known.Linked(to + path.substr(from.size()));
+        }
+        if (status && !known.IsQuiet()) {
+            known.ForgetDirectory(ParentOf(from));
+            known.ForgetDirectory(ParentOf(to));
+        }
+        done(std::move(status));
+    };
+    if (lazy.empty()) {
+        return files_.Rename(from, to, replace, std::move(before_from), std::move(before_to),
+                             std::move(renamed));
+    }
+    AfterOpening(std::move(lazy), [owner = owner_, wanted = wanted_, from, to, replace,
+                                   renamed = std::move(renamed)](Status opened) mutable {
+        if (!opened) return renamed(std::move(opened));
+        owner->For(wanted).files_.Rename(from, to, replace, {}, {}, std::move(renamed));
+    });
+}
+
+void CachedFiles::Asker::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+                               Done done) {
+    const auto cached = std::dynamic_pointer_cast<CachedFile>(file);
+    if (cached != nullptr && cached->KeepWritten(offset, bytes)) {
+        done = [cached, done = std::move(done)](Status status) {
+            if (!status) cached->DropWritten();
+            done(std::move(status));
+        };
+    }
+    On(file, std::move(done),
+       [offset, bytes = std::move(bytes)](auto& files, const RemoteFilePtr& real,
+                                          Done answer) mutable {
+           files.Write(real, offset, std::move(bytes), std::move(answer));
+       });
+}
+
+void CachedFiles::Asker::SetFileStat(const RemoteFilePtr& file, const StatChange& change,
+                                     StatDone done) {
+    On(file, std::move(done), [change](auto& files, const RemoteFilePtr& real, StatDone answer) {
+        files.SetFileStat(real, change, std::move(answer));
+    });
+}
+
+void CachedFiles::Asker::Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
+                              std::uint64_t offset, CopiedDone done) {
+    On(from, std::move(done),
+       [owner = owner_, wanted = wanted_, range, to, offset](auto&, const RemoteFilePtr& source,
+                                                             CopiedDone answer) {
+           owner->For(wanted).On(to, std::move(answer),
+                                 [source, range, offset](auto& files, const RemoteFilePtr& target,
+                                                         CopiedDone copied) {
+                                     files.Copy(source, range, target, offset, std::move(copied));
+                                 });
+       });
+}
+
+void CachedFiles::Asker::Sync(const RemoteFilePtr& file, Done done) {
+    On(file, std::move(done), [](auto& files, const RemoteFilePtr& real, Done answer) {
+        files.Sync(real, std::move(answer));
+    });
+}
+
+void CachedFiles::Asker::Close(const RemoteFilePtr& file, Done done) {
+    const auto cached = std::dynamic_pointer_cast<CachedFile>(file);
+    const RemoteFilePtr real = cached == nullptr ? file : cached->Real();
+    if (real != nullptr) files_.Close(real);
+    done(Ok());
+}
+
+void CachedFiles::Asker::Flush(const RemoteFilePtr& file, Done done) {
+    On(file, std::move(done), [](auto& files, const RemoteFilePtr& real, Done answer) {
+        files.Flush(real, std::move(answer));
+    });
+}
+
+void CachedFiles::Asker::Drain(Done done) {
+    files_.Drain(std::move(done));
+}
+
+// --- Asker: open
+
+void CachedFiles::Asker::Open(const std::string& path, const OpenHow& how, OpenDone done) {
+    OpenVerified(path, how, Verify::kNo, [done = std::move(done)](Result<Opened> opened) {
+        if (!opened) return done(std::move(opened).error());
+        done(OpenedFile{std::move(opened->file), opened->stat});
+    });
+}
+
+// What the server and the supervisor say of an open, until both have.
+struct CachedFiles::Opening {
+    std::shared_ptr<CachedFiles> owner;
+    std::string path;
+    OpenHow how;
+    std::optional<Result<OpenedFile>> server;
+    bool looked = false;
+    std::int64_t looked_at_ns = 0;
+    FileCache::Names names = FileCache::Names::kUnknown;
+    Opened opened;
+    OpenedDone done;
+
+    void Finish() {
+        if (!server || !looked) return;
+        if (!*server) return done(std::move(*server).error());
+        FileCache& cache = owner->cache_;
+        if (opened.identity && opened.quiet)
+            cache.SetBaselines(opened.era, {path}, {*opened.identity}, looked_at_ns);
+        opened.file = owner->Wrap(path, how, **server, opened, names);
+        opened.stat = (*server)->stat;
+        done(std::move(opened));
+    }
+};
+
+void CachedFiles::Asker::OpenVerified(const std::string& path, const OpenHow& how, Verify verify,
+                                      OpenedDone done) {
+    if (!CachedFiles::IsPlainRead(how) || !owner_->cache_.IsQuiet())
+        return OpenPlain(path, how, verify, std::move(done));
+    // Where it is being fetched ahead, that is it.
+    owner_->OnLoop([wanted = wanted_, path, how, verify,
+                    done = std::move(done)](CachedFiles& owner) mutable {
+        const auto answer = std::make_shared<OpenedDone>(std::move(done));
+        const auto open = [owner = owner.shared_from_this(), wanted, path, how, verify, answer] {
+            if (auto known = owner->KnownOpen(path, how)) return (*answer)(std::move(*known));
+            owner->For(wanted).OpenPlain(path, how, verify, std::move(*answer));
+        };
+        if (!owner.prefetcher_->WhenFetched(path, open))
+            return owner.For(wanted).OpenPlain(path, how, verify, std::move(*answer));
+        *answer = owner.Bounded(std::move(*answer), owner.setup_.timeouts.operation);
+    });
+}
+
+void CachedFiles::Asker::OpenPlain(const std::string& path, const OpenHow& how, Verify verify,
+                                   OpenedDone done) {
+    FileCache& cache = owner_->cache_;
+    const auto opening = std::make_shared<Opening>();
+    opening->owner = owner_;
+    opening->path = path;
+    opening->how = how;
+    opening->done = std::move(done);
+    opening->opened.era = cache.era();
+    opening->opened.quiet = cache.IsQuiet();
+    // In the same flight: that it has no other names, so that it can be told unasked next time.
+    if (CachedFiles::IsPlainRead(how) && opening->opened.quiet && !cache.IsSingle(path))
+        verify = Verify::kYes;
+    opening->looked = verify == Verify::kNo;
+    if (verify == Verify::kYes) {
+        owner_->OnLoop([path, opening](CachedFiles& owner) {
+            opening->looked_at_ns = owner.TheirNowNs();
+            owner.Look({path}, [opening](std::optional<std::vector<IdentityStat>> stats) {
+                opening->looked = true;
+                if (stats && stats->size() == 1 && stats->front().error == 0)
+                    opening->opened.identity = stats->front();
+                opening->Finish();
+            });
+        });
+    }
+    WriteBehind::Before before;
+    if (how.create) {
+        before = BeforeChange(path);
+        const auto itself = cache.Stat(path);
+        const bool is_free = itself && !*itself;
+        if (is_free || how.exclusive) opening->names = FileCache::Names::kOne;
+    }
+    if (how.truncate) cache.Changed(path);
+    const FileCache::Question question = how.create ? cache.ChangingName(path) : cache.Ask(path);
+    files_.Open(path, how, std::move(before),
+                [owner = owner_, path, how, question, opening](Result<OpenedFile> file) {
+                    FileCache& known = owner->cache_;
+                    const Result<RemoteStat> stat =
+                        file ? Result<RemoteStat>(file->stat) : Result<RemoteStat>(file.error());
+                    if (how.truncate && !how.create) known.Changed(path);
+                    if (how.create) {
+                        known.Made(question, stat);
+                    } else if (how.truncate) {
+                        known.Drop(question);
+                    } else {
+                        known.PutStat(question, stat);
+                    }
+                    if (file && how.exclusive && !known.IsQuiet())
+                        known.ForgetDirectory(ParentOf(path));
+                    Opened& opened = opening->opened;
+                    const std::int64_t now = owner->TheirNowNs();
+                    if (file) opened.recent = IsRecent(file->stat, now);
+                    if (opened.identity) opened.recent = IsRecent(*opened.identity, now);
+                    opening->server = std::move(file);
+                    opening->Finish();
+                });
+}
+
+}  // namespace sbxfs

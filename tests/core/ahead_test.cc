@@ -1,0 +1,263 @@
+// What is fetched before it is asked for, and what is answered without asking: prefetching, lazy open,
+// contents in memory (docs/CACHES.md).
+#include <errno.h>
+#include <fcntl.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "tests/support/mount_test.h"
+
+namespace sbxfs::testing {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class Ahead : public MountTest {
+ protected:
+    void SetUp() override {
+        MountTest::SetUp();
+        MakeBox();
+        Settle();
+        for (int d = 0; d < 10; ++d) {
+            for (int f = 0; f < 10; ++f)
+                files().PutFile(Name(d, f), Text(d, f));
+        }
+        Advance(seconds(5));
+        DropCaches();
+    }
+    static std::string Name(int d, int f) {
+        return "/work/t/d" + std::to_string(d) + "/f" + std::to_string(f);
+    }
+    static std::string Text(int d, int f) {
+        return "text " + std::to_string(d) + "." + std::to_string(f);
+    }
+    static std::string Local(int d, int f) { return "/box/fs" + Name(d, f); }
+    void Command(const std::function<void()>& change) {
+        ++commands_;
+        ASSERT_EQ(me().Echo("x", "/box/cmd"), 0);
+        Settle();
+        supervisor().Started(commands_);
+        change();
+        supervisor().Exit(commands_);
+        Settle();
+    }
+    // As grep -r: lists each directory, then reads what is in it.
+    void Walk() {
+        for (const std::string& dir : me().ListPlus("/box/fs/work/t")) {
+            for (const std::string& name : me().ListPlus("/box/fs/work/t/" + dir)) {
+                const std::string path = dir + "/" + name;
+                EXPECT_EQ(me().Cat("/box/fs/work/t/" + path), files().Content("/work/t/" + path));
+            }
+        }
+    }
+    // Until the file is answered without asking.
+    void Learn(const std::string& path) {
+        (void)me().Cat(path);
+        (void)me().Cat(path);
+        (void)me().Cat(path);
+    }
+    std::uint64_t Asked() { return files().Log().size(); }
+
+    int commands_ = 0;
+};
+
+TEST_F(Ahead, AWalkThroughATreeListsItsDirectoriesAhead) {
+    const std::uint64_t before = files().RoundTrips();
+    for (const std::string& dir : me().ListPlus("/box/fs/work/t"))
+        EXPECT_EQ(me().ListPlus("/box/fs/work/t/" + dir).size(), 10U);
+    // The way there, the top, the first, all the others at once.
+    EXPECT_LE(files().RoundTrips() - before, 6U);
+}
+
+TEST_F(Ahead, OneListingListsNothingAhead) {
+    (void)me().ListPlus("/box/fs/work/t");
+    Settle();
+    EXPECT_EQ(files().Count("list /work/t/"), 0U);
+}
+
+TEST_F(Ahead, AWalkThatReadsEveryFileWaitsAFewTimes) {
+    const std::uint64_t before = files().RoundTrips();
+    Walk();
+    EXPECT_LE(files().RoundTrips() - before, 20U);
+    EXPECT_EQ(files().Count("open /work/t"), 100U);  // each once
+}
+
+TEST_F(Ahead, OneFileReadsNoOther) {
+    EXPECT_EQ(me().Cat(Local(0, 0)), Text(0, 0));
+    EXPECT_EQ(me().Cat(Local(0, 0)), Text(0, 0));
+    Settle();
+    EXPECT_EQ(files().Count("open /work/t/d0/f1"), 0U);
+}
+
+TEST_F(Ahead, ASecondWalkWhileQuietAsksNothing) {
+    Walk();
+    Settle();
+    Walk();
+    const std::uint64_t before = Asked();
+    Walk();
+    EXPECT_EQ(Asked(), before);
+}
+
+TEST_F(Ahead, AFileThatACommandChangedAfterItWasFetchedIsReadAnew) {
+    Walk();
+    Command([this] {
+        const std::int64_t mtime = files().Stat(Name(3, 3))->mtime;
+        files().PutFile(Name(3, 3), "TEXT 3.3");  // the size and mtime it had
+        files().SetTimes(Name(3, 3), mtime);
+        files().Remove(Name(4, 4));
+    });
+    EXPECT_EQ(me().Cat(Local(3, 3)), "TEXT 3.3");
+    EXPECT_EQ(me().Cat(Local(4, 4)), "<ENOENT>");
+}
+
+TEST_F(Ahead, WhatACommandLeftAloneIsStillKnownAfterIt) {
+    Walk();
+    Walk();
+    Command([] {});
+    const std::size_t reads = files().Count("read ");
+    Walk();
+    EXPECT_EQ(files().Count("read "), reads);
+}
+
+TEST_F(Ahead, AWriteIsSeenByEverybodyWhoHasTheFileOpen) {
+    Learn(Local(0, 0));
+    const auto lazy = me().Open(Local(0, 0), O_RDONLY);
+    EXPECT_EQ(lazy->ReadAt(0, 4), "text");
+    const auto writer = me().Open(Local(0, 0), O_WRONLY);
+    EXPECT_EQ(writer->Write("TEXT"), 0);
+    EXPECT_EQ(lazy->ReadAt(0, 100), "TEXT 0.0");
+    EXPECT_EQ(me().Cat(Local(0, 0)), "TEXT 0.0");
+}
+
+// The name was about to change in between, and with it what was known of it.
+TEST_F(Ahead, AWriteIsSeenByAHandleWhoseNameSomebodyWantedToMakeInBetween) {
+    Learn(Local(0, 0));
+    const auto lazy = me().Open(Local(0, 0), O_RDONLY);
+    EXPECT_EQ(me().Create(Local(0, 0), O_WRONLY | O_CREAT | O_EXCL)->error(), EEXIST);
+    EXPECT_EQ(me().Echo("TEXT 0.0", Local(0, 0)), 0);
+    EXPECT_EQ(lazy->ReadAt(0, 100), "TEXT 0.0");
+}
+
+TEST_F(Ahead, AFileOpenedWithoutAskingSurvivesItsUnlink) {
+    Learn(Local(0, 0));
+    const std::size_t opens = files().Count("open /work/t");
+    const auto lazy = me().Open(Local(0, 0), O_RDONLY);
+    ASSERT_EQ(files().Count("open /work/t"), opens);
+    EXPECT_EQ(me().Unlink(Local(0, 0)), 0);
+    EXPECT_EQ(lazy->Read(), "text 0.0");
+    EXPECT_EQ(lazy->Fsync(), 0);
+    EXPECT_EQ(me().Cat(Local(0, 0)), "<ENOENT>");
+}
+
+TEST_F(Ahead, AFileOpenedWithoutAskingFollowsItsRename) {
+    Learn(Local(0, 0));
+    const auto lazy = me().Open(Local(0, 0), O_RDONLY);
+    EXPECT_EQ(me().Rename("/box/fs/work/t/d0", "/box/fs/work/t/e"), 0);
+    EXPECT_EQ(me().Echo("another", "/box/fs/work/t/x"), 0);
+    EXPECT_EQ(me().Rename("/box/fs/work/t/x", "/box/fs/work/t/e/f0"), 0);
+    EXPECT_EQ(lazy->Read(), "text 0.0");
+    EXPECT_EQ(me().Cat("/box/fs/work/t/e/f0"), "another");
+}
+
+TEST_F(Ahead, AFileOpenedWithoutAskingIsTheOneThatWasThereWhenACommandReplacesIt) {
+    Learn(Local(0, 0));
+    const auto lazy = me().Open(Local(0, 0), O_RDONLY);
+    Command([this] {
+        files().Remove(Name(0, 0));
+        files().PutFile(Name(0, 0), "another");
+    });
+    EXPECT_EQ(lazy->Read(), "text 0.0");
+    EXPECT_EQ(me().Cat(Local(0, 0)), "another");
+}
+
+TEST_F(Ahead, AFileOpenedWithoutAskingShowsWhatACommandWroteToIt) {
+    Learn(Local(0, 0));
+    const auto lazy = me().Open(Local(0, 0), O_RDONLY);
+    EXPECT_EQ(lazy->ReadAt(0, 4), "text");
+    Command([this] { files().PutFile(Name(0, 0), "written by the command"); });
+    EXPECT_EQ(lazy->ReadAt(0, 100), "written by the command");
+}
+
+TEST_F(Ahead, ACommandStartsOnlyWhenFilesOpenedWithoutAskingAreOpenThere) {
+    Learn(Local(0, 0));
+    const auto lazy = me().Open(Local(0, 0), O_RDONLY);
+    files().SetAnswers(FakeFiles::Answers::kHeld);
+    ASSERT_EQ(me().Echo("x", "/box/cmd"), 0);
+    Settle();
+    EXPECT_TRUE(supervisor().starts().empty());
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    files().ReleaseAll();
+    Settle();
+    EXPECT_EQ(supervisor().starts().size(), 1U);
+    supervisor().Run(1);
+    Settle();
+    EXPECT_EQ(lazy->Read(), "text 0.0");
+}
+
+TEST_F(Ahead, DropCachesForgetsContents) {
+    Learn(Local(0, 0));
+    const std::int64_t mtime = files().Stat(Name(0, 0))->mtime;
+    files().PutFile(Name(0, 0), "TEXT 0.0");
+    files().SetTimes(Name(0, 0), mtime);
+    DropCaches();
+    EXPECT_EQ(me().Cat(Local(0, 0)), "TEXT 0.0");
+}
+
+TEST_F(Ahead, AFileWithAnotherNameIsReadAnewEachTime) {
+    Learn(Local(0, 0));
+    EXPECT_EQ(me().Link(Local(0, 0), "/box/fs/work/t/h"), 0);
+    EXPECT_EQ(me().Cat(Local(0, 0)), "text 0.0");
+    EXPECT_EQ(me().Echo("TEXT 0.0", "/box/fs/work/t/h"), 0);
+    EXPECT_EQ(me().Cat(Local(0, 0)), "TEXT 0.0");
+}
+
+TEST_F(Ahead, AFileThatACommandLinkedIsReadAnewEachTime) {
+    Command([this] {
+        files().Link(Name(1, 1), "/work/t/d1/h", [](const Result<RemoteStat>&) {});
+        Settle();
+    });
+    Walk();
+    Walk();
+    EXPECT_EQ(me().Echo("TEXT 1.1", "/box/fs/work/t/d1/h"), 0);
+    EXPECT_EQ(me().Cat(Local(1, 1)), "TEXT 1.1");
+}
+
+TEST_F(Ahead, WhileNotQuietEveryOpenAsks) {
+    supervisor().others.resize(1);
+    Command([] {});
+    Walk();
+    const std::size_t opens = files().Count("open /work/t");
+    Walk();
+    EXPECT_EQ(files().Count("open /work/t"), opens + 100);
+}
+
+TEST_F(Ahead, ALargeFileArrivesWhole) {
+    std::string bytes;
+    while (bytes.size() < (16U << 20))
+        bytes += std::to_string(bytes.size()) + ",";
+    files().PutFile("/work/large", bytes);
+    Advance(seconds(5));
+    DropCaches();
+    const auto file = me().Open("/box/fs/work/large", O_RDONLY);
+    std::string read;
+    while (read.size() < bytes.size())
+        read += file->ReadAt(read.size(), 128U << 10);
+    EXPECT_TRUE(read == bytes);
+    EXPECT_EQ(file->ReadAt(bytes.size(), 4096), "");
+}
+
+TEST_F(Ahead, AFileThatGrowsWhileNotQuietIsReadToItsNewEnd) {
+    supervisor().others.resize(1);
+    Command([] {});
+    const auto file = me().Open(Local(0, 0), O_RDONLY);
+    EXPECT_EQ(file->ReadAt(0, 4096), "text 0.0");
+    files().Append(Name(0, 0), " and more");
+    Advance(milliseconds(1001));
+    EXPECT_EQ(file->ReadAt(0, 4096), "text 0.0 and more");
+}
+
+}  // namespace
+}  // namespace sbxfs::testing
