@@ -131,7 +131,8 @@ void ll_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to_parent, const char* n
 }
 
 void ll_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) noexcept {
-    Fs(req).Open(Ino{ino}, ToRequest(req, info), OpenReply(Sink(req, FileOp::kOpen, ino, "", OnlyReads(info))));
+    Fs(req).Open(Ino{ino}, ToRequest(req, info),
+                 OpenReply(Sink(req, FileOp::kOpen, ino, "", OnlyReads(info))));
 }
 
 void ll_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,

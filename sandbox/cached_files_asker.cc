@@ -7,16 +7,9 @@
 #include "sandbox/cached_file.h"
 #include "sandbox/cached_files.h"
 #include "sandbox/prefetcher.h"
+#include "sandbox/remote_path.h"
 
 namespace sbxfs {
-namespace {
-
-std::string ParentOf(const std::string& path) {
-    const std::size_t slash = path.rfind('/');
-    return slash == 0 || slash == std::string::npos ? "/" : path.substr(0, slash);
-}
-
-}  // namespace
 
 // --- Asker: what asks
 
@@ -29,8 +22,9 @@ void CachedFiles::Asker::AskStat(const std::string& path, StatDone done) {
 }
 
 void CachedFiles::Asker::Lstat(const std::string& path, StatDone done) {
-    owner_->OnLoop(
-        [parent = ParentOf(path)](CachedFiles& owner) { owner.prefetcher_->Looked(parent); });
+    owner_->OnLoop([parent = std::string(ParentOf(path))](CachedFiles& owner) {
+        owner.prefetcher_->Looked(parent);
+    });
     if (owner_->cache_.Marked(path, 1).empty()) return AskStat(path, std::move(done));
     owner_->OnLoop([wanted = wanted_, path, done = std::move(done)](CachedFiles& owner) mutable {
         owner.Recheck(path, [&owner, wanted, path, done = std::move(done)]() mutable {
@@ -114,7 +108,7 @@ void CachedFiles::Asker::FileStat(const RemoteFilePtr& file, StatDone done) {
 // Before the cache is told of the change: that makes it forget.
 WriteBehind::Before CachedFiles::Asker::BeforeChange(const std::string& path) const {
     if (!owner_->setup_.write_behind || !owner_->cache_.IsQuiet()) return {};
-    return {owner_->cache_.Stat(path), owner_->cache_.Stat(ParentOf(path))};
+    return {owner_->cache_.Stat(path), owner_->cache_.Stat(std::string(ParentOf(path)))};
 }
 
 void CachedFiles::Asker::SetStat(const std::string& path, const StatChange& change, StatDone done) {
@@ -190,7 +184,8 @@ void CachedFiles::Asker::Link(const std::string& from, const std::string& to, St
             owner->cache_.Changed(from);
             if (stat) {
                 // A lock may have been taken by it: what was seen here before is of no use.
-                if (!owner->cache_.IsQuiet()) owner->cache_.ForgetDirectory(ParentOf(to));
+                if (!owner->cache_.IsQuiet())
+                    owner->cache_.ForgetDirectory(std::string(ParentOf(to)));
                 owner->cache_.Linked(from);
                 owner->cache_.Linked(to);
             }
@@ -231,8 +226,8 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
                 known.Linked(to + path.substr(from.size()));
         }
         if (status && !known.IsQuiet()) {
-            known.ForgetDirectory(ParentOf(from));
-            known.ForgetDirectory(ParentOf(to));
+            known.ForgetDirectory(std::string(ParentOf(from)));
+            known.ForgetDirectory(std::string(ParentOf(to)));
         }
         done(std::move(status));
     };
@@ -405,7 +400,7 @@ void CachedFiles::Asker::OpenPlain(const std::string& path, const OpenHow& how, 
                         known.PutStat(question, stat);
                     }
                     if (file && how.exclusive && !known.IsQuiet())
-                        known.ForgetDirectory(ParentOf(path));
+                        known.ForgetDirectory(std::string(ParentOf(path)));
                     Opened& opened = opening->opened;
                     const std::int64_t now = owner->TheirNowNs();
                     if (file) opened.recent = IsRecent(file->stat, now);

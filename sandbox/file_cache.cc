@@ -7,14 +7,10 @@
 #include <iterator>
 #include <utility>
 
+#include "sandbox/remote_path.h"
+
 namespace sbxfs {
 namespace {
-
-std::string_view Parent(std::string_view path) {
-    const std::size_t slash = path.rfind('/');
-    if (slash == std::string_view::npos) return {};
-    return slash == 0 ? std::string_view("/") : path.substr(0, slash);
-}
 
 std::string_view Base(std::string_view path) {
     return path.substr(path.rfind('/') + 1);
@@ -77,7 +73,7 @@ std::optional<Result<RemoteStat>> FileCache::Stat(const std::string& path) const
         return Error(Errno{ENOENT}, "");
     }
     // A name that a whole listing lacks is not there.
-    const Entry* names = path == "/" ? nullptr : FindNames(Parent(path));
+    const Entry* names = path == "/" ? nullptr : FindNames(ParentOf(path));
     if (names != nullptr && !names->names.contains(Base(path))) return Error(Errno{ENOENT}, "");
     return std::nullopt;
 }
@@ -303,7 +299,7 @@ void FileCache::Drop(Question question) {
 
 // A listing of the directory tells of this path too.
 void FileCache::Spoil(std::string_view path) {
-    const std::string_view parent = Parent(path);
+    const std::string_view parent = ParentOf(path);
     for (auto& [question, asked] : asked_) {
         if (asked.path == path || asked.path == parent || IsBelow(asked.path, path))
             asked.spoiled = true;
@@ -333,7 +329,7 @@ FileCache::Question FileCache::ChangingName(const std::string& path) {
     // What is there may stay, with its other names: for an open with O_CREAT, or when the change fails.
     entries_.erase(path);
     entries_.erase(entries_.lower_bound(Below(path)), entries_.lower_bound(Behind(path)));
-    ForgetStatOf(Parent(path));
+    ForgetStatOf(ParentOf(path));
     const Question question{next_question_++};
     asked_.emplace(question, Asked{path, era_});
     return question;
@@ -344,7 +340,7 @@ void FileCache::Made(Question question, const Result<RemoteStat>& stat) {
     auto node = asked_.extract(question);
     if (node.empty()) return;
     const Asked& asked = node.mapped();
-    const std::string_view parent = Parent(asked.path);
+    const std::string_view parent = ParentOf(asked.path);
     Spoil(asked.path);
     entries_.erase(asked.path);
     ForgetStatOf(parent);
@@ -367,7 +363,7 @@ void FileCache::Gone(Question question, const Status& status) {
     auto node = asked_.extract(question);
     if (node.empty()) return;
     const Asked& asked = node.mapped();
-    const std::string_view parent = Parent(asked.path);
+    const std::string_view parent = ParentOf(asked.path);
     Spoil(asked.path);
     entries_.erase(asked.path);
     if (status) linked_.erase(asked.path);
@@ -418,11 +414,11 @@ void FileCache::ForgetDirectory(const std::string& directory) {
     const MutexLock lock(mu_);
     entries_.erase(directory);
     for (auto& [question, asked] : asked_) {
-        if (asked.path == directory || Parent(asked.path) == directory) asked.spoiled = true;
+        if (asked.path == directory || ParentOf(asked.path) == directory) asked.spoiled = true;
     }
     const auto end = entries_.lower_bound(Behind(directory));
     for (auto it = entries_.lower_bound(Below(directory)); it != end;) {
-        it = Parent(it->first) == directory ? entries_.erase(it) : std::next(it);
+        it = ParentOf(it->first) == directory ? entries_.erase(it) : std::next(it);
     }
 }
 
@@ -482,7 +478,7 @@ std::vector<std::string> FileCache::Marked(const std::string& path, std::size_t 
     const Entry* wanted = Find(path);
     if (wanted == nullptr || !can(*wanted)) return paths;
     paths.push_back(path);
-    for (auto it = entries_.lower_bound(Parent(path)); it != entries_.end(); ++it) {
+    for (auto it = entries_.lower_bound(ParentOf(path)); it != entries_.end(); ++it) {
         if (paths.size() >= most) break;
         if (it->first != path && can(it->second)) paths.push_back(it->first);
     }

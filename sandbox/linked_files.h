@@ -135,12 +135,9 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     // The witness can look again.
     void WitnessIsBack();
     bool IsUp() const { return target_ != nullptr; }
-<<<<<<< HEAD
     bool HasEnded() const { return ended_; }
-=======
     // Which link is up; 0: none.
     std::uint64_t WhichLink() const { return IsUp() ? link_ : 0; }
->>>>>>> read
     // Whether an open file of ours goes on over a cut of the link, as far as is known now.
     static bool OutlivesACut(const RemoteFile& file);
     // What a question ends with that was not answered in time.

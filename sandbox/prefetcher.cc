@@ -9,6 +9,7 @@
 
 #include "sandbox/cached_files.h"
 #include "sandbox/read_ahead.h"
+#include "sandbox/remote_path.h"
 #include "sandbox/spool_place.h"
 
 namespace sbxfs {
@@ -26,11 +27,6 @@ constexpr std::size_t kMostListed = 16;
 constexpr std::size_t kMostFetching = 64;
 // Asked of the supervisor in one question.
 constexpr std::size_t kMostLooks = 256;
-
-std::string ParentOf(const std::string& path) {
-    const std::size_t slash = path.rfind('/');
-    return slash == 0 || slash == std::string::npos ? "/" : path.substr(0, slash);
-}
 
 std::string Join(const std::string& directory, const std::string& name) {
     return directory == "/" ? "/" + name : directory + "/" + name;
@@ -59,10 +55,10 @@ Prefetcher::Prefetcher(CachedFiles& owner)
 // --- Walks
 
 bool Prefetcher::IsNear(const RecentList& recent, const std::string& directory, SteadyTime now) {
-    const std::string parent = ParentOf(directory);
+    const std::string parent(ParentOf(directory));
     return std::any_of(recent.begin(), recent.end(), [&](const Recent& one) {
         if (now - one.when > kStep || one.directory == directory) return false;
-        const std::string other = ParentOf(one.directory);
+        const std::string other(ParentOf(one.directory));
         return one.directory == parent || other == parent || other == directory;
     });
 }
@@ -99,7 +95,7 @@ void Prefetcher::Listed(const std::string& directory) {
     if (!owner_->cache().List(directory) && !listing_.contains(directory))
         theirs_.insert(directory);
     if (!walk) return;
-    const std::string parent = ParentOf(directory);
+    const std::string parent(ParentOf(directory));
     QueueChildren(parent);
     if (owner_->cache().List(directory)) {
         QueueChildren(directory);
@@ -129,7 +125,7 @@ void Prefetcher::Looked(const std::string& directory) {
         recent_looks_.begin(), recent_looks_.end(),
         [&](const Recent& one) { return now - one.when <= kStep && one.directory == directory; });
     Note(recent_looks_, directory, now);
-    if (!again && !cache.List(ParentOf(directory))) return;
+    if (!again && !cache.List(std::string(ParentOf(directory)))) return;
     if (IsListing(directory) || IsHuge(directory) || !owner_->CanFetch()) return;
     lists_.Missed();
     Listed(directory);
@@ -211,7 +207,7 @@ void Prefetcher::Opened(const std::string& path) {
     const auto held = owner_->cache().Contents(path);
     const bool ahead = files_.Use(path);
     const bool here = ahead || fetching_.contains(path) || (held && held->contents->IsWhole());
-    const std::string directory = ParentOf(path);
+    const std::string directory(ParentOf(path));
     if (lists_.Use(directory)) PumpLists();
     const bool again = !last_opened_.empty() && last_opened_.back() == path;
     if (!again) last_opened_.push_back(path);
@@ -221,14 +217,14 @@ void Prefetcher::Opened(const std::string& path) {
         [&](const Recent& one) { return now - one.when <= kStep && one.directory == directory; });
     const bool on = !top_.empty() && !recent_opens_.empty() &&
                     now - recent_opens_.back().when <= kStep && ParentOf(top_) != "/" &&
-                    IsAtOrBelow(directory, ParentOf(top_));
+                    IsAtOrBelow(directory, std::string(ParentOf(top_)));
     const bool walk = ahead || (!again && (same || on || IsNear(recent_opens_, directory, now)));
     Note(recent_opens_, directory, now);
     if (!walk) return;
     if (!here) files_.Missed();
     if (top_.empty() || !IsAtOrBelow(directory, top_)) {
         // The walk is of what is above both.
-        std::string above = top_.empty() ? directory : ParentOf(top_);
+        std::string above(top_.empty() ? std::string_view(directory) : ParentOf(top_));
         if (!IsAtOrBelow(directory, above)) above = directory;
         top_ = above;
         at_.clear();
@@ -277,8 +273,9 @@ void Prefetcher::StartWalk(const std::string& directory, const std::string& path
     }
     // Who goes by another order comes to those before, too.
     std::vector<std::string> before;
-    for (std::string at = at_; at != top_ && IsAtOrBelow(at, top_); at = ParentOf(at)) {
-        for (std::string& sibling : Directories(ParentOf(at))) {
+    for (std::string at = at_; at != top_ && IsAtOrBelow(at, top_);
+         at = std::string(ParentOf(at))) {
+        for (std::string& sibling : Directories(std::string(ParentOf(at)))) {
             if (sibling > at) {
                 to_walk_.push_back(std::move(sibling));
             } else if (!walked_through_.contains(sibling) && sibling != at) {
