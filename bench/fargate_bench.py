@@ -147,6 +147,13 @@ def mngr(running: float, sshd: float, round_trip_s: float, dice: random.Random) 
 # --- the measurements
 
 
+def way_in(phases: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """What each step of the last attach took, the one that got in: seconds, by the phase that it ended with."""
+    begun = max(at for at, one in enumerate(phases) if one["phase"] == "connected")
+    return {after["phase"]: (after["at_ms"] - before["at_ms"]) / 1000
+            for before, after in zip(phases[begun:], phases[begun + 1:])}
+
+
 def latency(mode: str, round_trip_ms: int, count: int) -> dict[str, Any]:
     settings = UNIFORM + ([f"round_trip_s={round_trip_ms / 1000}"] if round_trip_ms else [])
     with mounted(settings, assign_public_ip=True, **MODES[mode]) as (aws, daemon):
@@ -159,8 +166,7 @@ def latency(mode: str, round_trip_ms: int, count: int) -> dict[str, Any]:
         after = [tasks[name]["sshd_at"] - tasks[name]["times"]["createdAt"] for name in names]
         phases = [json.loads((daemon.mnt / name / "info.json").read_text())["phases"] for name in names]
         remove(daemon, names)
-    login = [phase[-1]["at_ms"] - next(one["at_ms"] for one in phase if one["phase"] == "connected")
-             for phase in phases]
+    ways = [way_in(one) for one in phases]
     dice = random.Random(1)
     others = {}
     for name, model in (("nemo", nemo), ("mngr_fargate", mngr)):
@@ -171,7 +177,8 @@ def latency(mode: str, round_trip_ms: int, count: int) -> dict[str, Any]:
         others[name] = spread(waits)
     goal = 0.3 if round_trip_ms == 0 else 0.15 + 12 * round_trip_ms / 1000
     return {"mode": mode, "round_trip_ms": round_trip_ms, "tasks_ready_after_s": [round(min(after), 1), round(max(after), 1)],
-            "added": spread(added), "of_it_login_and_attach": spread([one / 1000 for one in login]),
+            "added": spread(added), "of_it_login_and_attach": spread([sum(one.values()) for one in ways]),
+            "steps_median_s": {step: round(statistics.median(one[step] for one in ways), 3) for step in ways[0]},
             "goal_mean_s": round(goal, 2), "goal_p95_s": round(2 * goal, 2), "coded_sleeps_of": others}
 
 
@@ -261,6 +268,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help="latency, burst, limits; default: all")
     parser.add_argument("--tasks", type=int, default=24, help="of each row of latency")
+    parser.add_argument("--modes", nargs="+", choices=sorted(MODES), default=list(MODES))
+    parser.add_argument("--round-trips", nargs="+", type=int, default=[0, 40], metavar="MS")
     parser.add_argument("--burst", type=int, default=100)
     parser.add_argument("--many", type=int, default=500)
     parser.add_argument("--idle-minutes", type=float, default=6)
@@ -270,7 +279,7 @@ def main() -> int:
         skip(reason)
     without_account()
     parts: dict[str, Callable[[], Any]] = {
-        "latency": lambda: [latency(mode, ms, options.tasks) for ms in (0, 40) for mode in MODES],
+        "latency": lambda: [latency(mode, ms, options.tasks) for ms in options.round_trips for mode in options.modes],
         "burst": lambda: burst(options.burst),
         "limits": lambda: limits_and_idle(options.many, options.idle_minutes),
     }

@@ -22,12 +22,14 @@ struct AttachRequest {
     Secret client_key;        // OpenSSH's private format; used where connect.auth is empty
     std::uint64_t epoch = 0;  // higher than any used for this sandbox before
     Duration dial_limit = std::chrono::seconds(10);
-    // kIfSpool: where there is no spool, none is made; OnSupervisorLost(ENOENT) says so.
-    enum class Bring { kAlways, kIfSpool };
-    Bring bring = Bring::kAlways;
+    // kAtOnce: on a machine that ends with the sandbox. kRemovable: not before the files can be reached,
+    // so that whatever is brought can be removed again. kIfSpool: besides, where there is no spool, none
+    // is made; OnSupervisorLost(ENOENT) says so.
+    enum class Bring { kAtOnce, kRemovable, kIfSpool };
+    Bring bring = Bring::kRemovable;
 };
 
-// The phase without which nothing of ours can have been brought there.
+// The phase without which nothing of ours can have been brought there, but by Bring::kAtOnce.
 inline constexpr std::string_view kFilesPhase = "sftp";
 
 // What an attachment tells its sandbox. None of these calls may destroy the attachment: post that.

@@ -468,6 +468,7 @@ void Sandbox::Attach() {
         request.client_key = record_.client_key.private_pem;
     }
     request.epoch = services_.next_epoch->fetch_add(1);
+    if (provider_.OwnsMachine()) request.bring = AttachRequest::Bring::kAtOnce;
     if (!ever_ready_)
         request.dial_limit = std::min(request.dial_limit, kKnockLimit * (1 + failures_ / 8));
     attachment_ = services_.attacher->Attach(loop_, request, *this, *commands_);

@@ -201,27 +201,18 @@ Status SftpClient::TakeVersion(const SftpPacket& packet) {
         }
     }
     answered_trip_ = 1;
-    if (extensions_.limits) {
-        AskLimits();
-    } else {
-        Ready();
-    }
+    state_ = State::kReady;
+    if (extensions_.limits) AskLimits();
+    if (ready_) std::exchange(ready_, {})(Ok());
     return Ok();
 }
 
 void SftpClient::AskLimits() {
-    state_ = State::kAskingLimits;
     (void)BeginExtended("limits@openssh.com");
+    // Nobody waits for it: until it is answered, and where it is refused, the draft's own sizes hold.
     Finish(Want::kLimits, Callback<SftpLimits>([this](SftpAnswer<SftpLimits> limits) {
-               // A refusal is no harm: the draft's own sizes hold.
                if (limits) limits_ = *limits;
-               if (state_ == State::kAskingLimits) Ready();
            }));
-}
-
-void SftpClient::Ready() {
-    state_ = State::kReady;
-    if (ready_) std::exchange(ready_, {})(Ok());
 }
 
 Status SftpClient::TakeAnswer(SftpPacket packet) {

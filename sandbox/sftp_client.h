@@ -119,9 +119,9 @@ class SftpClient : public std::enable_shared_from_this<SftpClient> {
     // Called when Unsent() stops being empty; it may only take a note (post, kick). Set before
     // Start().
     void SetWake(UniqueFunction<void()> wake) { wake_ = std::move(wake); }
-    // Agrees on the version, then asks for limits@openssh.com when offered: two round trips.
-    // Requests are allowed once `ready` has said OK; when it says anything else the session has
-    // ended.
+    // Agrees on the version: one round trip. Requests are allowed once `ready` has said OK; when it
+    // says anything else the session has ended. limits@openssh.com is asked for along with the
+    // first of them.
     void Start(UniqueFunction<void(Status)> ready);
     // Bytes from the server. An error: the session has ended and everyone waiting has been told.
     Status Feed(std::string_view bytes);
@@ -183,7 +183,7 @@ class SftpClient : public std::enable_shared_from_this<SftpClient> {
                   std::string_view to, std::uint64_t to_offset, DoneBack done);
 
  private:
-    enum class State { kNew, kGreeting, kAskingLimits, kReady, kEnded };
+    enum class State { kNew, kGreeting, kReady, kEnded };
     // A TextBack waits for one of three kinds of answer.
     enum class Want : std::uint8_t {
         kStatus,
@@ -226,7 +226,6 @@ class SftpClient : public std::enable_shared_from_this<SftpClient> {
     Status Deliver(WaitingMap::iterator at, Result<T> value);
     Waiting Claim(WaitingMap::iterator at);
     void AskLimits();
-    void Ready();
     void Wake();
     static SftpType AnswerTo(Want want);
     static void Refuse(const Back& back, SftpRefusal refusal);

@@ -31,7 +31,7 @@ std::uint32_t SftpClient::NewId() {
 
 void SftpClient::Finish(Want want, Back back, const Extra& extra) {
     if (state_ == State::kEnded) return Refuse(back, SftpRefusal::Lost(*failure_));
-    CHECK(state_ == State::kReady || want == Want::kLimits);
+    CHECK(state_ == State::kReady);
     const std::size_t length = scratch_.size() - 4 + extra.data.size();
     CHECK(length <= limits_.packet);  // callers know the limits, and bound paths by PATH_MAX
 

@@ -2,14 +2,15 @@
 // the supervisor there when it is missing, and back when it ended. Made by SshAttacher for one
 // Sandbox; loop thread only.
 //
-// The way in, with what goes side by side:
+// The way in, with what goes side by side; each arrow is a round trip, but "connect" and "log in", which are several:
 //
-//     connect -> log in -+-> sftp channel -> INIT -> files -----------------------------+-> ready
-//                        +-> exec: uname -m; exec supervisor -> magic -> Hello ---------+
-//                            (not there: upload over SFTP, exec again)
+//     connect -> log in -> two channels -+-> sftp: INIT -> files ------------------------------------+-> ready
+//                                        +-> exec: what is there -> run or bring it (-> Hello) ------+
+//                                                  (a machine that stays: -> files -> bring it)
 //
-// Where the host key is shared by several sandboxes (ConnectInfo::proof_sha256), the sandbox shows over
-// SFTP which one it is before anything else is done there.
+// Where the host key is shared by several sandboxes (ConnectInfo::proof_sha256), what the sandbox says first shows which
+// one it is, before anything else is done there. How many round trips it takes is guarded by
+// tests/contract/ssh_attachment_test.cc.
 //
 // The supervisor's file name carries the hash of the programs this daemon has, so a newer daemon
 // brings its own and takes over what an older supervisor runs (supervisor/protocol.h).
@@ -25,6 +26,7 @@
 #include "sandbox/sftp_client.h"
 #include "sandbox/sftp_files.h"
 #include "sandbox/ssh_link.h"
+#include "sandbox/supervisor_bootstrap.h"
 #include "sandbox/supervisor_client.h"
 
 namespace sbxfs {
@@ -42,25 +44,22 @@ class SshAttachment final : public Attachment, public SshListener {
  private:
     class SftpChannel;
     class ExecChannel;
-    struct Upload;
 
     void Dialed(Result<Connected> connected);
-    void UploadIfSpool();
     void SftpReady(const Status& status);
-    void ReadProof(std::size_t which);
-    void Proven(const Result<std::string>& shown);
+    void SiteKnown(const SupervisorSite& site);
+    bool Prove();
+    void Decide();
     void FilesReady();
     void OpenExec();
     void ExecClosed(const Error& why, int exit_status);
-    void SupervisorMissing();
     void SupervisorReady(const SupervisorHello& hello);
-    void StartUpload();
-    void Uploaded(const Status& status);
+    void Brought();
     void RetryExec(const Error& why);
+    void Limit(const Error& why);
     void Detach(const Error& reason);
     void KeepAlive();
     std::string ProgramPath() const;
-    std::string InShell(const std::string& path) const;
 
     IoLoop& loop_;
     AttachRequest request_;
@@ -70,8 +69,10 @@ class SshAttachment final : public Attachment, public SshListener {
 
     bool detached_ = false;
     bool files_up_ = false;
-    bool want_upload_ = false;
-    bool uploaded_ = false;
+    bool proven_;             // which sandbox it is
+    bool undecided_ = false;  // whether to bring the supervisor: the files are waited for
+    bool brought_ = false;    // by this attachment, and not known to run yet
+    bool unusable_ = false;   // the program that was there
     bool supervisor_wanted_ = true;
     int exec_failures_ = 0;
     std::uint64_t heard_ = 0;         // bytes received so far
@@ -83,11 +84,9 @@ class SshAttachment final : public Attachment, public SshListener {
     std::shared_ptr<SftpFiles> files_;
     std::unique_ptr<SftpChannel> sftp_user_;
     std::unique_ptr<ExecChannel> exec_user_;
+    SupervisorSite site_;
     SshLink::ChannelPtr sftp_channel_;
     SshLink::ChannelPtr exec_channel_;
-    std::shared_ptr<Upload> upload_;
-    struct Proving {};
-    std::shared_ptr<Proving> proving_;  // alive: its answers find this object
     TimerPtr limit_;  // until the supervisor answered
     TimerPtr retry_;  // of the exec channel
     TimerPtr keepalive_;

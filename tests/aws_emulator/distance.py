@@ -2,6 +2,7 @@
 takes a while. For measurements; both are off unless a setting asks for them."""
 
 import asyncio
+import concurrent.futures
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ class Distance:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="distance", daemon=True)
         self._started = False
+        self._jobs: "set[concurrent.futures.Future[None]]" = set()
 
     def close(self) -> None:
         if self._started:
@@ -36,7 +38,10 @@ class Distance:
         if not self._started:
             self._started = True
             self._thread.start()
-        asyncio.run_coroutine_threadsafe(job, self._loop)
+        done = asyncio.run_coroutine_threadsafe(job, self._loop)
+        # The loop itself knows what it runs by weak references only.
+        self._jobs.add(done)
+        done.add_done_callback(self._jobs.discard)
 
     async def _knock(self, address: str, port: int, answered: Callable[[float], None]) -> None:
         for _ in range(20000):

@@ -1,5 +1,6 @@
 """The distance that measurements put before a task: every byte late by half a round trip, a connection by one."""
 
+import gc
 import os
 import socket
 import sys
@@ -56,6 +57,18 @@ class DistanceTest(unittest.TestCase):
         self.distance.watch(FAR, self.port, lambda when: (times.append(when), told.set()))
         self.assertTrue(told.wait(10))
         self.assertAlmostEqual(times[0], time.time(), delta=5)
+
+    def test_a_greeting_that_comes_late_is_heard_after_a_garbage_collection(self):
+        told = threading.Event()
+        with socket.create_server((FAR, 0)) as slow:
+            self.distance.watch(FAR, slow.getsockname()[1], lambda _: told.set())
+            one, _ = slow.accept()
+            with one:
+                for _ in range(5):
+                    time.sleep(0.05)
+                    gc.collect()
+                one.sendall(b"SSH-2.0-x\r\n")
+                self.assertTrue(told.wait(10))
 
     def test_greeting_and_answer_take_their_round_trips(self):
         began, link = self.connect()

@@ -4,7 +4,6 @@ state directory. Each is told with its errno and a sentence, and nothing is left
 
 import errno
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,13 +11,13 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from live.aws import KEY, Aws, provider, table, without_account  # noqa: E402
+from live.aws import KEY, Aws, provider, table  # noqa: E402
 from live.box import Box  # noqa: E402
-from live.case import Live, MountCase, main  # noqa: E402
+from live.case import Live  # noqa: E402
 from live.daemon import Daemon  # noqa: E402
-from live.place import Place, sbxfs, skip, wait_until  # noqa: E402
+from live.fargate import FargateCase, run  # noqa: E402
+from live.place import sbxfs, wait_until  # noqa: E402
 
-DELAYS = ["delays.pull=2", "delays.eni=1", "delays.provisioning=1", "delays.deprovisioning=1", "delays.log=1"]
 IMAGE = {"provider": "cloud", "image": "sbxfs:latest", "host_key": "override"}
 # What is asked of AWS and refused there: a template, and what `error` says of it.
 REFUSED_THERE = {
@@ -71,37 +70,18 @@ ENDINGS = {
 }
 
 
-class Cloud:
-    aws: Aws
-
-
-def configuration(place: Place) -> str:
-    Cloud.aws = Aws(place, settings=DELAYS)
-    text = 'default_template = "default"\n' + table("providers.cloud", provider(Cloud.aws.url))
+def configuration(aws: Aws) -> str:
+    text = 'default_template = "default"\n' + table("providers.cloud", provider(aws.url))
     text += table("templates.default", IMAGE)
     for name, (keys, _) in REFUSED_THERE.items():
         text += table(f"templates.{name}", {**IMAGE, **keys})
     return text
 
 
-class Refused(MountCase):
+class Refused(FargateCase):
     def setUp(self) -> None:
         super().setUp()
-        self.aws = Cloud.aws
-        self.addCleanup(self.aws.no_faults)
-        self.allow_log("sandbox status", "after a failed launch", "still runs: stopped again", "refused op=",
-                       "aws credentials cannot be renewed")
-
-    def failure(self, name: str) -> str:
-        (self.mnt / name).mkdir()
-        said = (self.mnt / name / "ready").read_text()
-        self.assertTrue(said.startswith("failed: "), said)
-        return (self.mnt / name / "error").read_text()
-
-    def nothing_left(self, name: str) -> None:
-        """After its rmdir: no task, and no record of one."""
-        os.rmdir(self.mnt / name)
-        wait_until(lambda: not self.aws.living(name), f"no task of {name} is left")
+        self.allow_log("refused op=", "aws credentials cannot be renewed")
 
     # --- told here, at once
 
@@ -125,7 +105,7 @@ class Refused(MountCase):
                 name = f"x@{template}"
                 self.assertIn(word, self.failure(name))
                 self.assertEqual(self.aws.tasks(name), [])
-                self.nothing_left(name)
+                self.remove(name)
 
     def test_an_answer_that_is_none_starts_no_second_task_and_leaves_none(self) -> None:
         for number, (what, fault) in enumerate(NO_ANSWERS.items()):
@@ -137,7 +117,7 @@ class Refused(MountCase):
                 # Asked once more with the same token, ECS names the same task.
                 self.assertEqual(said, "ready\n", (self.mnt / name / "error").read_text())
                 self.assertEqual(len(self.aws.tasks(name)), 1)
-                self.nothing_left(name)
+                self.remove(name)
 
     def test_a_clock_that_is_off_is_no_reason_to_fail(self) -> None:
         self.aws.control("clock", {"skew_s": 1200})
@@ -152,7 +132,7 @@ class Refused(MountCase):
                 name = ending.replace("_", "-")
                 self.aws.fault("ecs:RunTask", "task", end=ending, delays={"sshd": 600})
                 self.assertIn(words, self.failure(name))
-                self.nothing_left(name)
+                self.remove(name)
 
     def test_an_address_that_another_task_took_over_is_not_used(self) -> None:
         first = Box.make(self.daemon, "first")
@@ -163,7 +143,7 @@ class Refused(MountCase):
         second = Box(self.daemon, "second")
         wait_until(lambda: "host key" in (second.path / "error").read_text(), "the other's key is refused")
         self.assertEqual(first.sh("echo mine"), "mine\n")
-        self.nothing_left("second")
+        self.remove("second")
         first.destroy()
 
     # --- what it costs
@@ -241,8 +221,4 @@ class Refused(MountCase):
 
 
 if __name__ == "__main__":
-    reason = Aws.missing()
-    if reason:
-        skip(reason)
-    without_account()
-    main(box=None, configure=configuration, limit=200)
+    run(configuration)

@@ -4,32 +4,23 @@ said when that fails, and that nothing is left to pay for. Contract 3, 6, 8, 9; 
 
 import errno
 import os
-import signal
 import subprocess
 import sys
-import time
 import unittest
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from live.aws import KEY, Aws, provider, table, without_account  # noqa: E402
+from live.aws import KEY, Aws, provider, table  # noqa: E402
 from live.box import Box  # noqa: E402
-from live.case import Live, MountCase, main  # noqa: E402
-from live.daemon import Daemon  # noqa: E402
-from live.place import Place, sbxfs, skip, wait_until  # noqa: E402
-
-DELAYS = ["delays.pull=2", "delays.eni=1", "delays.provisioning=1", "delays.deprovisioning=1", "delays.log=1"]
+from live.case import Live  # noqa: E402
+from live.fargate import FargateCase, run  # noqa: E402
+from live.place import sbxfs, wait_until  # noqa: E402
 
 
-class Cloud:
-    aws: Aws
-
-
-def configuration(place: Place) -> str:
-    Cloud.aws = Aws(place, settings=DELAYS)
-    Cloud.aws.control("images", {"nowhere:1": {"error": "CannotPullContainerError: nowhere:1: not found"}})
-    url = Cloud.aws.url
+def configuration(aws: Aws) -> str:
+    aws.control("images", {"nowhere:1": {"error": "CannotPullContainerError: nowhere:1: not found"}})
+    url = aws.url
     text = 'default_template = "default"\n' + table("providers.cloud", provider(url))
     text += table("providers.expiring", provider(url, aws_role_session_name="another-account"))
     text += table("providers.lost", provider(url, ecs_cluster="no-such-cluster"))
@@ -47,30 +38,9 @@ def configuration(place: Place) -> str:
     return text
 
 
-class Fargate(MountCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.aws = Cloud.aws
-        self.addCleanup(self.aws.no_faults)
-        # What failed says so once more when it is being destroyed, and a killed daemon's successor again.
-        self.allow_log("sandbox status", "after a failed launch", "still runs: stopped again")
-
+class Fargate(FargateCase):
     def launch(self, name: str) -> Box:
         return Box.make(self.daemon, name)
-
-    def failure(self, name: str) -> str:
-        """mkdir, and what came of it: the text of `error`."""
-        self.allow_log("sandbox status")
-        (self.mnt / name).mkdir()
-        said = (self.mnt / name / "ready").read_text()
-        self.assertTrue(said.startswith("failed: "), said)
-        return (self.mnt / name / "error").read_text()
-
-    def remove(self, name: str) -> None:
-        os.rmdir(self.mnt / name)
-
-    def none_left(self, name: str) -> None:
-        wait_until(lambda: not self.aws.living(name), f"no task of {name} is left")
 
     # --- what a sandbox is
 
@@ -117,7 +87,7 @@ class Fargate(MountCase):
         self.assertEqual(made.get("ecs:RegisterTaskDefinition", 0), 0)
         self.assertLessEqual(sum(made.values()), 30, made)
         for name in names:
-            self.remove(name)
+            os.rmdir(self.mnt / name)
         for name in names:
             self.none_left(name)
 
@@ -144,7 +114,6 @@ class Fargate(MountCase):
         (self.mnt / "early").mkdir()
         wait_until(lambda: self.aws.tasks("early"), "the task was asked for")
         self.remove("early")
-        self.none_left("early")
 
     def test_rmdir_before_a_crash_is_carried_out_after_it(self) -> None:
         box = self.launch("crash")
@@ -172,7 +141,7 @@ class Fargate(MountCase):
         text = self.failure("pull@nowhere")
         self.assertIn("CannotPullContainerError: nowhere:1: not found", text)
         self.assertIn("What helps: check the image's name", text)
-        self.none_left("pull@nowhere")
+        self.none_left("pull@nowhere")  # though nobody has removed it yet
         self.remove("pull@nowhere")
 
     # --- trouble that passes
@@ -240,7 +209,6 @@ class Fargate(MountCase):
         box = Box(self.daemon, "wrong")
         wait_until(lambda: "host key" in (box.path / "error").read_text(), "the key is refused")
         self.remove("wrong")
-        self.none_left("wrong")
 
     def test_another_sandbox_with_the_shared_key_is_not_used(self) -> None:
         self.aws.fault("ecs:RunTask", "task", token="other")
@@ -249,7 +217,6 @@ class Fargate(MountCase):
         box = Box(self.daemon, "other@shared")
         wait_until(lambda: "another sandbox answers" in (box.path / "error").read_text(), "it is found out")
         self.remove("other@shared")
-        self.none_left("other@shared")
 
 
 class BadConfiguration(unittest.TestCase):
@@ -285,8 +252,4 @@ class BadConfiguration(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    reason = Aws.missing()
-    if reason:
-        skip(reason)
-    without_account()
-    main(box=None, configure=configuration, limit=200)
+    run(configuration)

@@ -1,0 +1,254 @@
+// SshAttachment against a real sshd: the supervisor comes there, and how many round trips that takes.
+#include "sandbox/ssh_attachment.h"
+
+#include <errno.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <future>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "aws/crypto.h"
+#include "base/files.h"
+#include "sandbox/io_loop.h"
+#include "sandbox/supervisor/protocol.h"
+#include "tests/support/private_sshd.h"
+#include "tests/support/turn_relay.h"
+
+namespace sbxfs {
+namespace {
+
+using testing::PrivateSshd;
+using testing::TurnRelay;
+
+class NoCommands final : public SupervisorListener {
+    void OnKnown(EventNumber, bool, OutputSizes) override {}
+    void OnKnownEnd() override {}
+    void OnStarted(EventNumber, std::int64_t) override {}
+    void OnOutput(EventNumber, OutputStream, std::uint64_t, std::string) override {}
+    void OnHole(EventNumber, OutputStream, std::uint64_t, std::uint64_t) override {}
+    void OnDone(EventNumber, const CommandEnd&) override {}
+    void OnCommandError(EventNumber, const Error&) override {}
+};
+
+// One attach until it is complete or has come to nothing. Everything but the future is the loop's.
+class Attached final : public AttachmentListener {
+ public:
+    struct Outcome {
+        Status status = Ok();
+        std::vector<std::string> phases;
+    };
+
+    std::future<Outcome> Begin(IoLoop& loop, const AttachRequest& request) {
+        attachment_ = attacher_.Attach(loop, request, *this, no_commands_);
+        return told_.get_future();
+    }
+    void End() { attachment_.reset(); }
+    SupervisorPort* port() { return port_; }
+
+    void OnAttachPhase(std::string_view phase) override { outcome_.phases.emplace_back(phase); }
+    void OnFiles(RemoteFiles&) override {
+        files_ = true;
+        if (port_ != nullptr) Tell(Ok());
+    }
+    void OnSupervisor(SupervisorPort& port, const SupervisorHello&, const std::string&) override {
+        port_ = &port;
+        if (files_) Tell(Ok());
+    }
+    void OnSupervisorLost(const Error& why) override { Tell(why); }
+    void OnDetached(const Error& why) override { Tell(why); }
+
+ private:
+    void Tell(Status status) {
+        if (std::exchange(is_told_, true)) return;
+        outcome_.status = std::move(status);
+        told_.set_value(outcome_);
+    }
+
+    SshAttacher attacher_;
+    NoCommands no_commands_;
+    Outcome outcome_;
+    bool files_ = false;
+    bool is_told_ = false;
+    SupervisorPort* port_ = nullptr;
+    std::promise<Outcome> told_;
+    std::unique_ptr<Attachment> attachment_;
+};
+
+class SshAttachmentTest : public ::testing::Test {
+ protected:
+    // What it came to, and how many round trips it took. `then` runs on the loop while it is attached.
+    Attached::Outcome Attach(const std::function<void(Attached&)>& then = {}) {
+        Attached attached;
+        std::promise<std::future<Attached::Outcome>> begun;
+        loop_->Post([&] {
+            request_.epoch = ++epoch_;
+            begun.set_value(attached.Begin(*loop_, request_));
+        });
+        Attached::Outcome outcome = begun.get_future().get().get();
+        turns_ = relay_.turns();
+        std::promise<void> over;
+        loop_->Post([&] {
+            if (then) then(attached);
+        });
+        if (then && outcome.status) cleared_.get_future().wait();
+        loop_->Post([&] {
+            attached.End();
+            over.set_value();
+        });
+        over.get_future().wait();
+        return outcome;
+    }
+    // Ends the supervisor, and leaves nothing of it there.
+    Attached::Outcome AttachAndClear() {
+        cleared_ = {};
+        const Attached::Outcome outcome = Attach([this](Attached& attached) {
+            if (attached.port() == nullptr) return;
+            attached.port()->Shutdown(true, [this](const Status&) { cleared_.set_value(); });
+        });
+        std::filesystem::remove_all(spool_);
+        return outcome;
+    }
+    static bool Has(const Attached::Outcome& outcome, const std::string& phase) {
+        return std::find(outcome.phases.begin(), outcome.phases.end(), phase) !=
+               outcome.phases.end();
+    }
+    // In place of what is asked for.
+    void Serve(const std::string& for_exec, const std::string& for_sftp) {
+        const std::string script = sshd_.directory() + "/serve";
+        const std::string text = "#!/bin/sh\ncase $SSH_ORIGINAL_COMMAND in\n*attach*) " + for_exec +
+                                 " ;;\n*) " + for_sftp + " ;;\nesac\n";
+        ASSERT_TRUE(ReplaceFile(script, text, 0700).has_value());
+        sshd_config_ = "ForceCommand " + script;
+    }
+    void Prove(const std::string& said) {
+        const std::string file = sshd_.directory() + "/token";
+        ASSERT_TRUE(ReplaceFile(file, said + "\n", 0600).has_value());
+        request_.connect.proof_files = {sshd_.directory() + "/not-there", file};
+        request_.connect.proof_sha256 = aws::Sha256Hex("token-of-this-one");
+    }
+
+    PrivateSshd sshd_;
+    std::string sshd_config_;
+    std::string Path() const { return sshd_.directory() + "/relay"; }
+    TurnRelay relay_{Path(),
+                     "io-test",
+                     {[this] { return sshd_.Connect(sshd_config_); },
+                      [this] { return testing::RunsAnything(sshd_.newest(), "sbxfs-superviso"); }}};
+    const std::string spool_ = sshd_.directory() + "/.sbxfs/spool of a box";
+    AttachRequest request_ = [this] {
+        AttachRequest request;
+        request.connect.address = UnixAddress{Path()};
+        request.connect.user = sshd_.user();
+        request.connect.host_key = sshd_.host_key();
+        request.connect.spool_dir = spool_;
+        request.client_key = Secret(sshd_.client_private());
+        request.bring = AttachRequest::Bring::kAtOnce;
+        return request;
+    }();
+    std::uint64_t epoch_ = 0;
+    int turns_ = 0;
+    std::promise<void> cleared_;
+    std::unique_ptr<IoLoop> loop_ = *IoLoop::Start("io-test", RealClock());
+};
+
+// Hellos and keys, service, login, channels, what is there, bringing it, the supervisor's hello.
+constexpr int kToBring = 8;
+constexpr int kToFind = 7;
+constexpr int kToBringRemovable = 9;
+
+TEST_F(SshAttachmentTest, BringsTheSupervisorAndFindsItAgainInFewRoundTrips) {
+    const Attached::Outcome brought = Attach();
+    ASSERT_TRUE(brought.status.has_value());
+    EXPECT_TRUE(Has(brought, "uploaded"));
+    EXPECT_LE(turns_, kToBring);
+    struct stat made {};
+    ASSERT_EQ(::stat((spool_ + "/bin").c_str(), &made), 0);
+    EXPECT_EQ(made.st_mode & 0777, 0700U);
+    const Attached::Outcome found = AttachAndClear();
+    ASSERT_TRUE(found.status.has_value());
+    EXPECT_FALSE(Has(found, "uploaded"));
+    EXPECT_LE(turns_, kToFind);
+}
+
+TEST_F(SshAttachmentTest, ToShowWhichSandboxItIsCostsNoRoundTrip) {
+    Prove("token-of-this-one");
+    const Attached::Outcome outcome = AttachAndClear();
+    ASSERT_TRUE(outcome.status.has_value());
+    EXPECT_TRUE(Has(outcome, "proven"));
+    EXPECT_LE(turns_, kToBring);
+}
+
+TEST_F(SshAttachmentTest, AnotherSandboxIsLeftAsItWas) {
+    Prove("token-of-another");
+    const Attached::Outcome outcome = Attach();
+    ASSERT_FALSE(outcome.status.has_value());
+    EXPECT_EQ(outcome.status.error().code(), Errno{EACCES});
+    EXPECT_FALSE(Has(outcome, "sftp"));
+    EXPECT_FALSE(std::filesystem::exists(sshd_.directory() + "/.sbxfs"));
+}
+
+// It may say whatever it likes before it was asked to: nothing is heard of it until it has shown which sandbox it is.
+TEST_F(SshAttachmentTest, ASupervisorThatSpeaksBeforeTheProofIsNotBelieved) {
+    Prove("token-of-this-one");
+    std::string greeting(supervisor::kMagic, sizeof supervisor::kMagic - 1);
+    {
+        supervisor::Writer<std::string> frame(greeting, supervisor::Type::kHelloOk);
+        supervisor::HelloOkFields fields;
+        fields.protocol = supervisor::kProtocol;
+        fields.spool = fields.boot = 5;
+        fields.machine = {"x86_64", 6};
+        supervisor::PutHelloOkFields(frame, fields);
+    }
+    const std::string said = sshd_.directory() + "/greeting";
+    ASSERT_TRUE(ReplaceFile(said, greeting, 0600).has_value());
+    Serve("cat '" + said + "'; sleep 1; echo 'sbxfs-attach 1 x86_64 present other'; sleep 9",
+          "exec /usr/lib/openssh/sftp-server");
+    bool believed = true;
+    const Attached::Outcome outcome =
+        Attach([&](Attached& attached) { believed = attached.port() != nullptr; });
+    ASSERT_FALSE(outcome.status.has_value());
+    EXPECT_EQ(outcome.status.error().code(), Errno{EACCES});
+    EXPECT_FALSE(believed);
+}
+
+TEST_F(SshAttachmentTest, WhatStaysIsBroughtOnlyWhereItCanBeRemoved) {
+    request_.bring = AttachRequest::Bring::kRemovable;
+    ASSERT_TRUE(AttachAndClear().status.has_value());
+    EXPECT_LE(turns_, kToBringRemovable);
+    std::filesystem::remove_all(sshd_.directory() + "/.sbxfs");
+    Serve("exec sh -c \"$SSH_ORIGINAL_COMMAND\"", "sleep 1; exit 1");
+    const Attached::Outcome outcome = Attach();
+    ASSERT_FALSE(outcome.status.has_value());
+    EXPECT_FALSE(std::filesystem::exists(sshd_.directory() + "/.sbxfs"));
+}
+
+TEST_F(SshAttachmentTest, NoSpoolIsMadeWhereNoneIsWanted) {
+    request_.bring = AttachRequest::Bring::kIfSpool;
+    const Attached::Outcome outcome = Attach();
+    ASSERT_FALSE(outcome.status.has_value());
+    EXPECT_EQ(outcome.status.error().code(), Errno{ENOENT});
+    EXPECT_FALSE(std::filesystem::exists(sshd_.directory() + "/.sbxfs"));
+}
+
+TEST_F(SshAttachmentTest, AProgramThatCannotRunThereIsReplaced) {
+    ASSERT_TRUE(Attach().status.has_value());
+    const std::string name = std::filesystem::directory_iterator(spool_ + "/bin")->path().string();
+    (void)AttachAndClear();
+    // A program of the same name for another machine.
+    std::filesystem::create_directories(spool_ + "/bin");
+    ASSERT_TRUE(ReplaceFile(name, std::string("\177ELF\2\1\1\0\0\0\0\0\0\0\0\0\2\0\0\0", 20), 0700)
+                    .has_value());
+    const Attached::Outcome outcome = AttachAndClear();
+    ASSERT_TRUE(outcome.status.has_value());
+    EXPECT_TRUE(Has(outcome, "uploaded"));
+}
+
+}  // namespace
+}  // namespace sbxfs
