@@ -65,8 +65,8 @@ void RemoteNode::Create(std::string_view name, std::uint32_t mode, const OpenReq
                           const NodePtr node = m.inodes.Enter(
                               self, self->ChildNode(name, ShownMode(opened->stat.mode)));
                           const auto remote = std::static_pointer_cast<RemoteNode>(node);
-                          sbxfs::Opened handle{.handle = m.handles.Add(
-                                                   remote->MakeOpen(*opened, remote->changes()))};
+                          sbxfs::Opened handle{.handle = m.handles.Add(remote->MakeOpen(
+                                                   *opened, remote->changes(), flags))};
                           handle.direct_io = AppendsOnly(flags);
                           handle.keep_cache = remote->MayKeepPages(*opened);
                           const Entry entry = self->ToEntry(*node, opened->stat);

@@ -154,6 +154,11 @@ void RemoteNode::WroteAll(FileCache::Era era, const RemoteStat& stat) {
     if (pages_ && pages_->era == era) pages_->stat = stat;
 }
 
+void RemoteNode::ForgetPages() {
+    const MutexLock lock(open_mu_);
+    pages_.reset();
+}
+
 void RemoteNode::DropTwins() {
     const FileCache& cache = files().cache();
     if (!HasLostItsName() && !cache.HasOtherNames(RemotePath())) return;
@@ -168,9 +173,9 @@ void RemoteNode::DropTwins() {
 }
 
 std::shared_ptr<RemoteOpenFile> RemoteNode::MakeOpen(const CachedFiles::Opened& opened,
-                                                     std::uint64_t changes) {
+                                                     std::uint64_t changes, int flags) {
     CachedFiles::SetVersion(opened.file, changes);
-    auto file = std::make_shared<RemoteOpenFile>(Self(), opened);
+    auto file = std::make_shared<RemoteOpenFile>(Self(), opened, changes, AppendsOnly(flags));
     const MutexLock lock(open_mu_);
     std::erase_if(open_, [](const auto& weak) { return weak.expired(); });
     open_.push_back(file);
@@ -386,10 +391,12 @@ void RemoteNode::Open(const OpenRequest& request, OpenReply reply) {
                        parked = std::move(parked)](Result<CachedFiles::Opened> opened) mutable {
                           if (truncates) self->Changed();
                           if (!opened) return parked.Fail(opened.error());
-                          Job answer = [self, changes, flags, opened = *opened,
+                          // Its own two changes are none of somebody else's.
+                          const std::uint64_t before = changes + (truncates ? 2 : 0);
+                          Job answer = [self, before, flags, opened = *opened,
                                         parked = std::move(parked)]() mutable {
                               if (auto taken = parked.Take())
-                                  self->AnswerOpened(opened, changes, flags, std::move(*taken));
+                                  self->AnswerOpened(opened, before, flags, std::move(*taken));
                           };
                           const bool as_known = known && *known &&
                                                 (*known)->size == opened->stat.size &&
@@ -407,7 +414,7 @@ bool AppendsOnly(int flags) {
 
 void RemoteNode::AnswerOpened(const CachedFiles::Opened& opened, std::uint64_t changes, int flags,
                               OpenReply reply) {
-    auto file = MakeOpen(opened, changes);
+    auto file = MakeOpen(opened, changes, flags);
     sbxfs::Opened how;
     how.direct_io = AppendsOnly(flags);
     how.keep_cache = MayKeepPages(opened);

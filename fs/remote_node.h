@@ -80,6 +80,8 @@ class RemoteNode final : public Node {
     // The file's own attributes after this mount's last write to it: the pages of that time are known
     // to be theirs.
     void WroteAll(FileCache::Era era, const RemoteStat& stat);
+    // Something was written past the kernel's pages.
+    void ForgetPages();
     bool HasLostItsName() const;
     // The content was changed through this node: what the kernel has of it under another of its names is
     // dropped, soon. Not waited for: dropping a page may write it back first, which waits for us.
@@ -105,7 +107,7 @@ class RemoteNode final : public Node {
     // An open file of this node keeps it reachable after its name is gone.
     // `changes`: of this node, before it was opened.
     std::shared_ptr<RemoteOpenFile> MakeOpen(const CachedFiles::Opened& opened,
-                                             std::uint64_t changes);
+                                             std::uint64_t changes, int flags);
     CachedFiles::Asker::Verify MustVerify() const;
     // Whether what the kernel has cached of an earlier open is true of this one. From now on it counts
     // as cached at this one.

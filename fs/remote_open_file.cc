@@ -10,15 +10,18 @@
 namespace sbxfs {
 
 RemoteOpenFile::RemoteOpenFile(const std::shared_ptr<RemoteNode>& node,
-                               const CachedFiles::Opened& opened)
+                               const CachedFiles::Opened& opened, std::uint64_t changes,
+                               bool direct)
     : OpenHandle(node),
       remote_(node),
       file_(opened.file),
       opened_in_(opened.era),
       identity_(opened.identity),
-      changes_before_(node->changes()) {
+      changes_before_(changes),
+      direct_(direct) {
     node->mount().kernel_cache.Opened(node->sandbox()->generation(), node->ino());
-    Keep(opened.stat, opened.era, node->changes());
+    // Somebody may have written since the sandbox said so.
+    Keep(opened.stat, opened.era, changes);
 }
 
 RemoteOpenFile::~RemoteOpenFile() {
@@ -156,17 +159,18 @@ void RemoteOpenFile::Release() {
         const FileCache::Question contents = cache.Ask(remote_->RemotePath());
         const std::uint64_t changes = remote_->changes();
         const bool alone = changes == changes_before_ + changes_;
-        files.FileStat(
-            file_, [remote = remote_, file = file_, question, contents, changes, alone,
-                    era = cache.era(), quiet = cache.IsQuiet()](const Result<RemoteStat>& stat) {
-                FileCache& known = remote->files().cache();
-                known.PutStat(question, stat);
-                const bool present =
-                    stat && quiet && known.era() == era && remote->changes() == changes;
-                if (present) remote->WroteAll(era, *stat);
-                if (present && alone) return remote->files().PutWritten(file, contents, *stat);
-                known.Drop(contents);
-            });
+        files.FileStat(file_, [remote = remote_, file = file_, question, contents, changes, alone,
+                               era = cache.era(), quiet = cache.IsQuiet(),
+                               direct = direct_](const Result<RemoteStat>& stat) {
+            FileCache& known = remote->files().cache();
+            known.PutStat(question, stat);
+            const bool present =
+                stat && quiet && known.era() == era && remote->changes() == changes;
+            if (direct) remote->ForgetPages();
+            if (present && !direct) remote->WroteAll(era, *stat);
+            if (present && alone) return remote->files().PutWritten(file, contents, *stat);
+            known.Drop(contents);
+        });
     }
     files.Close(file_, [](const Status&) {});
 }

@@ -17,7 +17,9 @@ namespace sbxfs {
 class RemoteOpenFile final : public OpenHandle,
                              public std::enable_shared_from_this<RemoteOpenFile> {
  public:
-    RemoteOpenFile(const std::shared_ptr<RemoteNode>& node, const CachedFiles::Opened& opened);
+    // `changes`: of the node, before it was opened. `direct`: the kernel keeps nothing of what goes through it.
+    RemoteOpenFile(const std::shared_ptr<RemoteNode>& node, const CachedFiles::Opened& opened,
+                   std::uint64_t changes, bool direct);
     ~RemoteOpenFile() override;
 
     const RemoteFilePtr& file() const { return file_; }
@@ -55,6 +57,7 @@ class RemoteOpenFile final : public OpenHandle,
     const std::optional<IdentityStat> identity_;  // when it was opened, if anybody looked
     const std::uint64_t changes_before_;          // of the node
     std::atomic<std::uint64_t> changes_{0};       // of them, through this handle
+    const bool direct_;
     std::atomic<bool> wrote_{false};
     mutable Mutex mu_{LockRank::kHandle};
     std::optional<Seen> seen_ GUARDED_BY(mu_);

@@ -59,6 +59,8 @@ class LinkWitness {
 // The calls of RemoteFiles, each made into one Operation.
 class FileOperations : public RemoteFiles {
  public:
+    // Whether somebody still waits for the answer. Loop thread.
+    virtual bool IsWanted() const { return true; }
     void Lstat(const std::string& path, StatDone done) override;
     void List(const std::string& path, EntriesDone done) override;
     void ReadLink(const std::string& path, TextDone done) override;
@@ -209,6 +211,7 @@ class LinkedFiles::ForAsker final : public FileOperations {
  public:
     ForAsker(std::shared_ptr<LinkedFiles> files, std::function<bool()> wanted)
         : files_(std::move(files)), wanted_(std::move(wanted)) {}
+    bool IsWanted() const override { return !wanted_ || wanted_(); }
 
  private:
     void Submit(std::unique_ptr<Operation> operation) override;

@@ -15,6 +15,8 @@ namespace {
 
 // How late it may be noticed that somebody has waited too long.
 constexpr Duration kTick = std::chrono::milliseconds(250);
+// Files that are remembered to lack something.
+constexpr std::size_t kMostDamaged = 4096;
 
 Error TooLate(const std::string& first) {
     return {Errno{ETIMEDOUT},
@@ -80,13 +82,27 @@ bool WriteBehind::MayDefer() const {
     return mode_ == Mode::kQuiet && !lost_ && files_->IsUp() && pending_.size() < limits_.changes;
 }
 
-// Of creates and writes, while nobody has heard of what was lost.
-std::optional<Error> WriteBehind::Refusal() const {
+// What makes or writes something waits until somebody has heard of what was lost.
+std::optional<Error> WriteBehind::Refusal(const Through_& to, Kind kind) const {
+    if (!to->IsWanted()) return Error(Errno{EINTR}, "interrupted");
+    if (kind == Kind::kMakes) return Unheard();
+    return std::nullopt;
+}
+
+std::optional<Error> WriteBehind::Unheard() const {
     if (!lost_) return std::nullopt;
     return Error(
         Errno{EIO},
         "an earlier change was lost: " + lost_->what() + ". Read the sandbox's error file to go on",
         Blame::kRemote);
+}
+
+bool WriteBehind::IsSettled(std::string_view path) const {
+    const std::vector<ChangePtr> changes = Conflicts(path, Reach::kPath);
+    // What is written to a file moves no name.
+    return std::all_of(changes.begin(), changes.end(), [](const ChangePtr& change) {
+        return change->deferred || !change->state.expired();
+    });
 }
 
 // --- Order
@@ -217,6 +233,10 @@ void WriteBehind::Lost(const Change& change, const Error& why) {
     const Error error = Error(why.code(), why.what(), why.blame()).While(change.what.text);
     Log(LogLevel::kWarning, "a change was lost", {{"change", change.what.text}, {"why", why}});
     if (!lost_) lost_ = error;
+    newest_ = error;
+    ++losses_;
+    if (change.data && !change.what.path.empty() && damaged_.size() < kMostDamaged)
+        damaged_.insert(change.what.path);
     dirs_.Clear();
     ++trusts_;
     view_.reset();
@@ -261,7 +281,7 @@ void WriteBehind::Drain(std::optional<Duration> bound, Done done) {
     DCHECK(loop_.OnThread());
     if (IsClean()) return done(Ok());
     const SteadyTime deadline = bound ? loop_.clock().Steady() + *bound : SteadyTime::max();
-    waiters_.push_back({next_ - 1, deadline, std::move(done)});
+    waiters_.push_back({next_ - 1, losses_, deadline, std::move(done)});
     if (bound) ArmDeadline();
 }
 
@@ -272,14 +292,14 @@ void WriteBehind::CheckWaiters() {
         const MutexLock lock(mu_);
         if (!unacknowledged_.empty()) first = unacknowledged_.begin()->first;
     }
-    std::vector<Done> over;
+    std::vector<std::pair<Done, bool>> over;
     std::erase_if(waiters_, [&](Waiter& waiter) {
         if (waiter.last >= first) return false;
-        over.push_back(std::move(waiter.done));
+        over.emplace_back(std::move(waiter.done), waiter.losses == losses_);
         return true;
     });
-    for (const Done& done : over)
-        done(Ok());
+    for (const auto& [done, all] : over)
+        done(all ? Ok() : Status(*newest_));
 }
 
 void WriteBehind::ArmDeadline() {
@@ -483,6 +503,7 @@ void WriteBehind::ForAsker::Close(const RemoteFilePtr& file) {
 
 void WriteBehind::ForAsker::Drain(Done done) {
     OnLoop([done = std::move(done)](WriteBehind& owner, const Through_&) mutable {
+        if (auto unheard = owner.Unheard()) return done(*std::move(unheard));
         owner.Drain(owner.limits_.wait, std::move(done));
     });
 }

@@ -107,7 +107,8 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     // Begins anew what is trusted.
     void SetMode(Mode mode);
     Mode mode() const { return mode_; }
-    // When every change told so far has been acknowledged or reported lost. With a bound: ETIMEDOUT, naming the first.
+    // When every change told so far has been acknowledged, or is lost: the first's error. With a bound: ETIMEDOUT, naming
+    // the first.
     void Drain(std::optional<Duration> bound, Done done);
     bool IsClean() const;
 
@@ -130,6 +131,8 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
         bool named = true;  // changes a name: the bound is shorter
     };
 
+    using Through_ = std::shared_ptr<FileOperations>;
+
     // --- write_behind.cc: order
     ChangePtr New(What what, bool deferred);
     void Enter(const ChangePtr& change);
@@ -147,7 +150,12 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void ArmDeadline();
     void CheckDeadlines();
     bool MayDefer() const;
-    std::optional<Error> Refusal() const;
+    // Why a change is not begun at all: nobody waits for it any more; also, with kMakes, something was lost before.
+    enum class Kind { kMakes, kRemoves };
+    std::optional<Error> Refusal(const Through_& to, Kind kind) const;
+    std::optional<Error> Unheard() const;
+    // No change is under way there whose outcome nobody knows yet.
+    bool IsSettled(std::string_view path) const;
     template <class T>
     using Runner = UniqueFunction<void(UniqueFunction<void(Result<T>)>)>;
     template <class T>
@@ -158,7 +166,6 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void Defer(What what, UniqueFunction<void(Done)> send);
 
     // --- write_behind_names.cc
-    using Through_ = std::shared_ptr<FileOperations>;
     void Lstat(const Through_& to, const std::string& path, StatDone done);
     void List(const Through_& to, const std::string& path, EntriesDone done);
     void ReadLink(const Through_& to, const std::string& path, TextDone done);
@@ -188,8 +195,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
               OpenDone done);
     void CreateBehind(const std::string& path, const OpenHow& how,
                       const TrustedDirs::Directory& parent, OpenDone done);
-    void Opened(const std::string& path, const OpenHow& how, OpenedFile opened,
-                const OpenDone& done);
+    void Opened(const StatePtr& state, const OpenHow& how, OpenedFile opened, const OpenDone& done);
     void Read(const Through_& to, const FilePtr& file, FileRange range, BytesDone done);
     void Write(const Through_& to, const FilePtr& file, std::uint64_t offset, std::string bytes,
                Done done);
@@ -211,6 +217,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void CreationFailed(const StatePtr& state, const Error& why);
     void Discount(FileState& state, const Change& change);
     void Settle(const StatePtr& state, std::uint64_t change, const RemoteStat& real);
+    void DependOnUnderWay(const ChangePtr& change, const FileState& state);
     void WhenClean(const StatePtr& state, Done done);
     void DropIfIdle(const StatePtr& state);
     void Moved(const std::string& from, const std::string& to);
@@ -233,7 +240,11 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
 
     // Loop thread's own.
     Mode mode_ = Mode::kOff;
-    std::optional<Error> lost_;
+    std::optional<Error> lost_;    // and nobody has heard of it
+    std::optional<Error> newest_;  // the last that was lost
+    std::uint64_t losses_ = 0;
+    // Files that lack what was written to them: they take no other's place. Until they are made anew or removed.
+    std::set<std::string, std::less<>> damaged_;
     std::uint64_t next_ = 1;
     std::map<std::uint64_t, ChangePtr> pending_;  // not ended
     std::map<std::string, std::vector<ChangePtr>, std::less<>> by_path_;
@@ -243,7 +254,8 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     bool running_ = false;
     bool deadline_armed_ = false;
     struct Waiter {
-        std::uint64_t last;  // all up to this one
+        std::uint64_t last;    // all up to this one
+        std::uint64_t losses;  // before it began to wait
         SteadyTime deadline;
         Done done;
     };

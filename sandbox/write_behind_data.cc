@@ -51,6 +51,7 @@ void WriteBehind::Moved(const std::string& from, const std::string& to) {
     dirs_.Drop(to);
     times_.Moved(from, to);
     if (made_.erase(from) > 0) made_.insert(to);
+    if (damaged_.erase(from) > 0) damaged_.insert(to);
     std::vector<StatePtr> moved;
     const std::string below = from + "/";
     if (const StatePtr itself = StateAt(from)) moved.push_back(itself);
@@ -66,6 +67,7 @@ void WriteBehind::Moved(const std::string& from, const std::string& to) {
 
 void WriteBehind::Unnamed(const std::string& path) {
     made_.erase(path);
+    damaged_.erase(path);
     const auto it = states_.find(path);
     if (it == states_.end()) return;
     it->second->path.clear();
@@ -224,7 +226,7 @@ void WriteBehind::CreationFailed(const StatePtr& state, const Error& why) {
         const FileState::Queued next = std::move(state->queue.front());
         state->queue.pop_front();
         const ChangePtr& change = next.change;
-        Discount(*state, *change);
+        if (!change->ended) Discount(*state, *change);
         const auto fail = std::move(change->fail);
         Ended(change, Ok());
         if (fail) fail(why);
@@ -233,6 +235,13 @@ void WriteBehind::CreationFailed(const StatePtr& state, const Error& why) {
     state->tail_file.reset();
     LetRoom();
     DropIfIdle(state);
+}
+
+void WriteBehind::DependOnUnderWay(const ChangePtr& change, const FileState& state) {
+    for (const std::uint64_t id : state.under_way) {
+        const auto it = pending_.find(id);
+        if (it != pending_.end()) DependOn(change, it->second, After::kEnded);
+    }
 }
 
 void WriteBehind::WhenClean(const StatePtr& state, Done done) {
@@ -245,10 +254,7 @@ void WriteBehind::WhenClean(const StatePtr& state, Done done) {
         (*answer)(Ok());
     };
     question->fail = [answer](const Error& why) { (*answer)(why); };
-    for (const std::uint64_t id : state->under_way) {
-        const auto it = pending_.find(id);
-        if (it != pending_.end()) DependOn(question, it->second, After::kEnded);
-    }
+    DependOnUnderWay(question, *state);
     pending_.emplace(question->id, question);
     question->deadline = loop_.clock().Steady() + limits_.wait;
     ArmDeadline();
@@ -264,6 +270,7 @@ void WriteBehind::Settle(const StatePtr& state, std::uint64_t change, const Remo
     const std::int64_t shown = state->stat.mtime;
     state->stat = real;
     state->stat.mtime = shown;
+    state->sure = true;
     if (!as_told && !state->path.empty()) owner_->OnSettled(state->path);
 }
 
@@ -272,7 +279,7 @@ void WriteBehind::Settle(const StatePtr& state, std::uint64_t change, const Remo
 void WriteBehind::Open(const Through_& to, const std::string& path, const OpenHow& how,
                        const Before& before, OpenDone done) {
     if (how.create || how.truncate) {
-        if (auto refused = Refusal()) return done(*std::move(refused));
+        if (auto refused = Refusal(to, Kind::kMakes)) return done(*std::move(refused));
     }
     const TrustedDirs::Directory* parent = Trusted(path, before);
     if (how.create && before.IsFree() && MayDefer() && parent != nullptr &&
@@ -286,10 +293,20 @@ void WriteBehind::Open(const Through_& to, const std::string& path, const OpenHo
             self->Open(to, path, how, {}, std::move(done));
         });
     }
-    OpenDone opened = [self = shared_from_this(), path, how,
+    // Taken now: by the time of the answer the name may be another file's.
+    StatePtr state = StateAt(path);
+    if (state == nullptr) {
+        state = std::make_shared<FileState>();
+        state->path = path;
+        states_[path] = state;
+    }
+    ++state->handles;
+    OpenDone opened = [self = shared_from_this(), state, how,
                        done = std::move(done)](Result<OpenedFile> result) {
-        if (!result) return done(std::move(result).error());
-        self->Opened(path, how, std::move(*result), done);
+        if (result) return self->Opened(state, how, std::move(*result), done);
+        --state->handles;
+        self->DropIfIdle(state);
+        done(std::move(result).error());
     };
     if (!how.create && !how.truncate)
         return Question<OpenedFile>(
@@ -348,21 +365,21 @@ void WriteBehind::CreateBehind(const std::string& path, const OpenHow& how,
     done(OpenedFile{file, stat});
 }
 
-void WriteBehind::Opened(const std::string& path, const OpenHow& how, OpenedFile opened,
+// `state` counts this handle already.
+void WriteBehind::Opened(const StatePtr& state, const OpenHow& how, OpenedFile opened,
                          const OpenDone& done) {
-    StatePtr state = StateAt(path);
-    if (state == nullptr) {
-        state = std::make_shared<FileState>();
-        state->path = path;
-        states_[path] = state;
-    }
-    if (state->volume == nullptr) state->volume = VolumeOf(path);
+    const std::string path = state->path;
+    if (how.truncate) damaged_.erase(path);
+    if (state->volume == nullptr && !path.empty()) state->volume = VolumeOf(path);
     if (state->IsClean()) {
-        if (std::exchange(state->told, false))
+        if (std::exchange(state->told, false) && !path.empty())
             times_.Bind(path, opened.stat.mtime, state->stat.mtime);
-        state->stat = Shown(path, opened.stat);
+        state->stat = path.empty() ? opened.stat : Shown(path, opened.stat);
+        state->sure = true;
     }
-    if (how.create) {
+    if (path.empty()) {
+        // It has lost its name meanwhile.
+    } else if (how.create) {
         Touched(path);
         Trust(path, opened.stat);
     } else if (how.write && mode_ == Mode::kQuiet && state->volume == nullptr) {
@@ -371,7 +388,6 @@ void WriteBehind::Opened(const std::string& path, const OpenHow& how, OpenedFile
     const auto file = std::make_shared<BehindFile>(loop_, weak_from_this(), state, how);
     file->inner = std::move(opened.file);
     file->counted = true;
-    ++state->handles;
     ++open_files_;
     done(OpenedFile{file, state->stat});
 }
@@ -388,7 +404,7 @@ void WriteBehind::Read(const Through_& to, const FilePtr& file, FileRange range,
 void WriteBehind::Write(const Through_& to, const FilePtr& file, std::uint64_t offset,
                         std::string bytes, Done done) {
     if (file->error) return done(*file->error);
-    if (auto refused = Refusal()) return done(*std::move(refused));
+    if (auto refused = Refusal(to, Kind::kMakes)) return done(*std::move(refused));
     Payload payload{offset, std::move(bytes)};
     if (room_.empty() && dirty_ + payload.bytes.size() <= DirtyBound())
         return WriteNow(to, file, std::move(payload), std::move(done));
@@ -399,6 +415,8 @@ void WriteBehind::Write(const Through_& to, const FilePtr& file, std::uint64_t o
                                 done = std::move(done)](const Status& room) mutable {
                          if (!room) return done(room);
                          if (file->error) return done(*file->error);
+                         if (auto refused = self->Refusal(to, Kind::kMakes))
+                             return done(*std::move(refused));
                          self->WriteNow(to, file, std::move(payload), std::move(done));
                      }});
     ArmDeadline();
@@ -409,7 +427,10 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
     if (state->error) return done(*state->error);
     // What could not be repeated after a cut is not told before it has arrived.
     const bool lasts = file->inner == nullptr || LinkedFiles::OutlivesACut(*file->inner);
-    const bool deferred = lasts && MayDefer(*state, payload.bytes.size());
+    // Behind a truncation that is under way nobody knows where an append will lie.
+    if (!IsSettled(state->path)) state->sure = false;
+    const bool deferred = lasts && (state->sure || !file->how.append) && IsSettled(state->path) &&
+                          MayDefer(*state, payload.bytes.size());
     if (deferred && file->how.append && payload.bytes.size() > kMostAppended) {
         // Each arrives as a whole or not at all, which a cut of the link makes necessary to know.
         Payload rest{0, payload.bytes.substr(kMostAppended)};
@@ -457,7 +478,11 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
                        if (*answer) (*answer)(std::move(status));
                    });
     };
-    if (!deferred) change->fail = [answer](const Error& why) { (*answer)(why); };
+    if (!deferred) {
+        change->fail = [answer](const Error& why) { (*answer)(why); };
+        // After a cut what was told is repeated in its own time: this must not come before it.
+        DependOnUnderWay(change, *state);
+    }
     Queue(state, change, file);
     if (!deferred) {
         if (change->sent) return;
@@ -489,6 +514,7 @@ void WriteBehind::FileStat(const Through_& to, const FilePtr& file, StatDone don
                      if (std::exchange(state->told, false) && !state->path.empty())
                          self->times_.Bind(state->path, stat->mtime, state->stat.mtime);
                      state->stat = state->path.empty() ? *stat : self->Shown(state->path, *stat);
+                     state->sure = true;
                      done(state->stat);
                  });
 }
@@ -496,10 +522,10 @@ void WriteBehind::FileStat(const Through_& to, const FilePtr& file, StatDone don
 void WriteBehind::SetFileStat(const Through_& to, const FilePtr& file, const StatChange& change,
                               StatDone done) {
     const StatePtr& state = file->state;
-    if (change.size) {
-        if (auto refused = Refusal()) return done(*std::move(refused));
-    }
-    if (!change.size && !change.uid && state->made && MayDefer() && !state->error) {
+    if (auto refused = Refusal(to, change.size ? Kind::kMakes : Kind::kRemoves))
+        return done(*std::move(refused));
+    if (!change.size && !change.uid && IsSettled(state->path) && state->made && MayDefer() &&
+        !state->error) {
         if (change.mode) state->stat.mode = (state->stat.mode & S_IFMT) | *change.mode;
         if (change.atime) state->stat.atime = *change.atime;
         if (change.mtime) state->stat.mtime = *change.mtime;
@@ -534,10 +560,7 @@ void WriteBehind::SetFileStat(const Through_& to, const FilePtr& file, const Sta
              .named = false},
             [to, file, change](StatDone d) { to->SetFileStat(file->inner, change, std::move(d)); },
             [file, done = std::move(done)](Result<RemoteStat> stat) {
-                if (stat) {
-                    file->state->stat = *stat;
-                    file->state->told = false;
-                }
+                if (stat) file->state->Learn(*stat);
                 done(std::move(stat));
             });
     });
@@ -545,7 +568,7 @@ void WriteBehind::SetFileStat(const Through_& to, const FilePtr& file, const Sta
 
 void WriteBehind::Copy(const Through_& to, const FilePtr& from, FileRange range,
                        const FilePtr& target, std::uint64_t offset, CopiedDone done) {
-    if (auto refused = Refusal()) return done(*std::move(refused));
+    if (auto refused = Refusal(to, Kind::kMakes)) return done(*std::move(refused));
     WhenClean(from->state, [self = shared_from_this(), to, from, range, target, offset,
                             done = std::move(done)](const Status& clean) mutable {
         if (!clean) return done(clean.error());

@@ -51,6 +51,8 @@ std::optional<RemoteStat> WriteBehind::Known(const std::string& path, const Befo
 
 // The directory of `path`, if it is known to take a change.
 TrustedDirs::Directory* WriteBehind::Trusted(const std::string& path, const Before& before) {
+    // A directory that is being renamed is no longer there by the time this is sent.
+    if (!IsSettled(path)) return nullptr;
     const std::string parent(ParentOf(path));
     if (TrustedDirs::Directory* known = dirs_.Find(parent)) return known;
     if (mode_ != Mode::kQuiet || lost_) return nullptr;
@@ -169,7 +171,7 @@ void WriteBehind::ReadLink(const Through_& to, const std::string& path, TextDone
 
 void WriteBehind::MakeDir(const Through_& to, const std::string& path, std::uint32_t mode,
                           const Before& before, StatDone done) {
-    if (auto refused = Refusal()) return done(*std::move(refused));
+    if (auto refused = Refusal(to, Kind::kMakes)) return done(*std::move(refused));
     What what{.text = "mkdir " + path, .path = path, .other = {}};
     const TrustedDirs::Directory* parent = Trusted(path, before);
     if (MayDefer() && parent != nullptr && before.IsFree()) {
@@ -200,7 +202,7 @@ void WriteBehind::MakeDir(const Through_& to, const std::string& path, std::uint
 
 void WriteBehind::Symlink(const Through_& to, const std::string& target, const std::string& path,
                           const Before& before, StatDone done) {
-    if (auto refused = Refusal()) return done(*std::move(refused));
+    if (auto refused = Refusal(to, Kind::kMakes)) return done(*std::move(refused));
     What what{.text = "symlink " + path, .path = path, .other = {}};
     const TrustedDirs::Directory* parent = Trusted(path, before);
     if (MayDefer() && parent != nullptr && before.IsFree()) {
@@ -230,7 +232,7 @@ void WriteBehind::Symlink(const Through_& to, const std::string& target, const s
 
 void WriteBehind::Link(const Through_& to, const std::string& from, const std::string& path,
                        StatDone done) {
-    if (auto refused = Refusal()) return done(*std::move(refused));
+    if (auto refused = Refusal(to, Kind::kMakes)) return done(*std::move(refused));
     Through<RemoteStat>(
         {.text = "link " + from + " to " + path, .path = from, .other = path},
         [to, from, path](StatDone d) { to->Link(from, path, std::move(d)); },
@@ -242,6 +244,7 @@ void WriteBehind::Link(const Through_& to, const std::string& from, const std::s
 
 void WriteBehind::Unlink(const Through_& to, const std::string& path, const Before& before,
                          Done done) {
+    if (auto refused = Refusal(to, Kind::kRemoves)) return done(*std::move(refused));
     What what{.text = "unlink " + path, .path = path, .other = {}, .removes = true};
     const TrustedDirs::Directory* parent = Trusted(path, before);
     const std::optional<RemoteStat> itself = Known(path, before);
@@ -267,6 +270,7 @@ void WriteBehind::Unlink(const Through_& to, const std::string& path, const Befo
 
 void WriteBehind::RemoveDir(const Through_& to, const std::string& path, const Before& before,
                             Done done) {
+    if (auto refused = Refusal(to, Kind::kRemoves)) return done(*std::move(refused));
     What what{.text = "rmdir " + path, .path = path, .other = {}, .reach = Reach::kTree};
     const TrustedDirs::Directory* parent = Trusted(path, before);
     const std::optional<RemoteStat> itself = Known(path, before);
@@ -296,14 +300,24 @@ void WriteBehind::RemoveDir(const Through_& to, const std::string& path, const B
 void WriteBehind::Rename(const Through_& to, const std::string& from, const std::string& path,
                          RemoteFiles::Replace replace, const Before& before_from,
                          const Before& before_to, Done done) {
+    const bool replaces = !before_to.IsFree();
+    if (auto refused = Refusal(to, replaces ? Kind::kMakes : Kind::kRemoves))
+        return done(*std::move(refused));
+    // Contract 5: if a write failed, the old file stays.
+    if (replaces && damaged_.contains(from))
+        return done(
+            Error(Errno{EIO},
+                  from + ": something that was written to it was lost, so it takes no other file's "
+                         "place: write it again or remove it",
+                  Blame::kRemote));
     What what{.text = "rename " + from + " to " + path,
               .path = from,
               .other = path,
               .reach = Reach::kTree,
               .removes = true};
-    (void)Trusted(from, before_from);
+    const bool known_parent = Trusted(from, before_from) != nullptr;
     const TrustedDirs::Directory* new_parent = Trusted(path, before_to);
-    const TrustedDirs::Directory* old_parent = dirs_.Find(ParentOf(from));
+    const TrustedDirs::Directory* old_parent = known_parent ? dirs_.Find(ParentOf(from)) : nullptr;
     const std::optional<RemoteStat> moved = Known(from, before_from);
     const std::optional<RemoteStat> replaced =
         before_to.IsFree() ? std::nullopt : Known(path, before_to);
@@ -340,9 +354,8 @@ void WriteBehind::Rename(const Through_& to, const std::string& from, const std:
 
 void WriteBehind::SetStat(const Through_& to, const std::string& path, const StatChange& change,
                           const Before& before, StatDone done) {
-    if (change.size) {
-        if (auto refused = Refusal()) return done(*std::move(refused));
-    }
+    if (auto refused = Refusal(to, change.size ? Kind::kMakes : Kind::kRemoves))
+        return done(*std::move(refused));
     What what{.text = "change of the attributes of " + path,
               .path = path,
               .other = {},
@@ -351,8 +364,8 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
     const StatePtr state = StateAt(path);
     TrustedDirs::Directory* directory = dirs_.Find(path);
     const std::optional<RemoteStat> known = Known(path, before);
-    if (MayDefer() && !change.size && !change.uid && known && made_.contains(path) &&
-        !owner_->HasOtherNames(path)) {
+    if (MayDefer() && IsSettled(path) && !change.size && !change.uid && known &&
+        made_.contains(path) && !owner_->HasOtherNames(path)) {
         RemoteStat stat = *known;
         if (change.mode) stat.mode = (stat.mode & S_IFMT) | *change.mode;
         if (change.atime) stat.atime = *change.atime;
@@ -390,10 +403,7 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
         [this, self = shared_from_this(), path, change,
          done = std::move(done)](Result<RemoteStat> stat) {
             if (stat) {
-                if (const StatePtr open = StateAt(path)) {
-                    open->stat = *stat;
-                    open->told = false;
-                }
+                if (const StatePtr open = StateAt(path)) open->Learn(*stat);
                 if (TrustedDirs::Directory* trusted = dirs_.Find(path)) {
                     trusted->stat = *stat;
                     trusted->told = false;

@@ -38,6 +38,8 @@ struct WriteBehind::FileState {
     bool made = false;     // by us, in this era
     bool told = false;     // its mtime, which the sandbox has not confirmed
     bool opening = false;  // its creation is under way
+    bool sure =
+        true;  // where its end is, so that appends can be told from what a cut has left of them
     std::size_t handles = 0;
     struct Queued {
         ChangePtr change;
@@ -51,6 +53,13 @@ struct WriteBehind::FileState {
     FilePtr tail_file;
 
     bool IsClean() const { return under_way.empty(); }
+    // What the sandbox says of it after a change: its size is not yet that of what is still on its way.
+    void Learn(const RemoteStat& said) {
+        const std::uint64_t size = stat.size;
+        stat = said;
+        told = false;
+        if (!IsClean()) stat.size = size;
+    }
 };
 
 // What CachedFiles hands out as an open file. `inner` comes when the sandbox has opened it.

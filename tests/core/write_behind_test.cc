@@ -209,6 +209,80 @@ TEST_F(Behind, AFileWhoseIdentityWasNotReadBeforeTheCutIsStillOurs) {
     EXPECT_EQ(me().Cat("/box/error"), "");
 }
 
+// What is written while the link is down waits for its answer; it must not come before what was told already.
+TEST_F(Behind, AWriteDuringACutIsNotOvertakenByTheOneBeforeIt) {
+    auto file = me().Create("/box/fs/work/new", O_WRONLY);
+    ASSERT_EQ(file->error(), 0);
+    Settle();
+    Hold();
+    ASSERT_EQ(file->Write("AAAA"), 0);
+    Settle();
+    ASSERT_TRUE(IsHeld("write"));
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    machine().Cut();
+    const auto later = me().Ask<WrittenReply>("write", file->ino(), "", [&](WrittenReply reply) {
+        me().fs().Write(file->opened().handle, 0, {"BBBB", 4}, false, std::move(reply));
+    });
+    Advance(seconds(3));
+    EXPECT_EQ(me().FinishCode(later), 0);
+    EXPECT_EQ(files().Content("/work/new"), "BBBB");
+}
+
+// The loss was noticed before the rename was asked for.
+TEST_F(Behind, WhatLacksSomethingTakesNoOthersPlace) {
+    Hold();
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old.tmp"), 0);
+    files().Release();
+    Settle();
+    FailHeld("write", Error(Errno{EDQUOT}, "quota"));
+    LetGo();
+    EXPECT_EQ(me().Rename("/box/fs/work/old.tmp", "/box/fs/work/old"), EIO);
+    EXPECT_NE(me().Cat("/box/error"), "");
+    Settle();
+    EXPECT_EQ(me().Rename("/box/fs/work/old.tmp", "/box/fs/work/old"), EIO) << "although it was heard of";
+    EXPECT_EQ(files().Content("/work/old"), "old");
+    EXPECT_EQ(me().Unlink("/box/fs/work/old.tmp"), 0);
+}
+
+TEST_F(Behind, FsyncOfADirectoryTellsOfWhatWasLostMeanwhile) {
+    const Ino work = me().InoOf("/box/fs/work");
+    const Answer dir = me().Finish(me().StartOpenDir("/box/fs/work"));
+    ASSERT_EQ(dir.error, 0);
+    Hold();
+    ASSERT_EQ(me().Mkdir("/box/fs/work/late"), 0);
+    const auto sync = me().Ask<EmptyReply>("fsync", work, "", [&](EmptyReply reply) {
+        me().fs().Fsync(dir.opened.handle, std::move(reply));
+    });
+    Settle();
+    EXPECT_FALSE(sync->Now().has_value());
+    FailHeld("mkdir", Error(Errno{EROFS}, "read-only file system"));
+    LetGo();
+    EXPECT_EQ(me().FinishCode(sync), EROFS);
+    me().fs().Release(dir.opened.handle);
+}
+
+// A rename of a directory waits for its answer; what is made below it meanwhile must wait, too.
+TEST_F(Behind, NothingIsMadeAheadBelowADirectoryThatIsBeingRenamed) {
+    ASSERT_EQ(me().Mkdir("/box/fs/work/build"), 0);
+    Settle();
+    const Ino build = me().InoOf("/box/fs/work/build");
+    const Ino work = me().InoOf("/box/fs/work");
+    Hold();
+    const auto moved = me().Ask<EmptyReply>("rename", work, "build", [&](EmptyReply reply) {
+        me().fs().Rename(work, "build", work, "build.old", 0, std::move(reply));
+    });
+    Settle();
+    const auto made = me().Ask<EntryReply>("mkdir", build, "x", [&](EntryReply reply) {
+        me().fs().MakeDir(build, "x", 0755, std::move(reply));
+    });
+    Settle();
+    EXPECT_FALSE(made->Now().has_value());
+    LetGo();
+    EXPECT_EQ(me().FinishCode(moved), 0);
+    (void)me().FinishCode(made);
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
 TEST_F(Behind, NamesWaitForTheSandboxWhileSomethingElseLivesThere) {
     supervisor().others.resize(1);
     Advance(seconds(3));
