@@ -1,6 +1,7 @@
 """Random steps of programs in a directory: drawn from a seed, and taken in a real directory. The model test takes
 each one twice, below fs/ and in a directory of this machine, and compares what came of it."""
 
+import contextlib
 import errno
 import hashlib
 import mmap
@@ -145,7 +146,9 @@ class Walker:
         try:
             os.rename(aside, path)
         except OSError:
-            os.unlink(aside)
+            # The rename may have been made: its own errno says so, not that of this.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(aside)
             raise
 
     def pwrite(self, path: Path, step: Step) -> Outcome:
