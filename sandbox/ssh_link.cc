@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -61,6 +63,12 @@ std::string HostKeyAlgorithms(const std::vector<std::string>& lines) {
     return Join(names, ",");
 }
 
+// Of this thread and all its links: none reads while another does, and an idle one needs no memory for it.
+std::span<char> ReadBuffer() {
+    thread_local std::array<char, kReadChunk> buffer;
+    return buffer;
+}
+
 }  // namespace
 
 // What libssh itself needs while the session lives, which may be longer than the link (ssh_auth.h).
@@ -85,7 +93,6 @@ struct SshLink::Session {
     const struct ssh_counter_struct& counter = core->counter;
     KeyPtr client_key;
     std::vector<Channel*> channels;  // in the order opened; each owned by its user
-    std::string buffer = std::string(kReadChunk, '\0');
 };
 
 class SshLink::Channel {
@@ -117,10 +124,10 @@ class SshLink::Channel {
 
     // Does what can be done now; `progress` becomes true when something was. An error is the
     // link's.
-    Status Pump(std::string& buffer, bool& progress) {
+    Status Pump(bool& progress) {
         if (step_ == Step::kOpen || step_ == Step::kRequest) (void)TRY(Establish(progress));
         if (step_ != Step::kUp) return Ok();
-        (void)TRY(ReadAll(buffer, progress));
+        (void)TRY(ReadAll(progress));
         if (step_ == Step::kUp) (void)TRY(WriteAll(progress));
         return Ok();
     }
@@ -155,7 +162,8 @@ class SshLink::Channel {
         return Ok();
     }
 
-    Status ReadAll(std::string& buffer, bool& progress) {
+    Status ReadAll(bool& progress) {
+        const std::span<char> buffer = ReadBuffer();
         for (const int is_stderr : {0, 1}) {
             for (;;) {
                 const int got = ssh_channel_read_nonblocking(
@@ -410,7 +418,7 @@ void SshLink::LoggedIn(const Status& status) {
 Status SshLink::PumpChannels(bool& progress) {
     // By position: a user may open another channel from within a callback.
     for (std::size_t i = 0; i < session_->channels.size(); ++i) {
-        (void)TRY(session_->channels[i]->Pump(session_->buffer, progress));
+        (void)TRY(session_->channels[i]->Pump(progress));
     }
     if (session_->channels.empty()) {
         // Nobody reads: still notice the end of the connection.
