@@ -32,16 +32,42 @@ struct Service::Running {
 };
 
 Service::Service(Loop& loop, HttpClient& http, ServiceSettings settings)
-    : loop_(loop), http_(http), settings_(std::move(settings)) {}
+    : loop_(loop), http_(http), settings_(std::move(settings)) {
+    for (const auto& [action, bucket] : settings_.buckets)
+        lines_.emplace(action, Line(bucket));
+}
 
 void Service::Call(ApiCall call, ApiDone done) {
-    auto running = std::make_shared<Running>(Running{std::move(call), std::move(done)});
-    const auto bucket = settings_.buckets.find(running->call.action);
-    const Duration wait = bucket == settings_.buckets.end()
-                              ? Duration::zero()
-                              : bucket->second.Take(loop_.clock().Steady());
-    if (wait == Duration::zero()) return Begin(running);
-    RunLater(loop_, wait, [self = shared_from_this(), running] { self->Begin(running); });
+    Enter(std::make_shared<Running>(Running{std::move(call), std::move(done)}), Place::kLast);
+}
+
+Service::Line* Service::LineOf(const RunningPtr& running) {
+    const auto line = lines_.find(running->call.action);
+    return line == lines_.end() ? nullptr : &line->second;
+}
+
+void Service::Enter(const RunningPtr& running, Place place) {
+    Line* line = LineOf(running);
+    if (line == nullptr) return Begin(running);
+    line->waiting.insert(place == Place::kFirst ? line->waiting.begin() : line->waiting.end(),
+                         running);
+    Serve(*line);
+}
+
+void Service::Serve(Line& line) {
+    while (!line.timed && !line.waiting.empty()) {
+        const Duration wait = line.bucket.Take(loop_.clock().Steady());
+        if (wait > Duration::zero()) {
+            line.timed = true;
+            return RunLater(loop_, wait, [self = shared_from_this(), &line] {
+                line.timed = false;
+                self->Serve(line);
+            });
+        }
+        const RunningPtr next = std::move(line.waiting.front());
+        line.waiting.pop_front();
+        Begin(next);
+    }
 }
 
 void Service::Begin(const RunningPtr& running) {
@@ -96,9 +122,7 @@ void Service::Answered(const RunningPtr& running, HttpOutcome outcome) {
     HttpResponse& response = *outcome.response;
     if (response.status >= 200 && response.status < 300) {
         budget_.Earn(running->attempts > 1);
-        if (const auto bucket = settings_.buckets.find(running->call.action);
-            bucket != settings_.buckets.end())
-            bucket->second.Accepted();
+        if (Line* line = LineOf(running)) line->bucket.Accepted();
         return running->done(std::move(response));
     }
     ServiceError said = ReadServiceError(response);
@@ -119,9 +143,7 @@ void Service::Failed(const RunningPtr& running, ApiFailure failure, Sent sent,
     Counters& counters = counters_[running->call.action];
     if (failure.kind == FailureKind::kThrottled) {
         ++counters.throttled;
-        if (const auto bucket = settings_.buckets.find(running->call.action);
-            bucket != settings_.buckets.end())
-            bucket->second.Throttled(loop_.clock().Steady());
+        if (Line* line = LineOf(running)) line->bucket.Throttled(loop_.clock().Steady());
     }
     if (failure.kind == FailureKind::kTransient && sent == Sent::kMaybe) running->maybe_done = true;
     // Two causes that one more try mends, whatever the call: it was refused before anything was done.
@@ -140,8 +162,9 @@ void Service::Failed(const RunningPtr& running, ApiFailure failure, Sent sent,
     if (const auto pause = RetryAfter(attempt, budget_, settings_.random())) {
         Log(LogLevel::kDebug, "aws call again",
             {{"action", running->call.action}, {"why", failure.error}});
-        return RunLater(loop_, *pause,
-                        [self = shared_from_this(), running] { self->Begin(running); });
+        return RunLater(loop_, *pause, [self = shared_from_this(), running] {
+            self->Enter(running, Place::kFirst);
+        });
     }
     ++counters.failed;
     failure.maybe_done = running->maybe_done;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -64,6 +65,18 @@ class Service : public std::enable_shared_from_this<Service> {
     struct Running;
     using RunningPtr = std::shared_ptr<Running>;
 
+    // Calls of one action that is limited here; the first goes when there is a token.
+    struct Line {
+        explicit Line(const TokenBucket& its_bucket) : bucket(its_bucket) {}
+        TokenBucket bucket;
+        std::deque<RunningPtr> waiting{};
+        bool timed = false;  // somebody looks again
+    };
+
+    enum class Place { kLast, kFirst };
+    void Enter(const RunningPtr& running, Place place);
+    void Serve(Line& line);
+    Line* LineOf(const RunningPtr& running);
     void Begin(const RunningPtr& running);
     void SignAndSend(const RunningPtr& running, const Credentials* credentials);
     void Answered(const RunningPtr& running, HttpOutcome outcome);
@@ -74,6 +87,7 @@ class Service : public std::enable_shared_from_this<Service> {
     Loop& loop_;
     HttpClient& http_;
     ServiceSettings settings_;
+    std::map<std::string, Line> lines_;  // by action
     RetryBudget budget_;
     Duration clock_offset_{};  // the service's clock minus ours, once it complained
     std::map<std::string, Counters> counters_;

@@ -14,21 +14,26 @@ class TokenBucket {
     TokenBucket(double burst, double per_second)
         : burst_(burst), per_second_(per_second), tokens_(burst) {}
 
-    // Takes one token, which may be one that only comes later: the caller waits for as long as it is told, zero when one
-    // was there. Callers are served in the order they ask.
+    // Takes one token: zero. Where none is there: how long until there is one, and nothing is taken; none is promised to
+    // anybody, because the rate may change meanwhile.
     Duration Take(SteadyTime now) {
         Refill(now);
-        tokens_ -= 1;
-        if (tokens_ >= 0) return Duration::zero();
+        if (tokens_ > 1 - kRounding) {
+            tokens_ -= 1;
+            return Duration::zero();
+        }
         return std::chrono::duration_cast<Duration>(
-            std::chrono::duration<double>(-tokens_ / rate()));
+            std::chrono::duration<double>((1 - tokens_) / rate()));
     }
 
     // The other side says that we are too fast: slower for a while. Halves the rate, at least a twentieth of it stays.
+    // What it says of others that were on their way by then is no news.
     void Throttled(SteadyTime now) {
         Refill(now);
-        factor_ = std::max(factor_ / 2, 0.05);
         tokens_ = std::min(tokens_, 0.0);
+        if (throttled_ != SteadyTime{} && now - throttled_ < kEpisode) return;
+        throttled_ = now;
+        factor_ = std::max(factor_ / 2, 0.05);
     }
     // An answer without throttling: back to the full rate bit by bit.
     void Accepted() { factor_ = std::min(1.0, factor_ * 1.05); }
@@ -36,6 +41,9 @@ class TokenBucket {
     double rate() const { return per_second_ * factor_; }
 
  private:
+    static constexpr double kRounding = 1e-6;
+    static constexpr Duration kEpisode = std::chrono::seconds(1);
+
     void Refill(SteadyTime now) {
         if (last_ != SteadyTime{} && now > last_) {
             const double seconds = std::chrono::duration<double>(now - last_).count();
@@ -49,6 +57,7 @@ class TokenBucket {
     double factor_ = 1;
     double tokens_;
     SteadyTime last_{};
+    SteadyTime throttled_{};
 };
 
 }  // namespace sbxfs::aws

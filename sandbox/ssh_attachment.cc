@@ -108,7 +108,7 @@ class SshAttachment::ExecChannel final : public ChannelUser {
     void Bring(const SupervisorImage& image) {
         brings_ = true;
         word_ = BringWords(image.bytes.size(), Hex(RandomBytes(6)));
-        word_ += image.bytes;
+        program_ = image.bytes;
         owner_.link_->Kick();
     }
     void Leave() {
@@ -146,18 +146,23 @@ class SshAttachment::ExecChannel final : public ChannelUser {
         if (errors_.size() < kMaxErrorText) errors_ += text;
     }
     std::string_view Unsent() const override {
-        return WordIsSent() ? client_.Unsent() : std::string_view(word_).substr(word_sent_);
+        if (!word_.empty()) return word_;
+        return program_.empty() ? client_.Unsent() : program_;
     }
     void Sent(std::size_t count) override {
-        if (WordIsSent()) return client_.Sent(count);
-        word_sent_ += count;
+        if (!word_.empty()) {
+            word_.erase(0, count);
+        } else if (!program_.empty()) {
+            program_.remove_prefix(count);
+        } else {
+            client_.Sent(count);
+        }
     }
     void OnClosed(const Error& why, int exit_status) override {
         owner_.ExecClosed(why, exit_status);
     }
 
  private:
-    bool WordIsSent() const { return word_sent_ == word_.size(); }
     void Greet() { client_.Hello(owner_.request_.epoch); }
 
     SshAttachment& owner_;
@@ -166,8 +171,8 @@ class SshAttachment::ExecChannel final : public ChannelUser {
     bool site_known_ = false;
     bool brings_ = false;
     bool said_hello_ = false;
-    std::string word_;  // with the program, where it is brought
-    std::size_t word_sent_ = 0;
+    std::string word_;          // what of it is unsent
+    std::string_view program_;  // likewise, where it is brought
     std::string errors_;
 };
 

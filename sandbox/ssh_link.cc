@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -72,6 +74,12 @@ std::string HostKeyAlgorithms(const std::vector<std::string>& lines) {
     return Join(names, ",");
 }
 
+// Of this thread and all its links: none reads while another does, and an idle one needs no memory for it.
+std::span<char> ReadBuffer() {
+    thread_local std::array<char, kReadChunk> buffer;
+    return buffer;
+}
+
 }  // namespace
 
 // What libssh itself needs while the session lives, which may be longer than the link (ssh_auth.h).
@@ -96,7 +104,6 @@ struct SshLink::Session {
     const struct ssh_counter_struct& counter = core->counter;
     KeyPtr client_key;
     std::vector<Channel*> channels;  // in the order opened; each owned by its user
-    std::string buffer = std::string(kReadChunk, '\0');
 };
 
 class SshLink::Channel {
@@ -128,10 +135,10 @@ class SshLink::Channel {
 
     // Does what can be done now; `progress` becomes true when something was. An error is the
     // link's.
-    Status Pump(std::string& buffer, bool& progress) {
+    Status Pump(bool& progress) {
         if (step_ == Step::kOpen || step_ == Step::kRequest) (void)TRY(Establish(progress));
         if (step_ != Step::kUp) return Ok();
-        (void)TRY(ReadAll(buffer, progress));
+        (void)TRY(ReadAll(progress));
         if (step_ == Step::kUp) (void)TRY(WriteAll(progress));
         return Ok();
     }
@@ -167,7 +174,7 @@ class SshLink::Channel {
     }
 
     // What has arrived, or a code of libssh's.
-    int ReadSome(std::string& buffer, int is_stderr, const char*& bytes) {
+    int ReadSome(std::span<char> buffer, int is_stderr, const char*& bytes) {
         bytes = buffer.data();
         if (!command_.empty() || is_stderr != 0 || since_grant_ < kFilesWindow / 8) {
             return ssh_channel_read_nonblocking(
@@ -179,7 +186,8 @@ class SshLink::Channel {
         return ssh_channel_read(channel_, wide, kFilesWindow, 0);
     }
 
-    Status ReadAll(std::string& buffer, bool& progress) {
+    Status ReadAll(bool& progress) {
+        const std::span<char> buffer = ReadBuffer();
         for (const int is_stderr : {0, 1}) {
             for (;;) {
                 const char* arrived = nullptr;
@@ -436,7 +444,7 @@ void SshLink::LoggedIn(const Status& status) {
 Status SshLink::PumpChannels(bool& progress) {
     // By position: a user may open another channel from within a callback.
     for (std::size_t i = 0; i < session_->channels.size(); ++i) {
-        (void)TRY(session_->channels[i]->Pump(session_->buffer, progress));
+        (void)TRY(session_->channels[i]->Pump(progress));
     }
     if (session_->channels.empty()) {
         // Nobody reads: still notice the end of the connection.

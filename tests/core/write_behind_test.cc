@@ -258,7 +258,7 @@ TEST_F(Behind, FsyncOfADirectoryTellsOfWhatWasLostMeanwhile) {
     FailHeld("mkdir", Error(Errno{EROFS}, "read-only file system"));
     LetGo();
     EXPECT_EQ(me().FinishCode(sync), EROFS);
-    me().fs().Release(dir.opened.handle);
+    const Client::File released(me(), work, dir);
 }
 
 // A rename of a directory waits for its answer; what is made below it meanwhile must wait, too.

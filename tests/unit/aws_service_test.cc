@@ -166,6 +166,23 @@ TEST_F(AwsService, ABurstWaitsHereInsteadOfBeingThrottledThere) {
     EXPECT_EQ(http_.sent(), 4U);
 }
 
+TEST_F(AwsService, WhoWaitsInABurstIsNotHeldToTheRateOfAMomentThatWasThrottled) {
+    service_ = Make({{"RunTask", TokenBucket(10, 10)}});
+    for (int i = 0; i < 10; ++i)
+        Call(Repeat::kSafe);
+    for (int i = 0; i < 8; ++i)
+        Answer(400, kThrottled);
+    for (int i = 0; i < 40; ++i)
+        Call(Repeat::kSafe);
+    // 48 at 10/s, after one halving and with what a moment of throttling takes.
+    for (int i = 0; i < 160 && service_->counters().at("RunTask").calls < 58; ++i) {
+        while (http_.waiting() > 0)
+            Answer(200, "{}");
+        loop_.Advance(std::chrono::milliseconds(50));
+    }
+    EXPECT_EQ(service_->counters().at("RunTask").calls, 58U);
+}
+
 TEST_F(AwsService, AnOutageUsesUpTheBudgetAndThenFailsAtOnce) {
     // 500 in all, 5 a retry: a hundred retries, then each call is made once.
     std::size_t before = 0;

@@ -6,10 +6,11 @@
 namespace sbxfs {
 namespace {
 
-// AWS's default rates for one account and region (docs/fargate.md); the rate is lowered when AWS says so.
+// AWS's default rates for one account and region (docs/fargate.md); the rate is lowered when AWS says so. A launch that is
+// refused costs more than the little that is left unused: at the very rate some always come too early.
 std::map<std::string, aws::TokenBucket> EcsBuckets() {
     std::map<std::string, aws::TokenBucket> buckets;
-    buckets.emplace("RunTask", aws::TokenBucket(20, 20));
+    buckets.emplace("RunTask", aws::TokenBucket(18, 19));
     buckets.emplace("RegisterTaskDefinition", aws::TokenBucket(1, 1));
     buckets.emplace("DescribeTasks", aws::TokenBucket(20, 20));
     buckets.emplace("StopTask", aws::TokenBucket(40, 40));
