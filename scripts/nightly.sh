@@ -32,6 +32,8 @@ done
 for session in turns apart cuts; do
     python3 tests/harness/model.py $session --seconds 600 || broken=1
 done
+# The mount tier with every change waiting for its answer.
+SBXFS_TEST_OPTIONS=writeback=off ctest --test-dir build/dev -L mount -j "$jobs" --output-on-failure || broken=1
 # Both sides in one repository for a minute.
 SBXFS_SIDES_SECONDS=60 python3 tests/mount/sides_test.py Git || broken=1
 # The package of the release build, as Debian's own checker and a machine of its own see it.
