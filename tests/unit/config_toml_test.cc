@@ -57,6 +57,7 @@ aws_region = "us-east-1"
 ecs_cluster = "sandboxes"
 subnets = ["subnet-0a1b2c3d"]
 security_groups = ["sg-0a1b2c3d"]
+host_key = "override"
 )");
     ASSERT_TRUE(config) << config.error().what();
     EXPECT_EQ(config->default_template, "py");
