@@ -188,6 +188,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void AskForView();
     RemoteStat NewStat(std::uint32_t type_and_mode, const TrustedDirs::Directory& parent) const;
     void Touched(const std::string& path);
+    void ChangedThere(const std::string& path);
     RemoteStat Shown(const std::string& path, RemoteStat stat);
 
     // --- write_behind_data.cc

@@ -380,7 +380,7 @@ void WriteBehind::Opened(const StatePtr& state, const OpenHow& how, OpenedFile o
     if (path.empty()) {
         // It has lost its name meanwhile.
     } else if (how.create) {
-        Touched(path);
+        ChangedThere(path);
         Trust(path, opened.stat);
     } else if (how.write && mode_ == Mode::kQuiet && state->volume == nullptr) {
         Trust(path, std::nullopt);

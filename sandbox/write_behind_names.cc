@@ -42,6 +42,14 @@ void WriteBehind::Touched(const std::string& path) {
     parent->told = true;
 }
 
+// The sandbox has changed a name there and answered: its own mtime is asked for when somebody looks.
+void WriteBehind::ChangedThere(const std::string& path) {
+    TrustedDirs::Directory* parent = dirs_.Find(ParentOf(path));
+    if (parent == nullptr) return;
+    parent->told = false;
+    parent->seen = loop_.clock().Steady() - FileCache::kQuietLife;
+}
+
 std::optional<RemoteStat> WriteBehind::Known(const std::string& path, const Before& before) {
     if (const StatePtr state = StateAt(path); state != nullptr && !state->error) return state->stat;
     if (const TrustedDirs::Directory* directory = dirs_.Find(path)) return directory->stat;
@@ -193,7 +201,7 @@ void WriteBehind::MakeDir(const Through_& to, const std::string& path, std::uint
         std::move(what), [to, path, mode](StatDone d) { to->MakeDir(path, mode, std::move(d)); },
         [this, self = shared_from_this(), path, done = std::move(done)](Result<RemoteStat> stat) {
             if (stat) {
-                Touched(path);
+                ChangedThere(path);
                 Trust(path, *stat);
             }
             done(std::move(stat));
@@ -223,7 +231,7 @@ void WriteBehind::Symlink(const Through_& to, const std::string& target, const s
         [to, target, path](StatDone d) { to->Symlink(target, path, std::move(d)); },
         [this, self = shared_from_this(), path, done = std::move(done)](Result<RemoteStat> stat) {
             if (stat) {
-                Touched(path);
+                ChangedThere(path);
                 Trust(path, *stat);
             }
             done(std::move(stat));
@@ -237,7 +245,7 @@ void WriteBehind::Link(const Through_& to, const std::string& from, const std::s
         {.text = "link " + from + " to " + path, .path = from, .other = path},
         [to, from, path](StatDone d) { to->Link(from, path, std::move(d)); },
         [this, self = shared_from_this(), path, done = std::move(done)](Result<RemoteStat> stat) {
-            if (stat) Touched(path);
+            if (stat) ChangedThere(path);
             done(std::move(stat));
         });
 }
@@ -260,7 +268,7 @@ void WriteBehind::Unlink(const Through_& to, const std::string& path, const Befo
         std::move(what), [to, path](Done d) { to->Unlink(path, std::move(d)); },
         [this, self = shared_from_this(), path, done = std::move(done)](Status status) {
             if (status) {
-                Touched(path);
+                ChangedThere(path);
                 Unnamed(path);
                 Trust(path, std::nullopt);
             }
@@ -288,7 +296,7 @@ void WriteBehind::RemoveDir(const Through_& to, const std::string& path, const B
         std::move(what), [to, path](Done d) { to->RemoveDir(path, std::move(d)); },
         [this, self = shared_from_this(), path, done = std::move(done)](Status status) {
             if (status) {
-                Touched(path);
+                ChangedThere(path);
                 dirs_.Drop(path);
                 made_.erase(path);
                 Trust(path, std::nullopt);
@@ -342,8 +350,8 @@ void WriteBehind::Rename(const Through_& to, const std::string& from, const std:
         [to, from, path, replace](Done d) { to->Rename(from, path, replace, std::move(d)); },
         [this, self = shared_from_this(), from, path, done = std::move(done)](Status status) {
             if (status) {
-                Touched(from);
-                Touched(path);
+                ChangedThere(from);
+                ChangedThere(path);
                 Moved(from, path);
                 Trust(from, std::nullopt);
                 Trust(path, std::nullopt);

@@ -107,12 +107,18 @@ class Ledger:
         command.submit = Call.ACKNOWLEDGED
 
     def write(self, box: Sandbox, name: str, data: bytes) -> None:
-        """To another name, then renamed, as editors do."""
+        """To another name, then renamed, as editors do, and durable: a daemon that is killed takes with it what it had
+        answered ahead, as a power cut does."""
         temporary = self.path(box) / "work" / f".{name}.new"
         with open(temporary, "wb", buffering=0) as file:
             file.write(data)
             os.fsync(file.fileno())
         os.rename(temporary, self.path(box) / "work" / name)
+        directory = os.open(self.path(box) / "work", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
         box.files[name] = data
 
     def event(self, box: Sandbox, command: Command) -> Path:

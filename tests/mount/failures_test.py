@@ -194,7 +194,7 @@ class KilledParts(MountCase):
     def test_a_frozen_box_answers_in_time_and_thaws(self) -> None:
         daemon = Daemon(Live.place, ["op_timeout=2s"], name="-frozen").start()
         box = Box.make(daemon, "f")
-        (box.path / "work" / "x").write_text("x")
+        box.sh("printf x > x")  # made there: here nobody knows it yet
         pids = list(box.processes())
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
