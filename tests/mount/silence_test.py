@@ -23,6 +23,8 @@ from live.place import Place, sbxfs, wait_until  # noqa: E402
 from live.silence import MIB, Call, SilenceCase, Waiter  # noqa: E402
 
 SIGNALS = (signal.SIGINT, signal.SIGKILL)
+# These need not wait where the directory's listing was fetched ahead of the walk.
+FETCHED_AHEAD = ("stat", "opendir")
 
 
 def at(path: Path, flags: int = os.O_PATH) -> int:
@@ -184,8 +186,8 @@ class Waiters(SilenceCase):
                 self.assertEqual((made[what].code, took < 1), (0, True), f"{what}: answered at once")
             wait_until(lambda: all(made[what].waits() for what in waiting if not made[what].ended()), "all wait", 10)
             for what in waiting:
-                if what == "stat" and made[what].ended():
-                    continue  # a listing that was fetched ahead has the answer
+                if what in FETCHED_AHEAD and made[what].ended():
+                    continue
                 with self.subTest(what, signal=number.name):
                     self.assertFalse(made[what].ended(), f"{what} has not waited: {made[what].code}")
                     since = time.monotonic()
@@ -225,9 +227,9 @@ class Waiters(SilenceCase):
         wait_until(lambda: all(maker.waits() for maker in makers.values()), "the changes wait")
         for other in others.values():
             other.go()
-        # But for a look at a name that a listing fetched ahead has told of.
-        wait_until(lambda: all(other.waits() or (what.startswith("stat") and other.ended())
-                               for what, other in others.items()), "those behind wait")
+        wait_until(lambda: all(other.waits() or (what.split()[0] in FETCHED_AHEAD and other.ended())
+                               for what, other in others.items()),
+                   "those behind wait: " + ", ".join(what for what, other in others.items() if other.ended()))
         for what, number in pairs:
             if not others[f"{what} {number.name}"].ended():
                 os.kill(others[f"{what} {number.name}"].pid, number)
