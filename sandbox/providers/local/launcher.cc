@@ -231,7 +231,7 @@ class Launch {
                        : TRY(TakeUidRange(box_.path(), kUidRegistry, [this](std::uint32_t first) {
                              return box_.Write("uid_range", std::to_string(first) + "\n");
                          }));
-            const IdMap range{0, *first_id_, kIdsPerSandbox};
+            const IdRange range{0, *first_id_, kIdsPerSandbox};
             userns_ = TRY(MakeUserNamespace(range, range));
             owner_ = {*first_id_, *first_id_};
         }

@@ -30,12 +30,12 @@ Status WriteProc(const std::string& path, const std::string& text) {
     return Ok();
 }
 
-std::string ToText(const IdMap& map) {
+std::string ToText(const IdRange& map) {
     return std::to_string(map.inside) + " " + std::to_string(map.outside) + " " +
            std::to_string(map.count);
 }
 
-Result<UniqueFd> MapAndOpen(pid_t child, const IdMap& uids, const IdMap& gids) {
+Result<UniqueFd> MapAndOpen(pid_t child, const IdRange& uids, const IdRange& gids) {
     const std::string proc = "/proc/" + std::to_string(child);
     (void)TRY(WriteProc(proc + "/uid_map", ToText(uids)));
     (void)TRY(WriteProc(proc + "/gid_map", ToText(gids)));
@@ -59,7 +59,7 @@ std::string Sysctl(const std::string& name) {
 
 }  // namespace
 
-Result<UniqueFd> MakeUserNamespace(const IdMap& uids, const IdMap& gids) {
+Result<UniqueFd> MakeUserNamespace(const IdRange& uids, const IdRange& gids) {
     std::array<int, 2> report{};
     std::array<int, 2> leave{};
     if (::pipe2(report.data(), O_CLOEXEC) != 0) return SystemError(errno, "pipe");
@@ -117,8 +117,8 @@ Status LimitCapabilities(const std::vector<int>& allowed) {
 }
 
 Status BecomeRootOfOwnNamespace() {
-    const IdMap uids{0, ::geteuid(), 1};
-    const IdMap gids{0, ::getegid(), 1};
+    const IdRange uids{0, ::geteuid(), 1};
+    const IdRange gids{0, ::getegid(), 1};
     if (::unshare(CLONE_NEWUSER) != 0) return SystemError(errno, "own user namespace");
     // A group may be mapped by its owner only when setgroups(2) is given up first
     // (user_namespaces(7)).

@@ -25,14 +25,14 @@
 namespace sbxfs {
 
 // `count` ids from `inside` on are those from `outside` on.
-struct IdMap {
+struct IdRange {
     std::uint32_t inside = 0;
     std::uint32_t outside = 0;
     std::uint32_t count = 1;
 };
 
 // A namespace with these maps, kept alive by the descriptor alone. Root only.
-Result<UniqueFd> MakeUserNamespace(const IdMap& uids, const IdMap& gids);
+Result<UniqueFd> MakeUserNamespace(const IdRange& uids, const IdRange& gids);
 
 // Makes the calling process root of `userns`, with every capability there and none here.
 Status EnterAsRoot(int userns);
