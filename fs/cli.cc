@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/did_you_mean.h"
 #include "base/json.h"
 #include "base/strings.h"
 #include "fs/cli_config.h"
@@ -44,11 +45,8 @@ std::vector<std::string> CommandsOf(const CLI::App& app) {
     return names;
 }
 
-std::string DidYouMean(const std::string& word, const std::vector<std::string>& known) {
-    const std::string_view nearest =
-        Nearest(word, std::vector<std::string_view>(known.begin(), known.end()));
-    return nearest.empty() ? "; there are: " + Join(known, ", ")
-                           : "; did you mean '" + std::string(nearest) + "'?";
+std::string NearestOf(const std::string& word, const std::vector<std::string>& known) {
+    return DidYouMean(word, {known.begin(), known.end()}, "; there are: " + Join(known, ", "));
 }
 
 // The first word that `command` knows no option for; `all` is false where what follows the first positional is somebody
@@ -93,12 +91,12 @@ int Refuse(const CLI::App& app, const CLI::ParseError& error, int argc, char** a
             for (const std::string& name : option->get_lnames())
                 known.push_back("--" + name);
         }
-        what = "there is no option " + Printable(unknown, 64) + DidYouMean(unknown, known);
+        what = "there is no option " + Printable(unknown, 64) + NearestOf(unknown, known);
     } else if (!below.empty() && words.empty()) {
         what = "say what to do: " + Join(below, ", ");
     } else if (!below.empty()) {
         what = "there is no command '" + Printable(words.front(), 64) + "'" +
-               DidYouMean(words.front(), below);
+               NearestOf(words.front(), below);
     }
     (void)std::fprintf(stderr, "%s: %s (%s --help says more)\n", path.c_str(), what.c_str(),
                        path.c_str());

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <vector>
 
+#include "base/did_you_mean.h"
 #include "base/json.h"
 #include "base/strings.h"
 #include "fs/open_command.h"
@@ -82,10 +83,7 @@ Result<JsonCommand> ParseJsonCommand(std::string_view text) {
     }
     for (const std::string& key : json->Keys()) {
         if (std::find(kMembers.begin(), kMembers.end(), key) != kMembers.end()) continue;
-        const std::string_view nearest = Nearest(key, kMembers);
-        return BadMember(
-            key, "is not known" +
-                     (nearest.empty() ? "" : "; did you mean \"" + std::string(nearest) + "\"?"));
+        return BadMember(key, "is not known" + DidYouMean(key, kMembers, "", '"'));
     }
     JsonCommand command;
     const auto script = json->GetString("cmd");

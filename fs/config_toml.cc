@@ -21,6 +21,7 @@
 #include <cctype>
 #include <vector>
 
+#include "base/did_you_mean.h"
 #include "base/files.h"
 #include "base/json.h"
 #include "base/strings.h"
@@ -114,11 +115,9 @@ class Reader {
                      const std::string& where) const {
         for (const auto& [key, node] : table) {
             if (std::find(known.begin(), known.end(), key.str()) != known.end()) continue;
-            const std::string_view nearest = Nearest(key.str(), known);
-            return Fail(
-                key.source().begin.line,
-                "unknown key '" + Printable(key.str(), 64) + "' in " + where +
-                    (nearest.empty() ? "" : "; did you mean '" + std::string(nearest) + "'?"));
+            return Fail(key.source().begin.line, "unknown key '" + Printable(key.str(), 64) +
+                                                     "' in " + where +
+                                                     DidYouMean(key.str(), known));
         }
         return Ok();
     }
@@ -289,12 +288,10 @@ class Reader {
                 std::vector<std::string_view> known = backends;
                 for (const auto& [provider, config] : providers_)
                     known.push_back(provider);
-                const std::string_view nearest = Nearest(what.provider, known);
-                return Fail(Line(*node), "there is no [providers." + Printable(what.provider, 64) +
-                                             "], and no backend of that name" +
-                                             (nearest.empty() ? "; there are: " + Words(known)
-                                                              : "; did you mean '" +
-                                                                    std::string(nearest) + "'?"));
+                return Fail(Line(*node),
+                            "there is no [providers." + Printable(what.provider, 64) +
+                                "], and no backend of that name" +
+                                DidYouMean(what.provider, known, "; there are: " + Words(known)));
             }
         }
         what.backend = what.provider;

@@ -8,6 +8,7 @@
 #include <array>
 #include <charconv>
 
+#include "base/did_you_mean.h"
 #include "base/strings.h"
 
 namespace sbxfs {
@@ -111,11 +112,8 @@ Status SetValue(const std::string& key, const std::string& value, MountOptions& 
 
 Error Unknown(std::string_view option, std::string_view key,
               const std::vector<std::string_view>& known) {
-    const std::string_view nearest = Nearest(key, known);
-    return {Errno{EINVAL},
-            "unknown mount option '" + Printable(option, 64) + "'" +
-                (nearest.empty() ? "; sbxfs mount -o help lists them"
-                                 : "; did you mean '" + std::string(nearest) + "'?")};
+    return {Errno{EINVAL}, "unknown mount option '" + Printable(option, 64) + "'" +
+                               DidYouMean(key, known, "; sbxfs mount -o help lists them")};
 }
 
 }  // namespace

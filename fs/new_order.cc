@@ -5,6 +5,7 @@
 #include <map>
 #include <vector>
 
+#include "base/did_you_mean.h"
 #include "base/json.h"
 #include "base/strings.h"
 #include "fs/config_keys.h"
@@ -108,9 +109,7 @@ Status CheckKey(const std::string& key, const Template& base) {
     for (const std::string_view name : NamesOf(BackendOptions(base.backend)))
         known.push_back(name);
     if (std::find(known.begin(), known.end(), key) != known.end()) return Ok();
-    const std::string_view nearest = Nearest(key, known);
-    return Bad("unknown key '" + Printable(key, 64) + "'" +
-               (nearest.empty() ? "" : "; did you mean '" + std::string(nearest) + "'?"));
+    return Bad("unknown key '" + Printable(key, 64) + "'" + DidYouMean(key, known));
 }
 
 }  // namespace

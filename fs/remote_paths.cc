@@ -5,16 +5,11 @@
 #include <vector>
 
 #include "base/strings.h"
+#include "sandbox/clean_path.h"
 #include "sandbox/spool_place.h"
 
 namespace sbxfs {
 namespace {
-
-bool IsBelow(std::string_view path, std::string_view directory) {
-    if (directory == "/") return true;
-    return path.starts_with(directory) &&
-           (path.size() == directory.size() || path[directory.size()] == '/');
-}
 
 // Collapses "", "." and ".." by name; ".." at the top stays there.
 std::vector<std::string> Normalise(std::vector<std::string> base, std::string_view path) {
@@ -51,7 +46,7 @@ std::optional<std::size_t> Climb(std::string_view target) {
 
 std::string PathBelowRoot(const Template& what) {
     const std::string& root = what.fs_root;
-    if (what.workdir == root || !IsBelow(what.workdir, root)) return "";
+    if (what.workdir == root || !IsWithin(what.workdir, root)) return "";
     return root == "/" ? what.workdir : what.workdir.substr(root.size());
 }
 
@@ -71,9 +66,9 @@ bool IsHidden(const Template& what, const std::string& spool_dir, std::string_vi
     // With the spools of other sandboxes on the same machine.
     const std::string parent = SpoolParentOf(spool_dir);
     const std::string& ours = parent.empty() ? spool_dir : parent;
-    if (!ours.empty() && IsBelow(path, ours)) return true;
+    if (!ours.empty() && IsWithin(path, ours)) return true;
     for (const std::string_view special : {"/proc", "/sys", "/dev"}) {
-        if (IsBelow(path, special) && !IsBelow(what.fs_root, special)) return true;
+        if (IsWithin(path, special) && !IsWithin(what.fs_root, special)) return true;
     }
     return false;
 }

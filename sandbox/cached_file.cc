@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "sandbox/cached_files.h"
+#include "sandbox/clean_path.h"
 
 namespace sbxfs {
 namespace {
@@ -395,8 +396,7 @@ std::vector<std::shared_ptr<CachedFile>> LazyFiles::At(const std::string& path) 
         const MutexLock lock(mu_);
         for (auto it = files_.lower_bound(path); it != files_.end() && it->first.starts_with(path);
              ++it) {
-            const bool below = it->first.size() == path.size() || it->first[path.size()] == '/';
-            if (!below) continue;
+            if (!IsWithin(it->first, path)) continue;
             if (auto file = it->second.lock()) found.push_back(std::move(file));
         }
     }

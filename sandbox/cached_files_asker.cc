@@ -6,8 +6,8 @@
 
 #include "sandbox/cached_file.h"
 #include "sandbox/cached_files.h"
+#include "sandbox/clean_path.h"
 #include "sandbox/prefetcher.h"
-#include "sandbox/remote_path.h"
 
 namespace sbxfs {
 

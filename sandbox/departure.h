@@ -17,12 +17,13 @@
 #include <memory>
 #include <string>
 
-#include "sandbox/attachment.h"
 #include "base/loop.h"
+#include "sandbox/attachment.h"
+#include "sandbox/no_commands.h"
 
 namespace sbxfs {
 
-class Departure final : public AttachmentListener, private SupervisorListener {
+class Departure final : public AttachmentListener, private NoCommands {
  public:
     // `done` runs once, never from within, and may destroy this. `next_epoch` outlives it.
     Departure(Loop& loop, Attacher& attacher, AttachRequest request,
@@ -36,14 +37,6 @@ class Departure final : public AttachmentListener, private SupervisorListener {
                       const std::string& spool_dir) override;
     void OnSupervisorLost(const Error& why) override;
     void OnDetached(const Error& why) override;
-
-    void OnKnown(EventNumber, bool, OutputSizes) override {}
-    void OnKnownEnd() override {}
-    void OnStarted(EventNumber, std::int64_t) override {}
-    void OnOutput(EventNumber, OutputStream, std::uint64_t, std::string) override {}
-    void OnHole(EventNumber, OutputStream, std::uint64_t, std::uint64_t) override {}
-    void OnDone(EventNumber, const CommandEnd&) override {}
-    void OnCommandError(EventNumber, const Error&) override {}
 
     void Attach();
     void RemoveSpool();

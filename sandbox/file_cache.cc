@@ -7,19 +7,13 @@
 #include <iterator>
 #include <utility>
 
-#include "sandbox/remote_path.h"
+#include "sandbox/clean_path.h"
 
 namespace sbxfs {
 namespace {
 
 std::string_view Base(std::string_view path) {
     return path.substr(path.rfind('/') + 1);
-}
-
-bool IsBelow(std::string_view path, std::string_view directory) {
-    if (directory == "/") return path.size() > 1;
-    return path.size() > directory.size() && path.starts_with(directory) &&
-           path[directory.size()] == '/';
 }
 
 std::string Join(std::string_view directory, std::string_view name) {
@@ -301,8 +295,7 @@ void FileCache::Drop(Question question) {
 void FileCache::Spoil(std::string_view path) {
     const std::string_view parent = ParentOf(path);
     for (auto& [question, asked] : asked_) {
-        if (asked.path == path || asked.path == parent || IsBelow(asked.path, path))
-            asked.spoiled = true;
+        if (asked.path == parent || IsWithin(asked.path, path)) asked.spoiled = true;
     }
 }
 

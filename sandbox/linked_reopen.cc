@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "sandbox/clean_path.h"
 #include "sandbox/linked_files.h"
 
 namespace sbxfs {
@@ -148,9 +149,7 @@ void LinkedFiles::WitnessIsBack() {
 void LinkedFiles::Moved(const std::string& from, const std::string& to) {
     for (const auto& weak : files_) {
         const auto file = weak.lock();
-        if (file == nullptr || !file->path.starts_with(from)) continue;
-        if (file->path.size() == from.size() || file->path[from.size()] == '/')
-            file->path.replace(0, from.size(), to);
+        if (file != nullptr && IsWithin(file->path, from)) file->path.replace(0, from.size(), to);
     }
 }
 

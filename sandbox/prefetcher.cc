@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "sandbox/cached_files.h"
+#include "sandbox/clean_path.h"
 #include "sandbox/read_ahead.h"
-#include "sandbox/remote_path.h"
 #include "sandbox/spool_place.h"
 
 namespace sbxfs {
@@ -30,12 +30,6 @@ constexpr std::size_t kMostLooks = 256;
 
 std::string Join(const std::string& directory, const std::string& name) {
     return directory == "/" ? "/" + name : directory + "/" + name;
-}
-
-bool IsAtOrBelow(const std::string& path, const std::string& directory) {
-    if (directory == "/") return true;
-    return path.starts_with(directory) &&
-           (path.size() == directory.size() || path[directory.size()] == '/');
 }
 
 // Not shown in fs/, or not worth it.
@@ -217,15 +211,15 @@ void Prefetcher::Opened(const std::string& path) {
         [&](const Recent& one) { return now - one.when <= kStep && one.directory == directory; });
     const bool on = !top_.empty() && !recent_opens_.empty() &&
                     now - recent_opens_.back().when <= kStep && ParentOf(top_) != "/" &&
-                    IsAtOrBelow(directory, std::string(ParentOf(top_)));
+                    IsWithin(directory, ParentOf(top_));
     const bool walk = ahead || (!again && (same || on || IsNear(recent_opens_, directory, now)));
     Note(recent_opens_, directory, now);
     if (!walk) return;
     if (!here) files_.Missed();
-    if (top_.empty() || !IsAtOrBelow(directory, top_)) {
+    if (top_.empty() || !IsWithin(directory, top_)) {
         // The walk is of what is above both.
         std::string above(top_.empty() ? std::string_view(directory) : ParentOf(top_));
-        if (!IsAtOrBelow(directory, above)) above = directory;
+        if (!IsWithin(directory, above)) above = directory;
         top_ = above;
         at_.clear();
         walked_through_.clear();
@@ -273,8 +267,7 @@ void Prefetcher::StartWalk(const std::string& directory, const std::string& path
     }
     // Who goes by another order comes to those before, too.
     std::vector<std::string> before;
-    for (std::string at = at_; at != top_ && IsAtOrBelow(at, top_);
-         at = std::string(ParentOf(at))) {
+    for (std::string at = at_; at != top_ && IsWithin(at, top_); at = std::string(ParentOf(at))) {
         for (std::string& sibling : Directories(std::string(ParentOf(at)))) {
             if (sibling > at) {
                 to_walk_.push_back(std::move(sibling));

@@ -8,12 +8,12 @@
 #include "base/check.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "sandbox/backoff.h"
 #include "sandbox/cached_files.h"
 
 namespace sbxfs {
 namespace {
 
-constexpr Duration kFirstRetry = std::chrono::milliseconds(50);
 constexpr Duration kLongestRetry = std::chrono::seconds(10);
 constexpr Duration kLongestRetryLaunching = std::chrono::seconds(1);
 // What is launched and does not answer yet is knocked at this often: it is what a launch waits for at its end.
@@ -21,10 +21,6 @@ constexpr Duration kKnockPause = std::chrono::milliseconds(100);
 constexpr Duration kKnockProbePause = std::chrono::seconds(1);
 // A machine that is not there yet may swallow the first packet, and the kernel sends the next ones ever later.
 constexpr Duration kKnockLimit = std::chrono::seconds(1);
-constexpr Duration kLongestDestroyRetry = std::chrono::seconds(60);
-// How long rmdir's work behind waits for output of commands that have ended (contract 4).
-constexpr Duration kFetchLimit = std::chrono::seconds(30);
-constexpr Duration kFetchPoll = std::chrono::milliseconds(50);
 // A journal that could not be written is tried again this often where a command waits for it.
 constexpr Duration kSaveRetry = std::chrono::seconds(1);
 
@@ -35,13 +31,6 @@ constexpr const char* kUnknownOutcome =
     "a change of a file before it may or may not have been made: the link was cut before the "
     "sandbox "
     "answered (.mount/last_error names it). Look at the files, then run it again";
-
-// 50 ms, doubled for each failure, at most `longest`, a quarter more or less so that many do not
-// come at once.
-Duration Backoff(int failures, Duration longest) {
-    const Duration plain = std::min(longest, kFirstRetry * (1 << std::clamp(failures - 1, 0, 10)));
-    return plain * 3 / 4 + plain / 2 * static_cast<Duration::rep>(RandomNumber() % 1000) / 1000;
-}
 
 Error HostDown(const std::string& name, std::string_view status, const std::string& why) {
     std::string text = "sandbox '" + name + "' has ended (" + std::string(status) + ")";
@@ -677,106 +666,6 @@ void Sandbox::EndAs(SandboxStatus status, const std::string& error) {
     cached_->cache().ForgetAll();
     DropAttachment();  // last: what fails with it finds its answer decided
     SetStatus(status, error);
-}
-
-// rmdir: what it says is in the journal before it is answered or acted on. Until then everything
-// goes on, so that a refusal changes nothing.
-void Sandbox::AskToDestroy(Done done) {
-    bool guarded = false;
-    {
-        const MutexLock lock(mu_);
-        guarded = record_.is_protected;
-    }
-    if (guarded) {
-        return done(Error(Errno{EBUSY}, "sandbox '" + name_ +
-                                            "' is protected: `echo unprotect > ctl` in it first"));
-    }
-    if (destroy_running_ || stage() == Stage::kGone) return done(Ok());
-    destroy_waiters_.push_back(std::move(done));
-    if (destroy_waiters_.size() > 1) return;  // the journal is being asked already
-    Save([self = shared_from_this()](const Status& kept) {
-        self->Post([kept](Sandbox& sandbox) { sandbox.DestroyKept(kept); });
-    });
-}
-
-void Sandbox::DestroyKept(const Status& kept) {
-    const std::vector<Done> waiters = std::exchange(destroy_waiters_, {});
-    if (kept) {
-        {
-            const MutexLock lock(mu_);
-            record_.stage = Stage::kDestroying;
-        }
-        commands_->Close(Error(Errno{EHOSTDOWN}, "sandbox '" + name_ + "' is being destroyed"));
-        if (!stopped_) BeginDestroy();
-    } else {
-        SaveAndIgnore();  // a later save may have said kDestroying, and got through
-    }
-    for (const Done& done : waiters)
-        done(kept);
-}
-
-void Sandbox::BeginDestroy() {
-    if (std::exchange(destroy_running_, true)) return;
-    SetStatus(SandboxStatus::kStopping, "");
-    attach_started_ = loop_.clock().Steady();
-    FetchThenDestroy();
-}
-
-void Sandbox::FetchThenDestroy() {
-    const bool in_time = loop_.clock().Steady() - attach_started_ < kFetchLimit;
-    // What was written to a machine that stays arrives there.
-    const bool pending = commands_->OutputPending() ||
-                         (!provider_.OwnsMachine() && !cached_->behind().IsClean());
-    if (attachment_ != nullptr && pending && in_time) {
-        return Later(kFetchPoll, [](Sandbox& self) { self.FetchThenDestroy(); });
-    }
-    commands_->End("it was destroyed");
-    files_->End(Error(Errno{EHOSTDOWN}, "sandbox '" + name_ + "' was destroyed"));
-    cached_->SupervisorLost();
-    cached_->cache().ForgetAll();
-    DropAttachment();
-    failures_ = 0;
-    TryDestroy();
-}
-
-void Sandbox::TryDestroy() {
-    if (MustDepart()) return Depart();
-    std::string id;
-    {
-        const MutexLock lock(mu_);
-        id = record_.provider_id;
-    }
-    provider_.Destroy(token_, id, [self = shared_from_this()](const Status& status) {
-        self->Post([status](Sandbox& sandbox) { sandbox.Destroyed(status); });
-    });
-}
-
-void Sandbox::Destroyed(const Status& status) {
-    if (stopped_) return;
-    if (status) return Confirmed();
-    ++failures_;
-    SetStatus(SandboxStatus::kStopping, status.error().what() + ". Trying again");
-    Later(Backoff(failures_, kLongestDestroyRetry), [tried = ++destroy_try_](Sandbox& self) {
-        if (self.destroy_try_ == tried) self.TryDestroy();
-    });
-}
-
-void Sandbox::Confirmed() {
-    {
-        const MutexLock lock(mu_);
-        if (record_.ended_ms == 0) {
-            record_.ended_as = SandboxStatus::kStopped;
-            record_.ended_ms = EpochMs(loop_.clock().System());
-        }
-        record_.stage = Stage::kGone;
-    }
-    Save([self = shared_from_this()](const Status& kept) {
-        if (!kept) return;  // the next daemon destroys it once more, harmlessly
-        self->Post([](Sandbox& gone) {
-            gone.SetStatus(gone.Snapshot().record.ended_as, gone.Snapshot().record.error);
-            if (gone.on_gone_) std::exchange(gone.on_gone_, {})(gone);
-        });
-    });
 }
 
 void Sandbox::Stop() {

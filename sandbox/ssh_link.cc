@@ -9,8 +9,6 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <array>
-#include <span>
 #include <utility>
 #include <vector>
 
@@ -35,8 +33,8 @@ constexpr std::size_t kReadChunk = 64U << 10;
 // each time an eighth of it has come. libssh 0.11 grants 2 MiB and no more, whatever is asked.
 constexpr std::uint32_t kFilesWindow = 8U << 20;
 
-// Only what arrives in one read is ever touched of it.
-char* WideBuffer() {
+// Of this thread and all its links: none reads while another does. Only what arrives in one read is ever touched of it.
+char* ReadBuffer() {
     static thread_local const std::unique_ptr<char[]> buffer(new char[kFilesWindow]);
     return buffer.get();
 }
@@ -72,12 +70,6 @@ std::string HostKeyAlgorithms(const std::vector<std::string>& lines) {
         if (pinned) names.emplace_back(type == "ssh-rsa" ? "rsa-sha2-512,rsa-sha2-256" : type);
     }
     return Join(names, ",");
-}
-
-// Of this thread and all its links: none reads while another does, and an idle one needs no memory for it.
-std::span<char> ReadBuffer() {
-    thread_local std::array<char, kReadChunk> buffer;
-    return buffer;
 }
 
 }  // namespace
@@ -173,30 +165,24 @@ class SshLink::Channel {
         return Ok();
     }
 
-    // What has arrived, or a code of libssh's.
-    int ReadSome(std::span<char> buffer, int is_stderr, const char*& bytes) {
-        bytes = buffer.data();
-        if (!command_.empty() || is_stderr != 0 || since_grant_ < kFilesWindow / 8) {
-            return ssh_channel_read_nonblocking(
-                channel_, buffer.data(), static_cast<std::uint32_t>(buffer.size()), is_stderr);
-        }
+    // How much has arrived, or a code of libssh's.
+    int ReadSome(char* buffer, int is_stderr) {
+        if (!command_.empty() || is_stderr != 0 || since_grant_ < kFilesWindow / 8)
+            return ssh_channel_read_nonblocking(channel_, buffer, kReadChunk, is_stderr);
         since_grant_ = 0;
-        char* const wide = WideBuffer();
-        bytes = wide;
-        return ssh_channel_read(channel_, wide, kFilesWindow, 0);
+        return ssh_channel_read(channel_, buffer, kFilesWindow, 0);
     }
 
     Status ReadAll(bool& progress) {
-        const std::span<char> buffer = ReadBuffer();
+        char* const buffer = ReadBuffer();
         for (const int is_stderr : {0, 1}) {
             for (;;) {
-                const char* arrived = nullptr;
-                const int got = ReadSome(buffer, is_stderr, arrived);
+                const int got = ReadSome(buffer, is_stderr);
                 if (got == SSH_ERROR) return link_->Failure("reading");
                 if (got <= 0) break;  // SSH_AGAIN, SSH_EOF or nothing
                 progress = true;
                 since_grant_ += static_cast<std::uint32_t>(got);
-                const std::string_view bytes(arrived, static_cast<std::size_t>(got));
+                const std::string_view bytes(buffer, static_cast<std::size_t>(got));
                 if (is_stderr != 0) {
                     user_.OnErrorText(bytes);
                     continue;

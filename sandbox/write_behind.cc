@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "sandbox/remote_path.h"
+#include "sandbox/clean_path.h"
 #include "sandbox/write_behind_state.h"
 
 namespace sbxfs {

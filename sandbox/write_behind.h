@@ -187,6 +187,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void Trust(const std::string& path, const std::optional<RemoteStat>& made);
     void AskForView();
     RemoteStat NewStat(std::uint32_t type_and_mode, const TrustedDirs::Directory& parent) const;
+    StatDone Making(const std::string& path, StatDone done);
     void Touched(const std::string& path);
     void ChangedThere(const std::string& path);
     RemoteStat Shown(const std::string& path, RemoteStat stat);

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
-#include "sandbox/remote_path.h"
+#include "sandbox/clean_path.h"
 #include "sandbox/write_behind_state.h"
 
 namespace sbxfs {
@@ -428,8 +428,9 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
     // What could not be repeated after a cut is not told before it has arrived.
     const bool lasts = file->inner == nullptr || LinkedFiles::OutlivesACut(*file->inner);
     // Behind a truncation that is under way nobody knows where an append will lie.
-    if (!IsSettled(state->path)) state->sure = false;
-    const bool deferred = lasts && (state->sure || !file->how.append) && IsSettled(state->path) &&
+    const bool settled = IsSettled(state->path);
+    if (!settled) state->sure = false;
+    const bool deferred = lasts && settled && (state->sure || !file->how.append) &&
                           MayDefer(*state, payload.bytes.size());
     if (deferred && file->how.append && payload.bytes.size() > kMostAppended) {
         // Each arrives as a whole or not at all, which a cut of the link makes necessary to know.

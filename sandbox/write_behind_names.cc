@@ -4,8 +4,8 @@
 
 #include <utility>
 
+#include "sandbox/clean_path.h"
 #include "sandbox/file_cache.h"
-#include "sandbox/remote_path.h"
 #include "sandbox/write_behind_state.h"
 
 namespace sbxfs {
@@ -13,6 +13,12 @@ namespace {
 
 // Blocks of a directory as most file systems have them; known better when somebody looks.
 constexpr std::uint64_t kDirectorySize = 4096;
+
+StatDone WithoutStat(Done done) {
+    return [done = std::move(done)](const Result<RemoteStat>& stat) {
+        done(stat ? Ok() : Status(stat.error()));
+    };
+}
 
 bool IsDirectory(const RemoteStat& stat) {
     return S_ISDIR(stat.mode);
@@ -177,6 +183,18 @@ void WriteBehind::ReadLink(const Through_& to, const std::string& path, TextDone
 
 // --- Changes
 
+// Of a name that is made while its caller waits.
+StatDone WriteBehind::Making(const std::string& path, StatDone done) {
+    return
+        [this, self = shared_from_this(), path, done = std::move(done)](Result<RemoteStat> stat) {
+            if (stat) {
+                ChangedThere(path);
+                Trust(path, *stat);
+            }
+            done(std::move(stat));
+        };
+}
+
 void WriteBehind::MakeDir(const Through_& to, const std::string& path, std::uint32_t mode,
                           const Before& before, StatDone done) {
     if (auto refused = Refusal(to, Kind::kMakes)) return done(*std::move(refused));
@@ -190,22 +208,13 @@ void WriteBehind::MakeDir(const Through_& to, const std::string& path, std::uint
         if (dirs_.MayWrite(stat)) dirs_.Add(path, {stat, volume, loop_.clock().Steady(), true});
         made_.insert(path);
         Defer(std::move(what), [this, path, mode](Done ended) {
-            patient_->MakeDir(path, mode,
-                              [ended = std::move(ended)](const Result<RemoteStat>& made) {
-                                  ended(made ? Ok() : Status(made.error()));
-                              });
+            patient_->MakeDir(path, mode, WithoutStat(std::move(ended)));
         });
         return done(stat);
     }
     Through<RemoteStat>(
         std::move(what), [to, path, mode](StatDone d) { to->MakeDir(path, mode, std::move(d)); },
-        [this, self = shared_from_this(), path, done = std::move(done)](Result<RemoteStat> stat) {
-            if (stat) {
-                ChangedThere(path);
-                Trust(path, *stat);
-            }
-            done(std::move(stat));
-        });
+        Making(path, std::move(done)));
 }
 
 void WriteBehind::Symlink(const Through_& to, const std::string& target, const std::string& path,
@@ -219,23 +228,14 @@ void WriteBehind::Symlink(const Through_& to, const std::string& target, const s
         Touched(path);
         made_.insert(path);
         Defer(std::move(what), [this, target, path](Done ended) {
-            patient_->Symlink(target, path,
-                              [ended = std::move(ended)](const Result<RemoteStat>& made) {
-                                  ended(made ? Ok() : Status(made.error()));
-                              });
+            patient_->Symlink(target, path, WithoutStat(std::move(ended)));
         });
         return done(stat);
     }
     Through<RemoteStat>(
         std::move(what),
         [to, target, path](StatDone d) { to->Symlink(target, path, std::move(d)); },
-        [this, self = shared_from_this(), path, done = std::move(done)](Result<RemoteStat> stat) {
-            if (stat) {
-                ChangedThere(path);
-                Trust(path, *stat);
-            }
-            done(std::move(stat));
-        });
+        Making(path, std::move(done)));
 }
 
 void WriteBehind::Link(const Through_& to, const std::string& from, const std::string& path,
@@ -384,10 +384,7 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
             if (change.mode && !dirs_.MayWrite(stat)) dirs_.Drop(path);
         }
         const auto send = [this, path, change](Done ended) {
-            patient_->SetStat(path, change,
-                              [ended = std::move(ended)](const Result<RemoteStat>& set) {
-                                  ended(set ? Ok() : Status(set.error()));
-                              });
+            patient_->SetStat(path, change, WithoutStat(std::move(ended)));
         };
         if (state == nullptr) {
             Defer(std::move(what), send);

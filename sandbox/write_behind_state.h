@@ -38,8 +38,8 @@ struct WriteBehind::FileState {
     bool made = false;     // by us, in this era
     bool told = false;     // its mtime, which the sandbox has not confirmed
     bool opening = false;  // its creation is under way
-    bool sure =
-        true;  // where its end is, so that appends can be told from what a cut has left of them
+    // Where its end is, so that it can be told what a cut has left of an append.
+    bool sure = true;
     std::size_t handles = 0;
     struct Queued {
         ChangePtr change;

@@ -18,6 +18,7 @@
 #include "aws/crypto.h"
 #include "base/files.h"
 #include "sandbox/io_loop.h"
+#include "sandbox/no_commands.h"
 #include "sandbox/supervisor/protocol.h"
 #include "tests/support/private_sshd.h"
 #include "tests/support/turn_relay.h"
@@ -27,16 +28,6 @@ namespace {
 
 using testing::PrivateSshd;
 using testing::TurnRelay;
-
-class NoCommands final : public SupervisorListener {
-    void OnKnown(EventNumber, bool, OutputSizes) override {}
-    void OnKnownEnd() override {}
-    void OnStarted(EventNumber, std::int64_t) override {}
-    void OnOutput(EventNumber, OutputStream, std::uint64_t, std::string) override {}
-    void OnHole(EventNumber, OutputStream, std::uint64_t, std::uint64_t) override {}
-    void OnDone(EventNumber, const CommandEnd&) override {}
-    void OnCommandError(EventNumber, const Error&) override {}
-};
 
 // One attach until it is complete or has come to nothing. Everything but the future is the loop's.
 class Attached final : public AttachmentListener {

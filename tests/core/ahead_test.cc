@@ -35,15 +35,6 @@ class Ahead : public MountTest {
         return "text " + std::to_string(d) + "." + std::to_string(f);
     }
     static std::string Local(int d, int f) { return "/box/fs" + Name(d, f); }
-    void Command(const std::function<void()>& change) {
-        ++commands_;
-        ASSERT_EQ(me().Echo("x", "/box/cmd"), 0);
-        Settle();
-        supervisor().Started(commands_);
-        change();
-        supervisor().Exit(commands_);
-        Settle();
-    }
     // As grep -r: lists each directory, then reads what is in it.
     void Walk() {
         for (const std::string& dir : me().ListPlus("/box/fs/work/t")) {
@@ -60,8 +51,6 @@ class Ahead : public MountTest {
         (void)me().Cat(path);
     }
     std::uint64_t Asked() { return files().Log().size(); }
-
-    int commands_ = 0;
 };
 
 TEST_F(Ahead, AWalkThroughATreeListsItsDirectoriesAhead) {

@@ -23,9 +23,7 @@ class AheadCut : public MountTest {
         MountTest::SetUp();
         MakeBox();
         Settle();
-        // Who the server is, and where it may write.
-        files().PutFile("/proc/self/status", "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n");
-        files().PutFile("/proc/self/mountinfo", "21 1 0:1 / / rw,relatime - ext4 /dev/root rw\n");
+        TellTheServer();
         for (int d = 0; d < 4; ++d)
             files().PutFile("/work/t/d" + std::to_string(d) + "/f", "text");
         Advance(seconds(5));
@@ -138,27 +136,12 @@ class AheadWritten : public AheadCut {
         }
         EXPECT_FALSE(me().ListPlus("/box/fs/work").empty());
     }
-    void Command(const std::function<void()>& change) {
-        ++commands_;
-        ASSERT_EQ(me().Echo("x", "/box/cmd"), 0);
-        Settle();
-        supervisor().Started(commands_);
-        change();
-        supervisor().Exit(commands_);
-        Settle();
-    }
     std::size_t Fetched() { return files().Count("read "); }
-    int commands_ = 0;
 };
 
 class AheadBehind : public AheadWritten {
  protected:
     AheadBehind() : AheadWritten(WithWriteBehind()) {}
-    static MountSetup WithWriteBehind() {
-        MountSetup setup = DefaultSetup();
-        setup.write_behind = true;
-        return setup;
-    }
 };
 
 TEST_F(AheadWritten, AFileJustWrittenIsReadWithoutAsking) {

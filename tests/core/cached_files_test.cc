@@ -9,6 +9,7 @@
 #include <string>
 
 #include "sandbox/linked_files.h"
+#include "sandbox/no_commands.h"
 #include "tests/fakes/fake_files.h"
 #include "tests/fakes/fake_supervisor.h"
 #include "tests/fakes/manual_loop.h"
@@ -17,17 +18,6 @@ namespace sbxfs::testing {
 namespace {
 
 using std::chrono::seconds;
-
-class NoCommands final : public SupervisorListener {
- public:
-    void OnKnown(EventNumber, bool, OutputSizes) override {}
-    void OnKnownEnd() override {}
-    void OnStarted(EventNumber, std::int64_t) override {}
-    void OnOutput(EventNumber, OutputStream, std::uint64_t, std::string) override {}
-    void OnHole(EventNumber, OutputStream, std::uint64_t, std::uint64_t) override {}
-    void OnDone(EventNumber, const CommandEnd&) override {}
-    void OnCommandError(EventNumber, const Error&) override {}
-};
 
 class CachedTree : public ::testing::Test {
  protected:

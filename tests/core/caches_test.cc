@@ -56,17 +56,6 @@ class Caches : public MountTest {
         Advance(seconds(5));  // none of it is recent
         DropCaches();
     }
-    // A command that does `change` to the sandbox's files.
-    void Command(const std::function<void()>& change) {
-        ++commands_;
-        ASSERT_EQ(me().Echo("x", "/box/cmd"), 0);
-        Settle();
-        supervisor().Started(commands_);
-        change();
-        supervisor().Exit(commands_);
-        Settle();
-        ASSERT_EQ(me().Cat("/box/events/" + std::to_string(commands_) + "/status"), "exited\n");
-    }
     // Equal size, and the mtime it had.
     void Rewrite(const std::string& path, const std::string& text) {
         const std::int64_t mtime = files().Stat(path)->mtime;
@@ -91,8 +80,6 @@ class Caches : public MountTest {
         return me().Open(path, O_RDONLY)->opened().keep_cache;
     }
     void SetOthers(std::size_t count) { supervisor().others.resize(count); }
-
-    int commands_ = 0;
 };
 
 TEST_F(Caches, AListingAndAStatOfEachEntryCostTheListingOnly) {

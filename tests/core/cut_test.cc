@@ -57,7 +57,6 @@ class LinkCut : public MountTest {
 
     Ino work_{};
     Ino a_{};
-    int commands_ = 0;
 };
 
 TEST_F(LinkCut, AChangeOfANameIsDoneOnceWhereverTheLinkWasCut) {

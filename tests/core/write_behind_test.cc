@@ -17,18 +17,11 @@ using std::chrono::seconds;
 class Behind : public MountTest {
  protected:
     Behind() : MountTest(WithWriteBehind()) {}
-    static MountSetup WithWriteBehind() {
-        MountSetup setup = DefaultSetup();
-        setup.write_behind = true;
-        return setup;
-    }
     void SetUp() override {
         MountTest::SetUp();
         MakeBox();
         Settle();
-        // Who the server is, and where it may write.
-        files().PutFile("/proc/self/status", "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n");
-        files().PutFile("/proc/self/mountinfo", "21 1 0:1 / / rw,relatime - ext4 /dev/root rw\n");
+        TellTheServer();
         files().PutFile("/work/old", "old");
         Advance(seconds(5));
         Learn("first");
@@ -51,9 +44,8 @@ class Behind : public MountTest {
     }
     bool IsHeld(const std::string& what) {
         const auto held = files().Held();
-        return std::any_of(held.begin(), held.end(), [&what](const std::string& one) {
-            return one.starts_with(what);
-        });
+        return std::any_of(held.begin(), held.end(),
+                           [&what](const std::string& one) { return one.starts_with(what); });
     }
     void FailHeld(const std::string& what, const Error& error) {
         const auto held = files().Held();
@@ -63,9 +55,7 @@ class Behind : public MountTest {
         FAIL() << what << " is not held";
     }
     // What a shell's `echo` says: 0 or an errno of open, write or close.
-    std::string StatusOf(int n) {
-        return me().Cat("/box/events/" + std::to_string(n) + "/status");
-    }
+    std::string StatusOf(int n) { return me().Cat("/box/events/" + std::to_string(n) + "/status"); }
 };
 
 TEST_F(Behind, AFileIsMadeWrittenAndClosedWhileTheSandboxIsSilent) {
@@ -120,7 +110,8 @@ TEST_F(Behind, AReplacementIsNeverSentWhenWhatReplacesWasLost) {
     EXPECT_EQ(files().Content("/work/old"), "old");
     EXPECT_EQ(files().Count("rename"), 0U);
     // Reported: here, and there, and to the next command, which would not have seen it.
-    EXPECT_NE(LastError().find("this change was lost: while write /work/old.tmp"), std::string::npos)
+    EXPECT_NE(LastError().find("this change was lost: while write /work/old.tmp"),
+              std::string::npos)
         << LastError();
     EXPECT_EQ(me().Echo("x", "/box/fs/work/more"), EIO);
     EXPECT_NE(me().Cat("/box/error").find("no space left there"), std::string::npos);
@@ -239,7 +230,8 @@ TEST_F(Behind, WhatLacksSomethingTakesNoOthersPlace) {
     EXPECT_EQ(me().Rename("/box/fs/work/old.tmp", "/box/fs/work/old"), EIO);
     EXPECT_NE(me().Cat("/box/error"), "");
     Settle();
-    EXPECT_EQ(me().Rename("/box/fs/work/old.tmp", "/box/fs/work/old"), EIO) << "although it was heard of";
+    EXPECT_EQ(me().Rename("/box/fs/work/old.tmp", "/box/fs/work/old"), EIO)
+        << "although it was heard of";
     EXPECT_EQ(files().Content("/work/old"), "old");
     EXPECT_EQ(me().Unlink("/box/fs/work/old.tmp"), 0);
 }

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -21,6 +22,12 @@ class MountTest : public ::testing::Test {
             machine.files().PutDir("/work");
             all_machines_.push_back(&machine);
         };
+    }
+
+    static MountSetup WithWriteBehind() {
+        MountSetup setup = DefaultSetup();
+        setup.write_behind = true;
+        return setup;
     }
 
     void SetUp() override { Start(); }
@@ -76,6 +83,22 @@ class MountTest : public ::testing::Test {
         EXPECT_EQ(me().Echo("drop_caches\n", "/" + name + "/ctl"), 0);
         Settle();
     }
+    // A command that does `change` to the sandbox's files; the first of a test is number 1.
+    void Command(const std::function<void()>& change) {
+        ++commands_;
+        ASSERT_EQ(me().Echo("x", "/box/cmd"), 0);
+        Settle();
+        supervisor().Started(commands_);
+        change();
+        supervisor().Exit(commands_);
+        Settle();
+        ASSERT_EQ(me().Cat("/box/events/" + std::to_string(commands_) + "/status"), "exited\n");
+    }
+    // A file server that says who it is and where it may write: changes can go behind.
+    void TellTheServer() {
+        files().PutFile("/proc/self/status", "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n");
+        files().PutFile("/proc/self/mountinfo", "21 1 0:1 / / rw,relatime - ext4 /dev/root rw\n");
+    }
     std::string LastError() { return me().Cat("/.mount/last_error"); }
 
     World world_;
@@ -83,6 +106,7 @@ class MountTest : public ::testing::Test {
     std::vector<FakeMachine*> all_machines_;
     std::unique_ptr<TestMount> mount_;
     std::unique_ptr<Client> me_;
+    int commands_ = 0;  // submitted
 };
 
 }  // namespace sbxfs::testing

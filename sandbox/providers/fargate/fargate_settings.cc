@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "base/did_you_mean.h"
 #include "base/strings.h"
 #include "sandbox/backends.h"
 #include "sandbox/providers/fargate/fargate_price.h"
@@ -85,10 +86,8 @@ class Reader {
         const std::vector<std::string_view> known = NamesOf(BackendOptions("fargate"));
         for (const auto& [key, value] : what_.options) {
             if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-            const std::string_view nearest = Nearest(key, known);
             return Wrong("unknown option `" + Printable(key, 64) + "` for provider fargate" +
-                         (nearest.empty() ? "; docs/fargate.md lists them"
-                                          : "; did you mean `" + std::string(nearest) + "`?"));
+                         DidYouMean(key, known, "; docs/fargate.md lists them", '`'));
         }
         return Ok();
     }

@@ -14,6 +14,7 @@
 #include "base/files.h"
 #include "base/strings.h"
 #include "base/sync.h"
+#include "sandbox/clean_path.h"
 #include "sandbox/providers/local/box.h"
 #include "sandbox/providers/local/health.h"
 #include "sandbox/providers/local/helper_process.h"

@@ -6,7 +6,9 @@
 #include <optional>
 #include <utility>
 
+#include "base/did_you_mean.h"
 #include "base/strings.h"
+#include "sandbox/clean_path.h"
 #include "sandbox/names.h"
 
 namespace sbxfs {
@@ -84,10 +86,9 @@ Result<LocalSettings> ReadLocalSettings(const Template& what,
             }
             settings.snapshot = *snapshot;
         } else {
-            const std::string_view nearest = Nearest(key, {"network", "binds", "pids", "snapshot"});
             return Invalid("unknown option `" + Printable(key, 64) + "` for provider local" +
-                           (nearest.empty() ? "; there are: network, binds, pids, snapshot"
-                                            : "; did you mean `" + std::string(nearest) + "`?"));
+                           DidYouMean(key, {"network", "binds", "pids", "snapshot"},
+                                      "; there are: network, binds, pids, snapshot", '`'));
         }
     }
     if (!what.image.empty()) {
@@ -136,11 +137,6 @@ Result<std::string> CleanAbsolutePath(std::string_view path, std::string_view wh
         if (part.size() > 255) return Invalid(prefix + " has a name of more than 255 bytes");
     }
     return std::string(path);
-}
-
-bool IsWithin(std::string_view path, std::string_view dir) {
-    if (dir == "/") return true;
-    return path.starts_with(dir) && (path.size() == dir.size() || path[dir.size()] == '/');
 }
 
 Status CheckBindSource(const std::string& source, const std::vector<std::string>& forbidden) {

@@ -46,8 +46,6 @@ Result<HostBind> ParseBind(std::string_view text);
 // Absolute, without empty, "." or ".." components, no NUL; a trailing slash is dropped. EINVAL
 // names `what`.
 Result<std::string> CleanAbsolutePath(std::string_view path, std::string_view what);
-// Whether `path` is `dir` or lies below it. Both clean.
-bool IsWithin(std::string_view path, std::string_view dir);
 // EINVAL when `source` lies in or contains one of `forbidden`.
 Status CheckBindSource(const std::string& source, const std::vector<std::string>& forbidden);
 

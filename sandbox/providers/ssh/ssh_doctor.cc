@@ -14,6 +14,7 @@
 #include "base/strings.h"
 #include "sandbox/departure.h"
 #include "sandbox/io_loop.h"
+#include "sandbox/no_commands.h"
 #include "sandbox/providers/ssh/ssh_provider.h"
 #include "sandbox/ssh_agent.h"
 #include "sandbox/ssh_attachment.h"
@@ -25,16 +26,6 @@ namespace {
 constexpr std::chrono::seconds kPatience{60};
 
 // Commands of which it knows none.
-class Nothing final : public SupervisorListener {
-    void OnKnown(EventNumber, bool, OutputSizes) override {}
-    void OnKnownEnd() override {}
-    void OnStarted(EventNumber, std::int64_t) override {}
-    void OnOutput(EventNumber, OutputStream, std::uint64_t, std::string) override {}
-    void OnHole(EventNumber, OutputStream, std::uint64_t, std::uint64_t) override {}
-    void OnDone(EventNumber, const CommandEnd&) override {}
-    void OnCommandError(EventNumber, const Error&) override {}
-};
-
 // One attach, up to the supervisor and the directories. Everything but the future is the loop's.
 class Visit final : public AttachmentListener {
  public:
@@ -88,7 +79,7 @@ class Visit final : public AttachmentListener {
 
     const std::vector<std::string> places_;
     SshAttacher attacher_;
-    Nothing nothing_;
+    NoCommands nothing_;
     Result result_;
     std::size_t left_ = 0;
     bool early_ = false;

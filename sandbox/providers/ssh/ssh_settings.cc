@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/did_you_mean.h"
 #include "base/strings.h"
 #include "sandbox/ssh_keys.h"
 
@@ -75,12 +76,9 @@ class Reader {
     Status CheckKnown() const {
         for (const auto& [key, value] : what_.options) {
             if (std::find(kOptions.begin(), kOptions.end(), key) != kOptions.end()) continue;
-            const std::string_view nearest = Nearest(key, kOptions);
             const std::vector<std::string> all(kOptions.begin(), kOptions.end());
             return WrongOption("unknown option `" + Printable(key, 64) + "` for provider ssh" +
-                               (nearest.empty()
-                                    ? "; there are: " + Join(all, ", ")
-                                    : "; did you mean `" + std::string(nearest) + "`?"));
+                               DidYouMean(key, kOptions, "; there are: " + Join(all, ", "), '`'));
         }
         return Ok();
     }
