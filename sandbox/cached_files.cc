@@ -255,6 +255,7 @@ void CachedFiles::DropCaches(Done done) {
     OnLoop([done = std::move(done)](CachedFiles& self) mutable {
         const bool quiet = self.cache_.IsQuiet();
         self.Begin(FileCache::Quiet::kNo);
+        self.behind_->ForgetShown();
         MountCaches* mount = self.mount_;
         Job finish = [weak = self.weak_from_this(), quiet, done = std::move(done)] {
             if (const auto alive = weak.lock(); alive != nullptr && quiet) {

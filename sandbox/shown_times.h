@@ -1,6 +1,7 @@
 // mtimes that were shown before the sandbox had told them (contract 5: "an mtime once shown stays"). A file
 // that is written behind has a new mtime at once, as its caller sees it; the one it gets in the sandbox may
-// be a second later. Whoever has seen the first goes on seeing it, until the file changes again. Setting it
+// be another second's. Whoever has seen the first goes on seeing it, until the file changes again or drop_caches is asked
+// for. Setting it
 // there would not do: SFTP has whole seconds only, and make(1) in the sandbox compares nanoseconds.
 //
 // Owned by WriteBehind; loop thread only. Bounded: what is forgotten shows the sandbox's time from then on.
@@ -26,6 +27,7 @@ class ShownTimes {
         if (times_.size() >= kMost) times_.clear();
         times_[path] = {real, shown};
     }
+    void Clear() { times_.clear(); }
     void Moved(const std::string& from, const std::string& to) {
         times_.erase(to);
         auto node = times_.extract(from);

@@ -72,6 +72,14 @@ void WriteBehind::SetMode(Mode mode) {
         state->made = false;
 }
 
+void WriteBehind::ForgetShown() {
+    DCHECK(loop_.OnThread());
+    times_.Clear();
+    for (const auto& [path, state] : states_) {
+        if (state->IsClean()) state->told = false;
+    }
+}
+
 bool WriteBehind::IsClean() const {
     const MutexLock lock(mu_);
     return unacknowledged_.empty();

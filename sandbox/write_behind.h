@@ -107,6 +107,8 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     // Begins anew what is trusted.
     void SetMode(Mode mode);
     Mode mode() const { return mode_; }
+    // From now on the sandbox's own mtimes are shown of what it has.
+    void ForgetShown();
     // When every change told so far has been acknowledged, or is lost: the first's error. With a bound: ETIMEDOUT, naming
     // the first.
     void Drain(std::optional<Duration> bound, Done done);

@@ -275,6 +275,21 @@ TEST_F(Behind, NothingIsMadeAheadBelowADirectoryThatIsBeingRenamed) {
     EXPECT_EQ(me().Cat("/box/error"), "");
 }
 
+// The time that was shown stays; who wants the sandbox's own says so.
+TEST_F(Behind, DropCachesForgetsTimesThatWereShownAhead) {
+    Hold();
+    ASSERT_EQ(me().Echo("hello", "/box/fs/work/new"), 0);
+    const SystemTime shown = me().Stat("/box/fs/work/new").mtime;
+    Advance(seconds(2));
+    LetGo();
+    Advance(seconds(2));
+    EXPECT_EQ(me().Stat("/box/fs/work/new").mtime, shown);
+    const SystemTime real{seconds(files().Stat("/work/new")->mtime)};
+    ASSERT_NE(real, shown);
+    DropCaches();
+    EXPECT_EQ(me().Stat("/box/fs/work/new").mtime, real);
+}
+
 TEST_F(Behind, NamesWaitForTheSandboxWhileSomethingElseLivesThere) {
     supervisor().others.resize(1);
     Advance(seconds(3));
