@@ -207,18 +207,15 @@ void Commands::Signal(Command& command, int signal, bool with_shell) {
     const WithRoot root =
         command.lane == Lane::kParallel || with_shell ? WithRoot::kYes : WithRoot::kNo;
     if (signal == sys::kKill) {
-        Vec<Process> all;
-        Vec<ProcessId> members;
-        ListProcesses(&all);
-        SelectTree(all, command.tree, runtime_.self, root, &ReadMark, &members);
         // A builtin that loops has no process but the shell; and who asks twice means it.
-        const bool shell_too = members.empty() || command.killed_before;
+        const bool shell_too = Scan(command.tree, runtime_.self, root).members.empty() ||
+                               command.killed_before;
         command.killed_before = true;
         KillTree(command.tree, runtime_.self, shell_too ? WithRoot::kYes : root, 200);
         return;
     }
     command.unheard = 0;
-    if (SignalTree(command.tree, runtime_.self, root, signal) > 0 || signal <= 0) return;
+    if (SignalTree(command, root, signal) > 0 || signal <= 0) return;
     // Its shell is between two programs, or about to start the first one: that one shall hear it.
     if (command.phase != Phase::kRunning) return;
     const int64_t now = sys::MonotonicMs();
@@ -227,8 +224,20 @@ void Commands::Signal(Command& command, int signal, bool with_shell) {
     command.next_look_ms = now + kUnheardStepMs;
 }
 
+size_t Commands::SignalTree(const Command& command, WithRoot with_root, int signal) {
+    const Scan scan(command.tree, runtime_.self, with_root);
+    SignalAll(scan.members, signal);
+    if (scan.members.empty() || signal <= 0) return 0;
+    const Scan after(command.tree, runtime_.self, with_root);
+    Vec<LateSignals::Missed> missed;
+    LateSignals::SelectMissed(scan.all, scan.members, after.all, after.members, runtime_.self,
+                              &missed);
+    late_signals_.Add(signal, sys::MonotonicMs(), std::move(missed));
+    return scan.members.size();
+}
+
 void Commands::TellUnheard(Command& command, int64_t now_ms) {
-    const bool heard = SignalTree(command.tree, runtime_.self, WithRoot::kNo, command.unheard) > 0;
+    const bool heard = SignalTree(command, WithRoot::kNo, command.unheard) > 0;
     const bool over = heard || now_ms >= command.unheard_until_ms;
     if (over) command.unheard = 0;
     command.next_look_ms = over ? kNever : now_ms + kUnheardStepMs;
@@ -243,7 +252,7 @@ void Commands::End(Command& command, EndCause cause) {
     command.deadline_ms = kNever;
     command.kill_ms = now + runtime_.grace_ms;
     command.next_look_ms = now + 5;
-    SignalTree(command.tree, runtime_.self, WithRoot::kYes, sys::kTerm);
+    SignalTree(command, WithRoot::kYes, sys::kTerm);
 }
 
 void Commands::EndAll(EndCause cause) {
@@ -282,13 +291,10 @@ void Commands::LookAtEnding(Command& command, int64_t now_ms) {
     if (now_ms >= command.kill_ms) {
         KillTree(command.tree, runtime_.self, WithRoot::kYes, 200);
     }
-    Vec<Process> all;
-    Vec<ProcessId> members;
-    ListProcesses(&all);
-    SelectTree(all, command.tree, runtime_.self, WithRoot::kYes, &ReadMark, &members);
+    const Scan scan(command.tree, runtime_.self, WithRoot::kYes);
     // Two seconds of SIGKILL are enough to say so: what is left is in the kernel's hands (D state).
     const bool give_up = command.kill_ms != kNever && now_ms >= command.kill_ms + 2000;
-    if ((members.empty() && command.root_gone) || give_up) {
+    if ((scan.members.empty() && command.root_gone) || give_up) {
         Ending ending;
         const bool timeout = command.cause == EndCause::kTimeout;
         ending.outcome = timeout ? Outcome::kTimedOut : Outcome::kSignaled;
@@ -302,6 +308,7 @@ void Commands::LookAtEnding(Command& command, int64_t now_ms) {
 }
 
 void Commands::Tick(int64_t now_ms) {
+    late_signals_.Tick(now_ms);
     for (size_t i = 0; i < all_.size(); ++i) {
         Command& command = *all_[i];
         if (now_ms >= command.deadline_ms) End(command, EndCause::kTimeout);
@@ -327,7 +334,7 @@ void Commands::Tick(int64_t now_ms) {
 }
 
 int64_t Commands::NextTick() const {
-    int64_t next = Sooner(rearm_ms_, poll_ms_);
+    int64_t next = Sooner(Sooner(rearm_ms_, poll_ms_), late_signals_.NextTick());
     for (const Box<Command>& command : all_) {
         next = Sooner(next, Sooner(command->deadline_ms, command->next_look_ms));
     }

@@ -7,6 +7,7 @@
 
 #include "sandbox/supervisor/command.h"
 #include "sandbox/supervisor/intervals.h"
+#include "sandbox/supervisor/late_signals.h"
 
 namespace sbxfs::supervisor {
 
@@ -67,6 +68,8 @@ class Commands {
     uint32_t OthersAfter(const Command& ended) const;
     void RecoverOne(uint64_t n, Vec<uint64_t>* lost);
     void KillLeftovers(const Vec<uint64_t>& lost);
+    // How many heard it.
+    size_t SignalTree(const Command& command, WithRoot with_root, int signal);
     void TellUnheard(Command& command, int64_t now_ms);
     void LookAtEnding(Command& command, int64_t now_ms);
     void RemoveAt(size_t i);
@@ -78,6 +81,7 @@ class Commands {
     Runtime& runtime_;
     Vec<Box<Command>> all_;  // by ascending number
     Intervals started_;
+    LateSignals late_signals_;
     Fd inotify_;
     int64_t rearm_ms_ = kNever;  // inotify is muted until then
     int64_t poll_ms_ = kNever;   // where there is no inotify

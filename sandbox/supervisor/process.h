@@ -21,6 +21,8 @@ struct Process {
     char name[16] = {};
 
     bool IsKernel() const { return (flags & 0x00200000) != 0; }  // PF_KTHREAD
+    // Has not called exec since it was forked (PF_FORKNOEXEC).
+    bool IsCopy() const { return (flags & 0x00000040) != 0; }
     // A zombie leader whose threads go on still lives.
     bool IsLiving() const { return (state != 'Z' && state != 'X') || threads > 1; }
     View Name() const { return View(static_cast<const char*>(name)); }

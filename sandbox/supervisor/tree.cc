@@ -53,11 +53,12 @@ void SelectTree(const Vec<Process>& all, const Tree& tree, int self, WithRoot wi
     }
 }
 
-size_t SignalTree(const Tree& tree, int self, WithRoot with_root, int signal) {
-    Vec<Process> all;
-    Vec<ProcessId> members;
+Scan::Scan(const Tree& tree, int self, WithRoot with_root) {
     ListProcesses(&all);
     SelectTree(all, tree, self, with_root, &ReadMark, &members);
+}
+
+void SignalAll(const Vec<ProcessId>& members, int signal) {
     for (const ProcessId& member : members)
         sys::Kill(member.pid, signal);
     // A stopped process takes a TERM only when it runs again.
@@ -65,7 +66,6 @@ size_t SignalTree(const Tree& tree, int self, WithRoot with_root, int signal) {
         for (const ProcessId& member : members)
             sys::Kill(member.pid, sys::kCont);
     }
-    return members.size();
 }
 
 size_t KillTree(const Tree& tree, int self, WithRoot with_root, int budget_ms) {

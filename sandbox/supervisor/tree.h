@@ -31,8 +31,16 @@ using MarkReader = bool (*)(int pid, Str* mark);
 void SelectTree(const Vec<Process>& all, const Tree& tree, int self, WithRoot with_root,
                 MarkReader read_mark, Vec<ProcessId>* members);
 
-// Signals every member once; the result is how many there were.
-size_t SignalTree(const Tree& tree, int self, WithRoot with_root, int signal);
+// What lives now, and who of it belongs to a tree.
+struct Scan {
+    Vec<Process> all;
+    Vec<ProcessId> members;
+
+    Scan(const Tree& tree, int self, WithRoot with_root);
+};
+
+// Signals every one once. It may come before a program that is about to start: late_signals.h.
+void SignalAll(const Vec<ProcessId>& members, int signal);
 // SIGKILL, and against fork storms SIGSTOP first, until a scan finds nobody or `budget_ms` is used
 // up. The result is how many were left at the last scan; killed zombies do not count.
 size_t KillTree(const Tree& tree, int self, WithRoot with_root, int budget_ms);

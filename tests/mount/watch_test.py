@@ -188,14 +188,15 @@ class Follow(MountCase):
 
     def test_a_signal_frees_the_reader_at_once(self) -> None:
         event = self.box.submit("sleep 1000")
+        # Whatever becomes of this test: commands of the next ones would wait for it.
+        self.addCleanup(event.wait)
+        self.addCleanup((event.path / "ctl").write_text, "kill\n")
         with subprocess.Popen(["cat", str(event.path / "follow")]) as cat:
             wait_until(lambda: event.text("status") == "running\n", "it runs")
             started = time.monotonic()
             cat.terminate()
             cat.wait(10)
             self.assertLess(time.monotonic() - started, 1)
-        (event.path / "ctl").write_text("kill\n")
-        event.wait()
 
 
 class Report(MountCase):

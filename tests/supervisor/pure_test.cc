@@ -12,6 +12,7 @@
 #include "sandbox/supervisor/environment.h"
 #include "sandbox/supervisor/image.h"
 #include "sandbox/supervisor/intervals.h"
+#include "sandbox/supervisor/late_signals.h"
 #include "sandbox/supervisor/output.h"
 #include "sandbox/supervisor/shebang.h"
 #include "sandbox/supervisor/timers.h"
@@ -361,6 +362,33 @@ TEST(Trees, AreWhatTheCommandStartedAndNothingOlder) {
     // The same number, but not the same process.
     tree.root = {20, 49};
     EXPECT_EQ(select(WithRoot::kYes), (std::vector<int>{50, 60, 61}));
+}
+
+TEST(LateSignals, AreForCopiesAndForTheNewbornOfThoseWhoWereSignalled) {
+    constexpr int kSelf = 10;
+    constexpr std::uint32_t kForkNoExec = 0x40;
+    Table before;
+    before.Add(40, 20, 20, 200);  // a program
+    before.Add(41, 20, 20, 201);  // a copy of the shell
+    before.all[1].flags = kForkNoExec;
+    Table after;
+    after.Add(40, 20, 20, 200);
+    after.Add(41, 20, 20, 201);
+    after.Add(42, 40, 20, 202);     // of the program
+    after.Add(43, kSelf, 20, 203);  // whose parent is gone already
+    after.Add(44, 20, 20, 204);     // what the shell runs next
+    Vec<ProcessId> members;
+    members.Add({40, 200});
+    members.Add({41, 201});
+    Vec<ProcessId> now;
+    for (const Process& process : after.all)
+        now.Add({process.pid, process.start});
+    Vec<LateSignals::Missed> missed;
+    LateSignals::SelectMissed(before.all, members, after.all, now, kSelf, &missed);
+    std::vector<std::pair<int, int>> found;
+    for (const LateSignals::Missed& who : missed)
+        found.emplace_back(who.id.pid, who.parent.pid);
+    EXPECT_EQ(found, (std::vector<std::pair<int, int>>{{41, 0}, {42, 40}, {43, kSelf}}));
 }
 
 }  // namespace

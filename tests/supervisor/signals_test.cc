@@ -1,6 +1,7 @@
 // Ending commands: signals, timeouts, trees that try to get away, the dead-man timers.
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -89,6 +90,38 @@ TEST(Signals, OneThatComesBeforeTheFirstProcessIsNotLost) {
     EXPECT_EQ(client.heard[1].end.fields.outcome, Outcome::kSignaled);
     EXPECT_EQ(client.heard[1].end.fields.code, static_cast<std::uint32_t>(SIGTERM));
     EXPECT_EQ(client.heard[1].end.fields.shell_restarted, 0U);
+}
+
+// A copy of the shell has the shell's handlers until it calls exec: what they take is for the program it becomes.
+TEST(Signals, OneThatACopyOfTheShellTookReachesTheProgramItBecomes) {
+    const SpoolDir spool;
+    Client client(spool.Path());
+    ASSERT_TRUE(client.Greet(1));
+    const std::string go = spool.Path() + "/go";
+    client.Start(1, "(trap : TERM; echo up; until [ -e '" + go +
+                        "' ]; do :; done; trap - TERM; exec sleep 300)");
+    ASSERT_TRUE(client.AwaitOutput(1, 0, "up"));
+    client.Signal(1, SIGTERM);
+    ASSERT_TRUE(client.Sync());
+    std::ofstream(go).put('x');
+    ASSERT_TRUE(client.Await([&] { return client.heard[1].done > 0; }));
+    EXPECT_EQ(client.heard[1].end.fields.outcome, Outcome::kSignaled);
+    EXPECT_EQ(client.heard[1].end.fields.code, static_cast<std::uint32_t>(SIGTERM));
+}
+
+TEST(Signals, ManySentWhileTheirCommandStartsAreAllHeard) {
+    const SpoolDir spool;
+    Client client(spool.Path());
+    ASSERT_TRUE(client.Greet(1));
+    for (std::uint64_t n = 1; n <= 300; ++n) {
+        client.Start(n, "sleep 300");
+        ASSERT_TRUE(client.AwaitStarted(n));
+        for (std::uint64_t turns = 0; turns < n % 100; ++turns)
+            sched_yield();
+        client.Signal(n, SIGTERM);
+        ASSERT_TRUE(client.AwaitDone(n)) << n;
+        ASSERT_EQ(client.heard[n].end.fields.outcome, Outcome::kSignaled) << n;
+    }
 }
 
 TEST(Signals, ACommandEndedByOneIsSignaledInBothLanes) {
