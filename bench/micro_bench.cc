@@ -71,13 +71,14 @@ BENCHMARK(ReadAnswered)->Arg(4096)->Arg(32768);
 
 void WriteAnswered(benchmark::State& state) {
     const std::shared_ptr<SftpClient> client = Ready();
-    const std::string data(static_cast<std::size_t>(state.range(0)), 'x');
+    const FileBytes data(std::string(static_cast<std::size_t>(state.range(0)), 'x'));
     std::string ok;
     Put32(static_cast<std::uint32_t>(SftpStatus::kOk), ok);
     std::string answer = Packet(SftpType::kStatus, 0, ok + Text("Success") + Text(""));
     std::uint32_t id = 1;
     for (auto _ : state) {
-        client->Write("handle", 0, data, [](SftpAnswer<Unit> done) { CHECK(done.has_value()); });
+        client->Write("handle", 0, data, data.view(),
+                      [](SftpAnswer<Unit> done) { CHECK(done.has_value()); });
         while (!client->Unsent().empty())
             client->Sent(client->Unsent().size());
         std::string number;

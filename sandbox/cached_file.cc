@@ -348,7 +348,7 @@ void CachedFile::ReadThrough(Waiter waiter) {
 
 // --- What was written
 
-bool CachedFile::KeepWritten(std::uint64_t offset, const std::string& bytes) {
+bool CachedFile::KeepWritten(std::uint64_t offset, std::string_view bytes) {
     FileContentsPtr written;  // dies after the lock
     const MutexLock lock(mu_);
     if (written_ == nullptr) return false;
@@ -357,7 +357,7 @@ bool CachedFile::KeepWritten(std::uint64_t offset, const std::string& bytes) {
         written.swap(written_);
         return false;
     }
-    written_->Put(offset, bytes);
+    written_->Put(offset, std::string(bytes));
     written_to_ += bytes.size();
     return true;
 }

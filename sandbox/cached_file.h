@@ -69,7 +69,7 @@ class CachedFile final : public RemoteFile, public std::enable_shared_from_this<
     void Read(FileRange range, std::function<bool()> wanted, BytesDone done);
 
     // About to be sent. Whether it is kept, so that the caller must tell if it failed.
-    bool KeepWritten(std::uint64_t offset, const std::string& bytes);
+    bool KeepWritten(std::uint64_t offset, std::string_view bytes);
     void DropWritten();
     // All of a file of that size, if it was written through this handle, in order.
     FileContentsPtr TakeWritten(std::uint64_t size);

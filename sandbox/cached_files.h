@@ -241,7 +241,7 @@ class CachedFiles::Asker final : public RemoteFiles {
     void Open(const std::string& path, const OpenHow& how, OpenDone done) override;
     // Of open files the path is the caller's to know: FileCache::Changed() before and after.
     void Read(const RemoteFilePtr& file, FileRange range, BytesDone done) override;
-    void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+    void Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
                Done done) override;
     void FileStat(const RemoteFilePtr& file, StatDone done) override;
     void SetFileStat(const RemoteFilePtr& file, const StatChange& change, StatDone done) override;

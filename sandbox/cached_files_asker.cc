@@ -242,10 +242,10 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
     });
 }
 
-void CachedFiles::Asker::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+void CachedFiles::Asker::Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
                                Done done) {
     const auto cached = std::dynamic_pointer_cast<CachedFile>(file);
-    if (cached != nullptr && cached->KeepWritten(offset, bytes)) {
+    if (cached != nullptr && cached->KeepWritten(offset, bytes.view())) {
         done = [cached, done = std::move(done)](Status status) {
             if (!status) cached->DropWritten();
             done(std::move(status));

@@ -547,50 +547,50 @@ void FileOperations::Read(const RemoteFilePtr& file, FileRange range, BytesDone 
         {}, std::move(done));
 }
 
-void FileOperations::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+void FileOperations::Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
                            Done done) {
     if (static_cast<const LinkedFile&>(*file).how.append)
         return Append(file, std::move(bytes), std::nullopt, std::move(done));
     // Kept until it is answered: a cut may want it sent again.
-    const auto kept = std::make_shared<const std::string>(std::move(bytes));
+    const FileBytes kept = std::move(bytes);
     MakeOn<Unit>(
         file, Kind::kChange,
         [file, offset, kept](RemoteFiles& to, const RemoteFilePtr& inner, Done d) {
             auto& linked = static_cast<LinkedFile&>(*file);
-            linked.most = std::max(linked.most, offset + kept->size());
-            to.Write(inner, offset, *kept, std::move(d));
+            linked.most = std::max(linked.most, offset + kept.size());
+            to.Write(inner, offset, kept, std::move(d));
         },
         {}, std::move(done));
 }
 
-void LinkedFiles::Patient::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+void LinkedFiles::Patient::Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
                                  Done done) {
     if (static_cast<const LinkedFile&>(*file).how.append)
         return Append(file, std::move(bytes), offset, std::move(done));
     FileOperations::Write(file, offset, std::move(bytes), std::move(done));
 }
 
-void FileOperations::Append(const RemoteFilePtr& file, std::string bytes,
+void FileOperations::Append(const RemoteFilePtr& file, FileBytes bytes,
                             std::optional<std::uint64_t> size, Done done) {
-    const auto kept = std::make_shared<const std::string>(std::move(bytes));
+    const FileBytes kept = std::move(bytes);
     const auto before = std::make_shared<std::optional<std::uint64_t>>(size);
     // The size in the same flight: after a cut it tells whether this has been appended.
     MakeOn<Unit>(
         file, Kind::kChange,
         [file, kept, before, size](RemoteFiles& to, const RemoteFilePtr& inner, Done d) {
-            static_cast<LinkedFile&>(*file).most += kept->size();
+            static_cast<LinkedFile&>(*file).most += kept.size();
             if (!size) {
                 before->reset();
                 to.FileStat(inner, [before](const Result<RemoteStat>& stat) {
                     if (stat) *before = stat->size;
                 });
             }
-            to.Write(inner, 0, *kept, std::move(d));
+            to.Write(inner, 0, kept, std::move(d));
         },
         [file, kept, before, size](LinkedFiles&, RemoteFiles& to, Alone alone,
                                    VerdictDone<Unit> d) {
             CheckAppend(to, static_cast<const LinkedFile&>(*file).inner,
-                        {*before, kept->size(), size.has_value()}, alone, std::move(d));
+                        {*before, kept.size(), size.has_value()}, alone, std::move(d));
         },
         std::move(done));
 }

@@ -75,7 +75,7 @@ class FileOperations : public RemoteFiles {
     void Statfs(const std::string& path, StatfsDone done) override;
     void Open(const std::string& path, const OpenHow& how, OpenDone done) override;
     void Read(const RemoteFilePtr& file, FileRange range, BytesDone done) override;
-    void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+    void Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
                Done done) override;
     void FileStat(const RemoteFilePtr& file, StatDone done) override;
     void SetFileStat(const RemoteFilePtr& file, const StatChange& change, StatDone done) override;
@@ -113,7 +113,7 @@ class FileOperations : public RemoteFiles {
 
  protected:
     // `size`: the file's before it, where the caller knows it because nobody else writes there.
-    void Append(const RemoteFilePtr& file, std::string bytes, std::optional<std::uint64_t> size,
+    void Append(const RemoteFilePtr& file, FileBytes bytes, std::optional<std::uint64_t> size,
                 Done done);
 };
 
@@ -225,7 +225,7 @@ class LinkedFiles::Patient final : public FileOperations {
  public:
     explicit Patient(std::shared_ptr<LinkedFiles> files) : files_(std::move(files)) {}
     // With OpenHow::append, `offset` is the size that the file has before.
-    void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+    void Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
                Done done) override;
 
  private:

@@ -17,9 +17,10 @@
 #include <string_view>
 #include <vector>
 
+#include "base/loop.h"
 #include "base/result.h"
 #include "base/unique_function.h"
-#include "base/loop.h"
+#include "sandbox/file_bytes.h"
 
 namespace sbxfs {
 
@@ -127,7 +128,7 @@ class RemoteFiles {
     virtual void Read(const RemoteFilePtr& file, FileRange range, BytesDone done) = 0;
     // All of `bytes`, or the first error. With OpenHow::append the server appends and `offset` is
     // ignored.
-    virtual void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+    virtual void Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
                        Done done) = 0;
     // Within the sandbox: the bytes do not travel. `range.size` over 0; what is copied may be less, at
     // the end of the source and where the server would be busy too long: callers go on from there.

@@ -154,7 +154,9 @@ class SftpClient : public std::enable_shared_from_this<SftpClient> {
     void Open(std::string_view path, std::uint32_t flags, const SftpAttrs& attrs, TextBack done);
     void Close(std::string_view handle, Awaited awaited, DoneBack done);
     void Read(std::string_view handle, std::uint64_t offset, std::uint32_t size, TextBack done);
-    void Write(std::string_view handle, std::uint64_t offset, std::string_view data, DoneBack done);
+    // `part` of `whole`.
+    void Write(std::string_view handle, std::uint64_t offset, FileBytes whole,
+               std::string_view part, DoneBack done);
     void Lstat(std::string_view path, AttrsBack done);
     void Stat(std::string_view path, AttrsBack done);
     void Fstat(std::string_view handle, AttrsBack done);
@@ -207,7 +209,8 @@ class SftpClient : public std::enable_shared_from_this<SftpClient> {
     using WaitingMap = std::unordered_map<std::uint32_t, Waiting>;
     // What some requests have and most have not.
     struct Extra {
-        std::string_view data;    // follows the head that was begun
+        FileBytes whole;
+        std::string_view data;    // of it: follows the head that was begun
         std::uint32_t asked = 0;  // bytes, of READ
         Awaited awaited = Awaited::kYes;
     };
@@ -216,7 +219,7 @@ class SftpClient : public std::enable_shared_from_this<SftpClient> {
 
     std::string& Begin(SftpType type);
     std::string& BeginExtended(std::string_view name);
-    void Finish(Want want, Back back, const Extra& extra);
+    void Finish(Want want, Back back, Extra extra);
     void Finish(Want want, Back back) { Finish(want, std::move(back), Extra{}); }
     std::uint32_t NewId();
     Status TakeVersion(const SftpPacket& packet);

@@ -100,7 +100,7 @@ class SftpFiles final : public RemoteFiles, public std::enable_shared_from_this<
     // Parts of a large append are sent in order without waiting; a server whose disk fills up in
     // the middle may have appended a later part behind a gap. The error says that something went
     // wrong, not how much was kept.
-    void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+    void Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
                Done done) override;
     // At most 16 MiB at once: the server answers nothing else on this session meanwhile.
     void Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,

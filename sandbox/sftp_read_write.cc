@@ -133,7 +133,7 @@ void SftpFiles::FinishReading(const std::shared_ptr<Reading>& reading) {
     reading->done(std::move(bytes));
 }
 
-void SftpFiles::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+void SftpFiles::Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
                       Done done) {
     auto ours = std::dynamic_pointer_cast<SftpFile>(file);
     const Result<ClientPtr> client = Begin(ours.get());
@@ -151,10 +151,10 @@ void SftpFiles::Write(const RemoteFilePtr& file, std::uint64_t offset, std::stri
     const std::size_t most = (*client)->limits().write;
     writing->open = (bytes.size() + most - 1) / most;
     for (std::size_t at = 0, part = 0; at < bytes.size(); at += most, ++part) {
-        const std::string_view piece = std::string_view(bytes).substr(at, most);
+        const std::string_view piece = bytes.view().substr(at, most);
         // An appending server ignores offsets, but they must be possible ones.
         const std::uint64_t to = append ? 0 : offset + at;
-        (*client)->Write(ours->handle_, to, piece,
+        (*client)->Write(ours->handle_, to, bytes, piece,
                          [self = shared_from_this(), ours, writing, part, to,
                           size = piece.size()](SftpAnswer<Unit> answer) {
                              if (!answer && part < writing->refused_part) {

@@ -29,7 +29,7 @@ std::uint32_t SftpClient::NewId() {
     return next_id_++;
 }
 
-void SftpClient::Finish(Want want, Back back, const Extra& extra) {
+void SftpClient::Finish(Want want, Back back, Extra extra) {
     if (state_ == State::kEnded) return Refuse(back, SftpRefusal::Lost(*failure_));
     CHECK(state_ == State::kReady);
     const std::size_t length = scratch_.size() - 4 + extra.data.size();
@@ -50,7 +50,7 @@ void SftpClient::Finish(Want want, Back back, const Extra& extra) {
 
     const bool was_empty = output_.size() == 0;
     output_.Append(scratch_);
-    output_.Append(extra.data);
+    if (!extra.data.empty()) output_.Append(std::move(extra.whole), extra.data);
     if (was_empty) Wake();
 }
 
@@ -65,7 +65,7 @@ void SftpClient::Open(std::string_view path, std::uint32_t flags, const SftpAttr
 
 void SftpClient::Close(std::string_view handle, Awaited awaited, DoneBack done) {
     PutText(handle, Begin(SftpType::kClose));
-    Finish(Want::kStatus, std::move(done), Extra{.data = {}, .asked = 0, .awaited = awaited});
+    Finish(Want::kStatus, std::move(done), Extra{.whole = {}, .data = {}, .asked = 0, .awaited = awaited});
 }
 
 void SftpClient::Read(std::string_view handle, std::uint64_t offset, std::uint32_t size,
@@ -76,18 +76,19 @@ void SftpClient::Read(std::string_view handle, std::uint64_t offset, std::uint32
     Put64(offset, out);
     Put32(size, out);
     Finish(Want::kData, std::move(done),
-           Extra{.data = {}, .asked = size, .awaited = Awaited::kYes});
+           Extra{.whole = {}, .data = {}, .asked = size, .awaited = Awaited::kYes});
 }
 
-void SftpClient::Write(std::string_view handle, std::uint64_t offset, std::string_view data,
-                       DoneBack done) {
-    CHECK(data.size() <= limits_.write);
+void SftpClient::Write(std::string_view handle, std::uint64_t offset, FileBytes whole,
+                       std::string_view part, DoneBack done) {
+    CHECK(part.size() <= limits_.write);
     std::string& out = Begin(SftpType::kWrite);
     PutText(handle, out);
     Put64(offset, out);
-    Put32(static_cast<std::uint32_t>(data.size()), out);
-    Finish(Want::kStatus, std::move(done),
-           Extra{.data = data, .asked = 0, .awaited = Awaited::kYes});
+    Put32(static_cast<std::uint32_t>(part.size()), out);
+    Finish(
+        Want::kStatus, std::move(done),
+        Extra{.whole = std::move(whole), .data = part, .asked = 0, .awaited = Awaited::kYes});
 }
 
 void SftpClient::Lstat(std::string_view path, AttrsBack done) {

@@ -12,6 +12,8 @@ namespace {
 constexpr std::size_t kLength = 4;
 constexpr std::size_t kAnswerHead = kLength + 1 + 4;      // length, type, id
 constexpr std::size_t kDataHead = kAnswerHead + kLength;  // and the payload's length
+// Of less the copy is cheaper than a packet of SSH of its own.
+constexpr std::size_t kWorthHolding = 16U << 10;
 constexpr std::size_t kKeptBuffer = 64U << 10;
 
 Error BrokenStream(std::string_view what) {
@@ -109,30 +111,37 @@ void SftpInput::FillData(std::string_view& bytes) {
 void SftpOutput::Append(std::string_view bytes) {
     size_ += bytes.size();
     while (!bytes.empty()) {
-        if (chunks_.empty() || chunks_.back().size() == kChunk) {
-            chunks_.push_back(std::exchange(spare_, {}));
-            chunks_.back().clear();
+        if (chunks_.empty() || !chunks_.back().held.empty() ||
+            chunks_.back().own.size() == kChunk) {
+            chunks_.push_back({std::exchange(spare_, {}), {}, {}});
+            chunks_.back().own.clear();
         }
-        std::string& chunk = chunks_.back();
+        std::string& chunk = chunks_.back().own;
         // A small session needs no large chunks: they grow by doubling, and are full at kChunk.
         chunk += TakeFront(bytes, std::min(bytes.size(), kChunk - chunk.size()));
     }
 }
 
+void SftpOutput::Append(FileBytes whole, std::string_view part) {
+    if (part.size() < kWorthHolding) return Append(part);
+    size_ += part.size();
+    chunks_.push_back({{}, std::move(whole), part});
+}
+
 std::string_view SftpOutput::Unsent() const {
     if (chunks_.empty()) return {};
-    return std::string_view(chunks_.front()).substr(sent_);
+    return chunks_.front().Bytes().substr(sent_);
 }
 
 void SftpOutput::Sent(std::size_t count) {
     CHECK(count <= size_);
     size_ -= count;
     while (count != 0) {
-        const std::size_t here = std::min(count, chunks_.front().size() - sent_);
+        const std::size_t here = std::min(count, chunks_.front().Bytes().size() - sent_);
         sent_ += here;
         count -= here;
-        if (sent_ == chunks_.front().size()) {
-            spare_ = std::move(chunks_.front());
+        if (sent_ == chunks_.front().Bytes().size()) {
+            if (chunks_.front().held.empty()) spare_ = std::move(chunks_.front().own);
             chunks_.pop_front();
             sent_ = 0;
         }

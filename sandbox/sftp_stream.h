@@ -1,7 +1,7 @@
 // The two byte streams of an SFTP session: SftpInput cuts packets off what arrives, in pieces of
 // any size; SftpOutput holds what waits to be sent. Both touch each byte of file data once: the
 // payload of a DATA packet is collected straight into the string that its reader gets, that of a
-// WRITE is appended to what will be sent. Owned by SftpClient; no thread rules.
+// WRITE stays where its writer has put it. Owned by SftpClient; no thread rules.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "sandbox/file_bytes.h"
 #include "sandbox/sftp_wire.h"
 
 namespace sbxfs {
@@ -49,6 +50,8 @@ class SftpInput {
 class SftpOutput {
  public:
     void Append(std::string_view bytes);
+    // `part` of `whole`, which is held instead of copied where that is worth it.
+    void Append(FileBytes whole, std::string_view part);
     // The longest piece that lies in one place; empty when nothing waits.
     std::string_view Unsent() const;
     void Sent(std::size_t count);
@@ -59,7 +62,15 @@ class SftpOutput {
     // Large enough for a full WRITE; also what a transport is offered at a time.
     static constexpr std::size_t kChunk = 256U << 10;
 
-    std::deque<std::string> chunks_;
+    struct Chunk {
+        std::string own;
+        FileBytes held;  // when there are any, `part` of it is what is sent
+        std::string_view part;
+
+        std::string_view Bytes() const { return held.empty() ? own : part; }
+    };
+
+    std::deque<Chunk> chunks_;
     std::size_t sent_ = 0;  // of the first chunk
     std::size_t size_ = 0;
     std::string spare_;  // an emptied chunk, for the next one

@@ -460,7 +460,7 @@ void WriteBehind::ForAsker::Read(const RemoteFilePtr& file, FileRange range, Byt
 }
 
 void WriteBehind::ForAsker::Write(const RemoteFilePtr& file, std::uint64_t offset,
-                                  std::string bytes, Done done) {
+                                  FileBytes bytes, Done done) {
     OnLoop([file, offset, bytes = std::move(bytes), done = std::move(done)](
                WriteBehind& owner, const Through_& to) mutable {
         owner.Write(to, std::static_pointer_cast<BehindFile>(file), offset, std::move(bytes),

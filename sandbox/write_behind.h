@@ -39,6 +39,7 @@
 #include "base/sync.h"
 #include "sandbox/linked_files.h"
 #include "sandbox/remote_files.h"
+#include "sandbox/send_window.h"
 #include "sandbox/server_view.h"
 #include "sandbox/shown_times.h"
 #include "sandbox/trusted_dirs.h"
@@ -50,7 +51,6 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     struct Limits {
         std::uint64_t dirty = 64U << 20;     // bytes that are not acknowledged, in all
         std::uint64_t at_close = 1U << 20;   // of a file: with more, close(2) waits
-        std::uint64_t in_flight = 4U << 20;  // bytes sent and not acknowledged
         std::size_t changes = 8192;          // not acknowledged
         std::size_t open_files = 400;        // that the server holds for us
         Duration wait = std::chrono::seconds(30);
@@ -201,7 +201,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
                       const TrustedDirs::Directory& parent, OpenDone done);
     void Opened(const StatePtr& state, const OpenHow& how, OpenedFile opened, const OpenDone& done);
     void Read(const Through_& to, const FilePtr& file, FileRange range, BytesDone done);
-    void Write(const Through_& to, const FilePtr& file, std::uint64_t offset, std::string bytes,
+    void Write(const Through_& to, const FilePtr& file, std::uint64_t offset, FileBytes bytes,
                Done done);
     void WriteNow(const Through_& to, const FilePtr& file, Payload payload, Done done);
     void FileStat(const Through_& to, const FilePtr& file, StatDone done);
@@ -229,7 +229,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     bool MayDefer(const FileState& state, std::uint64_t bytes);
     bool HasRoom(const VolumePtr& volume, std::uint64_t bytes);
     std::uint64_t DirtyBound() const;
-    void Measure(std::uint64_t acknowledged);
+    void Measure(const Change& change);
     void LetRoom();
     void SetDirty(std::uint64_t bytes);
 
@@ -275,7 +275,8 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
         states_;                    // files that are open or have changes under way, by name
     std::deque<StatePtr> stalled_;  // have something to send, when there is room in the flight
     std::uint64_t dirty_ = 0;
-    std::uint64_t in_flight_ = 0;
+    std::uint64_t in_flight_ = 0;  // bytes sent and not acknowledged
+    SendWindow window_;
     struct RoomWaiter {
         SteadyTime deadline;
         Done go;
@@ -307,7 +308,7 @@ class WriteBehind::ForAsker final {
                 Before before_from, Before before_to, Done done);
     void Open(const std::string& path, const OpenHow& how, Before before, OpenDone done);
     void Read(const RemoteFilePtr& file, FileRange range, BytesDone done);
-    void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes, Done done);
+    void Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes, Done done);
     void FileStat(const RemoteFilePtr& file, StatDone done);
     void SetFileStat(const RemoteFilePtr& file, const StatChange& change, StatDone done);
     void Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,

@@ -22,7 +22,7 @@ constexpr std::size_t kMostAppended = 128U << 10;
 constexpr std::uint64_t kSpareRoom = 64U << 20;
 // How old a file system's numbers may be.
 constexpr Duration kRoomLife = std::chrono::seconds(5);
-// What may be on its way before the link was measured, and on the slowest link.
+// What may be unacknowledged before the link was measured, and where the way is short; and on the slowest link.
 constexpr std::uint64_t kFirstBound = 8U << 20;
 constexpr std::uint64_t kLeastBound = 1U << 20;
 constexpr double kBoundSeconds = 2;  // contract 5
@@ -115,14 +115,18 @@ bool WriteBehind::MayDefer(const FileState& state, std::uint64_t bytes) {
 }
 
 std::uint64_t WriteBehind::DirtyBound() const {
-    if (rate_ <= 0) return std::min(limits_.dirty, kFirstBound);
+    // Over a short way the server is as fast as the writer, or the one to wait for.
+    if (rate_ <= 0 || window_.IsNear()) return std::min(limits_.dirty, kFirstBound);
     const auto carried = static_cast<std::uint64_t>(rate_ * kBoundSeconds);
     return std::clamp(carried, kLeastBound, limits_.dirty);
 }
 
-// Counts only while somebody waits for room: else it is the writer who is measured.
-void WriteBehind::Measure(std::uint64_t acknowledged) {
+// The rate counts only while somebody waits for room: else it is the writer who is measured.
+void WriteBehind::Measure(const Change& change) {
     const SteadyTime now = loop_.clock().Steady();
+    const std::uint64_t acknowledged = change.bytes;
+    if (change.sent_at != SteadyTime{})
+        window_.Answered(change.bytes, now - change.sent_at, !stalled_.empty());
     if (room_.empty()) {
         rate_from_ = SteadyTime{};
         return;
@@ -176,12 +180,12 @@ void WriteBehind::Pump(const StatePtr& state) {
         const FileState::Queued next = state->queue.front();
         if (next.change->waits > 0) return;
         if (!next.change->ended) {
-            if (in_flight_ > 0 && next.change->bytes > 0 &&
-                in_flight_ + next.change->bytes > limits_.in_flight) {
+            if (next.change->bytes > 0 && !window_.Fits(in_flight_, next.change->bytes)) {
                 if (std::find(stalled_.begin(), stalled_.end(), state) == stalled_.end())
                     stalled_.push_back(state);
                 return;
             }
+            next.change->sent_at = loop_.clock().Steady();
             in_flight_ += next.change->bytes;
         }
         state->queue.pop_front();
@@ -208,7 +212,7 @@ void WriteBehind::DataEnded(const StatePtr& state, const ChangePtr& change, cons
         file->error = status.error().While(change->what.text);
     Ended(change, status);
     if (change->bytes > 0) {
-        Measure(change->bytes);
+        Measure(*change);
         LetRoom();
         for (std::size_t turns = stalled_.size(); turns > 0 && !stalled_.empty(); --turns) {
             const StatePtr next = std::move(stalled_.front());
@@ -402,9 +406,12 @@ void WriteBehind::Read(const Through_& to, const FilePtr& file, FileRange range,
 }
 
 void WriteBehind::Write(const Through_& to, const FilePtr& file, std::uint64_t offset,
-                        std::string bytes, Done done) {
+                        FileBytes bytes, Done done) {
     if (file->error) return done(*file->error);
     if (auto refused = Refusal(to, Kind::kMakes)) return done(*std::move(refused));
+    // Where nothing was known of its file system yet when it was opened.
+    FileState& state = *file->state;
+    if (state.volume == nullptr && !state.path.empty()) state.volume = VolumeOf(state.path);
     Payload payload{offset, std::move(bytes)};
     if (room_.empty() && dirty_ + payload.bytes.size() <= DirtyBound())
         return WriteNow(to, file, std::move(payload), std::move(done));
@@ -434,9 +441,10 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
                           MayDefer(*state, payload.bytes.size());
     if (deferred && file->how.append && payload.bytes.size() > kMostAppended) {
         // Each arrives as a whole or not at all, which a cut of the link makes necessary to know.
-        Payload rest{0, payload.bytes.substr(kMostAppended)};
-        payload.bytes.resize(kMostAppended);
-        WriteNow(to, file, std::move(payload), [](const Status&) {});
+        const std::string_view all = payload.bytes.view();
+        Payload first{0, std::string(all.substr(0, kMostAppended))};
+        Payload rest{0, std::string(all.substr(kMostAppended))};
+        WriteNow(to, file, std::move(first), [](const Status&) {});
         return WriteNow(to, file, std::move(rest), std::move(done));
     }
     const std::uint64_t size = payload.bytes.size();
@@ -453,7 +461,7 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
         if (tail != nullptr && state->tail_file == file && !file->how.append &&
             tail->offset + tail->bytes.size() == payload.offset &&
             tail->bytes.size() + size <= kMostMerged) {
-            tail->bytes += payload.bytes;
+            tail->bytes.Append(payload.bytes.view());
             state->queue.back().change->bytes += size;
             return done(Ok());
         }

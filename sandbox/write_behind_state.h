@@ -21,13 +21,14 @@ struct WriteBehind::Change {
     UniqueFunction<void()> send;
     UniqueFunction<void(const Error&)> fail;  // in place of `send`
     SteadyTime deadline = SteadyTime::max();  // of being sent
+    SteadyTime sent_at{};                     // of data
     std::weak_ptr<FileState> state;           // of one that waits in a file's queue
 };
 
 // Bytes of one WRITE, or of several that lie side by side and have not been sent.
 struct WriteBehind::Payload {
     std::uint64_t offset = 0;
-    std::string bytes;
+    FileBytes bytes;
 };
 
 // A file with open handles, or changes under way, whatever its name is by now.

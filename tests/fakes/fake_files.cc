@@ -416,7 +416,7 @@ void FakeFiles::Read(const RemoteFilePtr& file, FileRange range, BytesDone done)
                           act, std::move(done));
 }
 
-void FakeFiles::Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+void FakeFiles::Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
                       Done done) {
     std::string detail = " " + std::to_string(offset) + "+" + std::to_string(bytes.size());
     const auto act = [offset, bytes = std::move(bytes)](FakeTree& tree, const File& of) -> Status {
@@ -424,7 +424,7 @@ void FakeFiles::Write(const RemoteFilePtr& file, std::uint64_t offset, std::stri
             return Error(Errno{EBADF}, of.path + ": not open for writing");
         }
         const std::uint64_t at = of.how.append ? of.node->content.size() : offset;
-        return tree.Write(*of.node, at, bytes);
+        return tree.Write(*of.node, at, bytes.view());
     };
     TakeFile<Unit>("write", file, detail, act, std::move(done));
 }

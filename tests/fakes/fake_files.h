@@ -93,7 +93,7 @@ class FakeFiles final : public RemoteFiles {
     void Statfs(const std::string& path, StatfsDone done) override;
     void Open(const std::string& path, const OpenHow& how, OpenDone done) override;
     void Read(const RemoteFilePtr& file, FileRange range, BytesDone done) override;
-    void Write(const RemoteFilePtr& file, std::uint64_t offset, std::string bytes,
+    void Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
                Done done) override;
     void FileStat(const RemoteFilePtr& file, StatDone done) override;
     void SetFileStat(const RemoteFilePtr& file, const StatChange& change, StatDone done) override;

@@ -157,7 +157,7 @@ TEST(SftpClient, RequestsAreWrittenAsTheDraftSays) {
               "0000000168"
               "0000000100000002"
               "00000010");
-    client->Write("h", 1, "xyz", done.Back());
+    client->Write("h", 1, "xyz", "xyz", done.Back());
     EXPECT_EQ(sent(),
               "00000019"
               "06"
@@ -312,7 +312,8 @@ TEST(SftpClient, OutputIsCutAnywhereAndKeepsItsOrder) {
     for (int i = 0; i < 40; ++i) {
         const std::string data(20000 + static_cast<std::size_t>(i),
                                static_cast<char>('a' + i % 26));
-        client->Write("h", 0, data, done.Back());
+        const FileBytes whole(data);
+        client->Write("h", 0, whole, whole.view(), done.Back());
         expected += data;
     }
     std::string sent;
