@@ -193,6 +193,10 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void Touched(const std::string& path);
     void ChangedThere(const std::string& path);
     RemoteStat Shown(const std::string& path, RemoteStat stat);
+    // An mtime that somebody may have been shown.
+    void Seen(std::int64_t mtime);
+    // What is shown of a file whose changes are under way.
+    const RemoteStat& Tell(FileState& state);
 
     // --- write_behind_data.cc
     void Open(const Through_& to, const std::string& path, const OpenHow& how, const Before& before,
@@ -205,6 +209,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
                Done done);
     void WriteNow(const Through_& to, const FilePtr& file, Payload payload, Done done);
     void FileStat(const Through_& to, const FilePtr& file, StatDone done);
+    void AskFileStat(const Through_& to, const FilePtr& file, StatDone done);
     void SetFileStat(const Through_& to, const FilePtr& file, const StatChange& change,
                      StatDone done);
     void Copy(const Through_& to, const FilePtr& from, FileRange range, const FilePtr& target,
@@ -270,6 +275,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     bool view_asked_ = false;
     std::map<std::string, VolumePtr> volumes_;  // by mount point
     ShownTimes times_;
+    std::int64_t newest_mtime_ = 0;  // that was seen, but none of the future
     std::unordered_set<std::string> made_;  // in this era: theirs is ours to change
     std::map<std::string, StatePtr, std::less<>>
         states_;                    // files that are open or have changes under way, by name

@@ -268,10 +268,10 @@ void WriteBehind::WhenClean(const StatePtr& state, Done done) {
 void WriteBehind::Settle(const StatePtr& state, std::uint64_t change, const RemoteStat& real) {
     if (!state->under_way.empty() && *state->under_way.rbegin() > change) return;
     const bool as_told = real.size == state->stat.size && real.mode == state->stat.mode;
-    if (state->told && !state->path.empty())
-        times_.Bind(state->path, real.mtime, state->stat.mtime);
+    const std::int64_t shown = state->told ? state->stat.mtime : real.mtime;
+    if (state->told && !state->path.empty()) times_.Bind(state->path, real.mtime, shown);
     state->told = false;
-    const std::int64_t shown = state->stat.mtime;
+    Seen(real.mtime);
     state->stat = real;
     state->stat.mtime = shown;
     state->sure = true;
@@ -393,7 +393,11 @@ void WriteBehind::Opened(const StatePtr& state, const OpenHow& how, OpenedFile o
     file->inner = std::move(opened.file);
     file->counted = true;
     ++open_files_;
-    done(OpenedFile{file, state->stat});
+    if (state->IsClean()) return done(OpenedFile{file, state->stat});
+    if (mode_ == Mode::kQuiet) return done(OpenedFile{file, Tell(*state)});
+    RemoteStat stat = state->stat;
+    stat.mtime = opened.stat.mtime;
+    done(OpenedFile{file, stat});
 }
 
 void WriteBehind::Read(const Through_& to, const FilePtr& file, FileRange range, BytesDone done) {
@@ -452,6 +456,7 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
     const std::uint64_t from = file->how.append ? state->stat.size : payload.offset;
     state->stat.size = std::max(state->stat.size, from + size);
     state->stat.mtime = owner_->TheirNow();
+    state->told = false;
     state->unacknowledged += size;
     if (state->volume != nullptr) state->volume->used += size;
     if (deferred) {
@@ -508,17 +513,29 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
 void WriteBehind::FileStat(const Through_& to, const FilePtr& file, StatDone done) {
     const StatePtr& state = file->state;
     if (!state->IsClean() && !state->error) {
-        state->told = true;
-        return done(state->stat);
+        if (mode_ == Mode::kQuiet) return done(Tell(*state));
+        return WhenClean(state, [self = shared_from_this(), to, file,
+                                 done = std::move(done)](const Status& clean) mutable {
+            if (!clean) return done(clean.error());
+            self->AskFileStat(to, file, std::move(done));
+        });
     }
+    AskFileStat(to, file, std::move(done));
+}
+
+void WriteBehind::AskFileStat(const Through_& to, const FilePtr& file, StatDone done) {
+    const StatePtr& state = file->state;
     if (file->inner == nullptr) return done(state->error.value_or(NotOpen(state->path)));
     to->FileStat(file->inner,
                  [weak = weak_from_this(), state, done = std::move(done)](Result<RemoteStat> stat) {
                      const auto self = weak.lock();
                      if (self == nullptr || !stat) return done(std::move(stat));
+                     if (!state->IsClean() && self->mode_ == Mode::kQuiet)
+                         return done(self->Tell(*state));
+                     // It is being written to again: as large as its callers know it to be.
                      if (!state->IsClean()) {
-                         state->told = true;
-                         return done(state->stat);
+                         stat->size = std::max(stat->size, state->stat.size);
+                         return done(std::move(stat));
                      }
                      if (std::exchange(state->told, false) && !state->path.empty())
                          self->times_.Bind(state->path, stat->mtime, state->stat.mtime);
@@ -535,6 +552,7 @@ void WriteBehind::SetFileStat(const Through_& to, const FilePtr& file, const Sta
         return done(*std::move(refused));
     if (!change.size && !change.uid && IsSettled(state->path) && state->made && MayDefer() &&
         !state->error) {
+        (void)Tell(*state);
         if (change.mode) state->stat.mode = (state->stat.mode & S_IFMT) | *change.mode;
         if (change.atime) state->stat.atime = *change.atime;
         if (change.mtime) state->stat.mtime = *change.mtime;

@@ -13,6 +13,8 @@ namespace {
 
 // Blocks of a directory as most file systems have them; known better when somebody looks.
 constexpr std::uint64_t kDirectorySize = 4096;
+// In seconds: what is known of the sandbox's clock is not exact. Later is the future, which somebody has set.
+constexpr std::int64_t kClocksDiffer = 2;
 
 StatDone WithoutStat(Done done) {
     return [done = std::move(done)](const Result<RemoteStat>& stat) {
@@ -27,7 +29,20 @@ bool IsDirectory(const RemoteStat& stat) {
 }  // namespace
 
 RemoteStat WriteBehind::Shown(const std::string& path, RemoteStat stat) {
+    Seen(stat.mtime);
     return times_.Apply(path, stat);
+}
+
+void WriteBehind::Seen(std::int64_t mtime) {
+    if (mtime > newest_mtime_ && mtime <= owner_->TheirNow() + kClocksDiffer) newest_mtime_ = mtime;
+}
+
+// Never before what has been seen: who compares two files, as git does its index with what it lists, takes the one that
+// was written later for the older one otherwise, and the change for none.
+const RemoteStat& WriteBehind::Tell(FileState& state) {
+    if (!std::exchange(state.told, true))
+        state.stat.mtime = std::max(state.stat.mtime, newest_mtime_);
+    return state.stat;
 }
 
 RemoteStat WriteBehind::NewStat(std::uint32_t type_and_mode,
@@ -125,10 +140,9 @@ void WriteBehind::Trust(const std::string& path, const std::optional<RemoteStat>
 
 void WriteBehind::Lstat(const Through_& to, const std::string& path, StatDone done) {
     const StatePtr state = StateAt(path);
-    if (state != nullptr && !state->IsClean() && !state->error) {
-        state->told = true;
-        return done(state->stat);
-    }
+    // Where others write too, the sandbox's own times alone tell what came first.
+    if (state != nullptr && !state->IsClean() && !state->error && mode_ == Mode::kQuiet)
+        return done(Tell(*state));
     TrustedDirs::Directory* directory = dirs_.Find(path);
     if (directory != nullptr && (loop_.clock().Steady() - directory->seen < FileCache::kQuietLife ||
                                  !Conflicts(path, Reach::kTree).empty()))
@@ -374,7 +388,7 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
     const std::optional<RemoteStat> known = Known(path, before);
     if (MayDefer() && IsSettled(path) && !change.size && !change.uid && known &&
         made_.contains(path) && !owner_->HasOtherNames(path)) {
-        RemoteStat stat = *known;
+        RemoteStat stat = state == nullptr ? *known : Tell(*state);
         if (change.mode) stat.mode = (stat.mode & S_IFMT) | *change.mode;
         if (change.atime) stat.atime = *change.atime;
         if (change.mtime) stat.mtime = *change.mtime;

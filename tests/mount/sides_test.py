@@ -179,7 +179,7 @@ class Git(SidesCase):
         event = self.beside("committer", exports + "n=0; : > begun\nwhile [ ! -e stop ]; do\n"
                             f"  f=there$((n % {self.NAMES})); echo $((n + 1000000)) > $f\n"
                             "  git add $f 2>>.git/errors || continue\n"
-                            "  cp .git/index .git/copy\n"
+                            "  cp .git/index .git/copy 2>>.git/errors || continue\n"
                             "  GIT_INDEX_FILE=.git/copy git commit -q -m $n 2>>.git/errors && n=$((n + 1))\n"
                             "done\ngit commit -q --allow-empty -m last; echo $n")
         added: dict[str, int] = {}
@@ -203,9 +203,12 @@ class Git(SidesCase):
         # The lock is held by the other one: that is git's own answer, and the only one it may give.
         taken = "index.lock': File exists"
         self.assertEqual([text for text in refused if taken not in text], [])
+        # A file is rewritten in place here while git looks at it there: between the truncation and the write it is
+        # shorter than it was, as on every file system. git then makes no commit, and the next turn does.
+        rewritten = "error: short read while indexing here"
         errors = (self.here / ".git" / "errors").read_text()
         self.assertEqual([line for line in errors.splitlines() if line.startswith(("fatal:", "error:"))
-                          and taken not in line], [])
+                          and taken not in line and not line.startswith(rewritten)], [])
         git = ["git", "--no-pager"]
         log = self.run_here(*git, "log", "--reverse", "--format=%H %s", env=self.SETTINGS).splitlines()
         self.assertEqual([line.split()[1] for line in log if line.split()[1] not in ("first", "last")],
