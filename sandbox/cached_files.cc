@@ -420,10 +420,6 @@ void CachedFiles::AfterEnd(std::uint32_t others, std::size_t active, Job go) {
 
 // --- Identities
 
-std::int64_t CachedFiles::TheirNow() const {
-    return TheirNowNs() / 1'000'000'000;
-}
-
 // What was taken for true has turned out not to be: nothing that is cached is believed any more.
 void CachedFiles::OnLost(const std::string& path, const Error& why) {
     cache_.ForgetAll();

@@ -103,12 +103,12 @@ class CachedFiles final : public CommandObserver,
     void IdentifyOpened(const std::string& path, const RemoteStat& opened,
                         Identified done) override;
     void OnUnknownOutcome() override;
-    std::int64_t TheirNow() const override;
     bool HasOtherNames(const std::string& path) const override {
         return cache_.HasOtherNames(path);
     }
     void OnLost(const std::string& path, const Error& why) override;
     void OnSettled(const std::string& path) override { cache_.Changed(path); }
+    std::int64_t TheirNowNs() const override;
     void OnDirty(std::uint64_t bytes) override;
     // Called when a change came to nothing that its caller was told had been made.
     std::function<void(const std::string& path, const Error& why)> on_lost;
@@ -158,7 +158,6 @@ class CachedFiles final : public CommandObserver,
     void LookAtProcesses();
     void Decide();
     void Begin(FileCache::Quiet quiet);
-    std::int64_t TheirNowNs() const;
     void Look(const std::vector<std::string>& paths,
               UniqueFunction<void(std::optional<std::vector<IdentityStat>>)> done);
     void Recheck(const std::string& path, Job then);

@@ -80,7 +80,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
         Owner(const Owner&) = delete;
         Owner& operator=(const Owner&) = delete;
         virtual ~Owner() = default;
-        virtual std::int64_t TheirNow() const = 0;  // seconds, the sandbox's clock
+        virtual std::int64_t TheirNowNs() const = 0;  // since the epoch, the sandbox's clock
         virtual bool HasOtherNames(const std::string& path) const = 0;
         // A change that was told to have succeeded has not: what is cached of it is wrong.
         virtual void OnLost(const std::string& path, const Error& why) = 0;
@@ -192,6 +192,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     StatDone Making(const std::string& path, StatDone done);
     void Touched(const std::string& path);
     void ChangedThere(const std::string& path);
+    std::int64_t TheirNow() const { return owner_->TheirNowNs() / 1'000'000'000; }
     RemoteStat Shown(const std::string& path, RemoteStat stat);
     // An mtime that somebody may have been shown.
     void Seen(std::int64_t mtime);

@@ -455,7 +455,7 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
     if (deferred && file->how.append) payload.offset = state->stat.size;
     const std::uint64_t from = file->how.append ? state->stat.size : payload.offset;
     state->stat.size = std::max(state->stat.size, from + size);
-    state->stat.mtime = owner_->TheirNow();
+    state->stat.mtime = TheirNow();
     state->told = false;
     state->unacknowledged += size;
     if (state->volume != nullptr) state->volume->used += size;

@@ -13,8 +13,8 @@ namespace {
 
 // Blocks of a directory as most file systems have them; known better when somebody looks.
 constexpr std::uint64_t kDirectorySize = 4096;
-// In seconds: what is known of the sandbox's clock is not exact. Later is the future, which somebody has set.
-constexpr std::int64_t kClocksDiffer = 2;
+// What is known of the sandbox's clock is not exact. Later is the future, which somebody has set.
+constexpr std::int64_t kClocksDifferNs = 50'000'000;
 
 StatDone WithoutStat(Done done) {
     return [done = std::move(done)](const Result<RemoteStat>& stat) {
@@ -34,14 +34,15 @@ RemoteStat WriteBehind::Shown(const std::string& path, RemoteStat stat) {
 }
 
 void WriteBehind::Seen(std::int64_t mtime) {
-    if (mtime > newest_mtime_ && mtime <= owner_->TheirNow() + kClocksDiffer) newest_mtime_ = mtime;
+    const std::int64_t latest = (owner_->TheirNowNs() + kClocksDifferNs) / 1'000'000'000;
+    if (mtime > newest_mtime_ && mtime <= latest) newest_mtime_ = mtime;
 }
 
 // Never before what has been seen: who compares two files, as git does its index with what it lists, takes the one that
 // was written later for the older one otherwise, and the change for none.
 const RemoteStat& WriteBehind::Tell(FileState& state) {
-    if (!std::exchange(state.told, true))
-        state.stat.mtime = std::max(state.stat.mtime, newest_mtime_);
+    const bool first = !std::exchange(state.told, true);
+    if (first && !state.IsClean()) state.stat.mtime = std::max(state.stat.mtime, newest_mtime_);
     return state.stat;
 }
 
@@ -51,7 +52,7 @@ RemoteStat WriteBehind::NewStat(std::uint32_t type_and_mode,
     stat.mode = type_and_mode;
     stat.uid = dirs_.me()->uid;
     stat.gid = (parent.stat.mode & S_ISGID) != 0 ? parent.stat.gid : dirs_.me()->gid;
-    stat.atime = stat.mtime = owner_->TheirNow();
+    stat.atime = stat.mtime = TheirNow();
     return stat;
 }
 
@@ -59,7 +60,7 @@ RemoteStat WriteBehind::NewStat(std::uint32_t type_and_mode,
 void WriteBehind::Touched(const std::string& path) {
     TrustedDirs::Directory* parent = dirs_.Find(ParentOf(path));
     if (parent == nullptr) return;
-    parent->stat.mtime = owner_->TheirNow();
+    parent->stat.mtime = TheirNow();
     parent->told = true;
 }
 

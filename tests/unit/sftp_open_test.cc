@@ -119,6 +119,36 @@ TEST_F(SftpOpenTest, ExclusiveCreationOfWhatExistsIsRefused) {
     EXPECT_EQ(files_->OpenHandles(), 0U);
 }
 
+TEST_F(SftpOpenTest, ALockGivenBackBetweenTheRefusalAndTheLookIsTriedAgain) {
+    Got<OpenedFile> got;
+    files_->Open("/lock", {.write = true, .create = true, .exclusive = true, .mode = 0644},
+                 got.Done());
+    auto asked = Asked();
+    Answer(PeerStatus(asked[0].id, SftpStatus::kFailure) +
+           PeerStatus(asked[1].id, SftpStatus::kNoSuchFile));
+    asked = Asked();
+    ASSERT_EQ(asked.size(), 2U);
+    Answer(PeerHandle(asked[0].id, "h") + PeerAttrs(asked[1].id, FileAttrs(0, 0100644)));
+    ASSERT_TRUE(got.ok());
+}
+
+TEST_F(SftpOpenTest, CreationRefusedForAnotherReasonIsNotTriedForEver) {
+    Got<OpenedFile> got;
+    files_->Open("/f", {.write = true, .create = true, .exclusive = true}, got.Done());
+    std::size_t attempts = 0;
+    for (auto asked = Asked(); !asked.empty(); asked = Asked()) {
+        for (const PeerRequest& request : asked) {
+            if (request.type == SftpType::kOpen) ++attempts;
+            Answer(PeerStatus(request.id, request.type == SftpType::kOpen
+                                              ? SftpStatus::kFailure
+                                              : SftpStatus::kNoSuchFile));
+        }
+    }
+    EXPECT_EQ(got.code(), EIO);
+    EXPECT_EQ(attempts, 4U);
+    EXPECT_EQ(files_->OpenHandles(), 0U);
+}
+
 TEST_F(SftpOpenTest, AFileThatCannotBeDescribedIsClosedAgain) {
     Got<OpenedFile> got;
     files_->Open("/f", {.read = true}, got.Done());
