@@ -1,7 +1,6 @@
 #include "fs/cli_doctor.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,8 +12,8 @@
 
 #include "aws/shared_config.h"
 #include "base/strings.h"
-#include "base/unique_fd.h"
 #include "fs/config.h"
+#include "fs/mounting_needs.h"
 #include "sandbox/backends.h"
 #include "sandbox/doctor.h"
 #include "sandbox/providers/fargate/fargate_doctor.h"
@@ -42,15 +41,11 @@ class Report {
 // What every mount needs, whatever its sandboxes are.
 void ExamineMounting(Report& report) {
     report.Begin("mount");
-    const UniqueFd device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
-    report.Say({static_cast<bool>(device), "/dev/fuse",
-                device ? "can be opened"
-                       : std::string(ErrnoText(Errno{errno})) +
-                             ": modprobe fuse, or give this container the device"});
+    const Status device = CheckFuseDevice();
+    report.Say({device.has_value(), "/dev/fuse", device ? "can be opened" : device.error().what()});
     if (::geteuid() == 0) return;
-    const bool helper =
-        ::access("/usr/bin/fusermount3", X_OK) == 0 || ::access("/bin/fusermount3", X_OK) == 0;
-    report.Say({helper, "fusermount3", helper ? "installed" : "not installed: apt install fuse3"});
+    const Status helper = CheckFuseHelper();
+    report.Say({helper.has_value(), "fusermount3", helper ? "installed" : helper.error().what()});
 }
 
 void Examine(const Template& what, Report& report) {

@@ -17,6 +17,7 @@
 #include "fs/fuse_channel.h"
 #include "fs/fuse_ops.h"
 #include "fs/mount_watch.h"
+#include "fs/mounting_needs.h"
 
 namespace sbxfs {
 namespace {
@@ -24,20 +25,8 @@ namespace {
 constexpr unsigned kThreads = 4;  // none of them ever waits
 
 Error MountFailure(const FuseServer::Options& options) {
-    if (::access("/dev/fuse", F_OK) != 0) {
-        return {Errno{ENODEV},
-                "there is no /dev/fuse: load the module (modprobe fuse), or give the "
-                "container access to the device"};
-    }
-    if (::access("/dev/fuse", R_OK | W_OK) != 0) {
-        return {Errno{EACCES}, "/dev/fuse cannot be opened by this user: it should have mode 0666"};
-    }
-    if (::geteuid() != 0 && ::access("/usr/bin/fusermount3", X_OK) != 0 &&
-        ::access("/bin/fusermount3", X_OK) != 0) {
-        return {Errno{ENOENT},
-                "fusermount3 is missing, which ordinary users need to mount: apt install "
-                "fuse3"};
-    }
+    if (const Status device = CheckFuseDevice(); !device) return device.error();
+    if (const Status helper = CheckFuseHelper(); !helper) return helper.error();
     return {Errno{EIO}, "mounting on " + options.mountpoint + " failed; the line above says why"};
 }
 

@@ -19,11 +19,11 @@ class SendWindow {
     // trip later, is as much again.
     static constexpr std::uint64_t kMost = 4U << 20;
 
-    bool Fits(std::uint64_t in_flight, std::uint64_t bytes) const {
-        return in_flight == 0 || in_flight + bytes <= room_;
-    }
-    // An answer, so long after its request. `limited`: something waits for room in the window.
+    // One may reach beyond it: a large one would wait for ever beside many small ones.
+    bool HasRoom(std::uint64_t in_flight) const { return in_flight < room_; }
+    // The server has taken them, so long after they were sent. `limited`: something waits for room in the window.
     void Answered(std::uint64_t bytes, Duration trip, bool limited) {
+        trip = std::max(trip, kLeastTrip);
         // Forgotten by and by: the way may have become longer.
         least_ = least_ == Duration::max() ? trip : std::min(trip, least_ + least_ / 256);
         if (trip > 3 * least_) {
@@ -37,6 +37,9 @@ class SendWindow {
     bool IsNear() const { return least_ < std::chrono::milliseconds(10); }
 
  private:
+    // No server answers sooner, and from nothing nothing grows.
+    static constexpr Duration kLeastTrip = std::chrono::microseconds(100);
+
     std::uint64_t room_ = kLeast;
     Duration least_ = Duration::max();
 };

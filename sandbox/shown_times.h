@@ -27,6 +27,8 @@ class ShownTimes {
         if (times_.size() >= kMost) times_.clear();
         times_[path] = {real, shown};
     }
+    // It has been changed since.
+    void Forget(const std::string& path) { times_.erase(path); }
     void Clear() { times_.clear(); }
     void Moved(const std::string& from, const std::string& to) {
         times_.erase(to);

@@ -194,6 +194,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void ChangedThere(const std::string& path);
     std::int64_t TheirNow() const { return owner_->TheirNowNs() / 1'000'000'000; }
     RemoteStat Shown(const std::string& path, RemoteStat stat);
+    void Confirm(const std::string& path, const RemoteStat& real);
     // An mtime that somebody may have been shown.
     void Seen(std::int64_t mtime);
     // What is shown of a file whose changes are under way.

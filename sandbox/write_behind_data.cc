@@ -68,6 +68,7 @@ void WriteBehind::Moved(const std::string& from, const std::string& to) {
 void WriteBehind::Unnamed(const std::string& path) {
     made_.erase(path);
     damaged_.erase(path);
+    times_.Forget(path);
     const auto it = states_.find(path);
     if (it == states_.end()) return;
     it->second->path.clear();
@@ -115,10 +116,11 @@ bool WriteBehind::MayDefer(const FileState& state, std::uint64_t bytes) {
 }
 
 std::uint64_t WriteBehind::DirtyBound() const {
-    // Over a short way the server is as fast as the writer, or the one to wait for.
-    if (rate_ <= 0 || window_.IsNear()) return std::min(limits_.dirty, kFirstBound);
+    const std::uint64_t first = std::min(limits_.dirty, kFirstBound);
+    if (rate_ <= 0) return first;
     const auto carried = static_cast<std::uint64_t>(rate_ * kBoundSeconds);
-    return std::clamp(carried, kLeastBound, limits_.dirty);
+    // Over a short way the server is as fast as the writer, or the one to wait for.
+    return std::clamp(carried, kLeastBound, window_.IsNear() ? first : limits_.dirty);
 }
 
 // The rate counts only while somebody waits for room: else it is the writer who is measured.
@@ -180,7 +182,7 @@ void WriteBehind::Pump(const StatePtr& state) {
         const FileState::Queued next = state->queue.front();
         if (next.change->waits > 0) return;
         if (!next.change->ended) {
-            if (next.change->bytes > 0 && !window_.Fits(in_flight_, next.change->bytes)) {
+            if (next.change->bytes > 0 && !window_.HasRoom(in_flight_)) {
                 if (std::find(stalled_.begin(), stalled_.end(), state) == stalled_.end())
                     stalled_.push_back(state);
                 return;
@@ -212,13 +214,13 @@ void WriteBehind::DataEnded(const StatePtr& state, const ChangePtr& change, cons
         file->error = status.error().While(change->what.text);
     Ended(change, status);
     if (change->bytes > 0) {
-        Measure(*change);
-        LetRoom();
+        if (status) Measure(*change);
         for (std::size_t turns = stalled_.size(); turns > 0 && !stalled_.empty(); --turns) {
             const StatePtr next = std::move(stalled_.front());
             stalled_.pop_front();
             Pump(next);
         }
+        LetRoom();
     }
     DropIfIdle(state);
 }
@@ -269,7 +271,7 @@ void WriteBehind::Settle(const StatePtr& state, std::uint64_t change, const Remo
     if (!state->under_way.empty() && *state->under_way.rbegin() > change) return;
     const bool as_told = real.size == state->stat.size && real.mode == state->stat.mode;
     const std::int64_t shown = state->told ? state->stat.mtime : real.mtime;
-    if (state->told && !state->path.empty()) times_.Bind(state->path, real.mtime, shown);
+    if (!state->path.empty()) times_.Bind(state->path, real.mtime, shown);
     state->told = false;
     Seen(real.mtime);
     state->stat = real;
@@ -373,7 +375,10 @@ void WriteBehind::CreateBehind(const std::string& path, const OpenHow& how,
 void WriteBehind::Opened(const StatePtr& state, const OpenHow& how, OpenedFile opened,
                          const OpenDone& done) {
     const std::string path = state->path;
-    if (how.truncate) damaged_.erase(path);
+    if (how.truncate) {
+        damaged_.erase(path);
+        times_.Forget(path);
+    }
     if (state->volume == nullptr && !path.empty()) state->volume = VolumeOf(path);
     if (state->IsClean()) {
         if (std::exchange(state->told, false) && !path.empty())
@@ -457,6 +462,7 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
     state->stat.size = std::max(state->stat.size, from + size);
     state->stat.mtime = TheirNow();
     state->told = false;
+    times_.Forget(state->path);
     state->unacknowledged += size;
     if (state->volume != nullptr) state->volume->used += size;
     if (deferred) {
@@ -586,7 +592,8 @@ void WriteBehind::SetFileStat(const Through_& to, const FilePtr& file, const Sta
              .removes = change.size.has_value(),
              .named = false},
             [to, file, change](StatDone d) { to->SetFileStat(file->inner, change, std::move(d)); },
-            [file, done = std::move(done)](Result<RemoteStat> stat) {
+            [self, file, done = std::move(done)](Result<RemoteStat> stat) {
+                self->times_.Forget(file->state->path);
                 if (stat) file->state->Learn(*stat);
                 done(std::move(stat));
             });

@@ -33,6 +33,13 @@ RemoteStat WriteBehind::Shown(const std::string& path, RemoteStat stat) {
     return times_.Apply(path, stat);
 }
 
+// The sandbox has told the mtime of a file that was shown with another one and is still open.
+void WriteBehind::Confirm(const std::string& path, const RemoteStat& real) {
+    const StatePtr state = StateAt(path);
+    if (state == nullptr || !state->IsClean() || !std::exchange(state->told, false)) return;
+    times_.Bind(path, real.mtime, state->stat.mtime);
+}
+
 void WriteBehind::Seen(std::int64_t mtime) {
     const std::int64_t latest = (owner_->TheirNowNs() + kClocksDifferNs) / 1'000'000'000;
     if (mtime > newest_mtime_ && mtime <= latest) newest_mtime_ = mtime;
@@ -42,7 +49,8 @@ void WriteBehind::Seen(std::int64_t mtime) {
 // was written later for the older one otherwise, and the change for none.
 const RemoteStat& WriteBehind::Tell(FileState& state) {
     const bool first = !std::exchange(state.told, true);
-    if (first && !state.IsClean()) state.stat.mtime = std::max(state.stat.mtime, newest_mtime_);
+    if (first && !state.IsClean())
+        newest_mtime_ = state.stat.mtime = std::max(state.stat.mtime, newest_mtime_);
     return state.stat;
 }
 
@@ -52,7 +60,7 @@ RemoteStat WriteBehind::NewStat(std::uint32_t type_and_mode,
     stat.mode = type_and_mode;
     stat.uid = dirs_.me()->uid;
     stat.gid = (parent.stat.mode & S_ISGID) != 0 ? parent.stat.gid : dirs_.me()->gid;
-    stat.atime = stat.mtime = TheirNow();
+    stat.atime = stat.mtime = std::max(TheirNow(), newest_mtime_);
     return stat;
 }
 
@@ -60,7 +68,7 @@ RemoteStat WriteBehind::NewStat(std::uint32_t type_and_mode,
 void WriteBehind::Touched(const std::string& path) {
     TrustedDirs::Directory* parent = dirs_.Find(ParentOf(path));
     if (parent == nullptr) return;
-    parent->stat.mtime = TheirNow();
+    parent->stat.mtime = std::max({parent->stat.mtime, TheirNow(), newest_mtime_});
     parent->told = true;
 }
 
@@ -161,6 +169,7 @@ void WriteBehind::Lstat(const Through_& to, const std::string& path, StatDone do
                     self->times_.Bind(path, stat->mtime, known->stat.mtime);
                     known->told = false;
                 }
+                self->Confirm(path, *stat);
                 *stat = self->Shown(path, *stat);
                 if (known != nullptr && !known->told) {
                     known->stat = *stat;
@@ -181,8 +190,10 @@ void WriteBehind::List(const Through_& to, const std::string& path, EntriesDone 
                 const auto self = weak.lock();
                 if (self != nullptr && entries) {
                     const std::string below = path == "/" ? path : path + "/";
-                    for (RemoteEntry& entry : *entries)
+                    for (RemoteEntry& entry : *entries) {
+                        self->Confirm(below + entry.name, entry.stat);
                         entry.stat = self->Shown(below + entry.name, entry.stat);
+                    }
                 }
                 answer(std::move(entries));
             });

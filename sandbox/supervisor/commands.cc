@@ -225,7 +225,12 @@ void Commands::Signal(Command& command, int signal, bool with_shell) {
 }
 
 size_t Commands::SignalTree(const Command& command, WithRoot with_root, int signal) {
-    const Scan scan(command.tree, runtime_.self, with_root);
+    Scan scan(command.tree, runtime_.self, with_root);
+    // As of now: one that has called exec since it was listed hears it as the program it is.
+    for (Process& process : scan.all) {
+        Process now;
+        if (process.IsCopy() && ReadProcess(process.pid, &now)) process.flags = now.flags;
+    }
     SignalAll(scan.members, signal);
     if (scan.members.empty() || signal <= 0) return 0;
     const Scan after(command.tree, runtime_.self, with_root);

@@ -7,7 +7,10 @@ namespace {
 
 // From fork to exec is less than a millisecond, but a busy machine may put a scheduler's turn or more between them.
 constexpr int64_t kLateMs = 1000;
-constexpr int64_t kStepMs = 2;
+// Whoever dies of a signal does so sooner. Who ends later had another reason.
+constexpr int64_t kDyingMs = 100;
+constexpr int64_t kFirstStepMs = 2;
+constexpr int64_t kMostStepMs = 64;
 // A storm of forks is not followed; SIGKILL ends it.
 constexpr size_t kMost = 256;
 
@@ -46,10 +49,15 @@ void LateSignals::SelectMissed(const Vec<Process>& before, const Vec<ProcessId>&
 }
 
 void LateSignals::Add(int signal, int64_t now_ms, Vec<Missed> missed) {
+    // Nobody can take a SIGSTOP, and one after a later SIGCONT would be the last word.
+    if (signal >= sys::kCont && signal <= sys::kTtou) return;
     for (const Missed& who : missed) {
-        if (all_.size() < kMost) all_.Add({signal, now_ms + kLateMs, who});
+        const int64_t life = who.parent.pid == 0 ? kLateMs : kDyingMs;
+        if (all_.size() < kMost) all_.Add({signal, now_ms + life, who});
     }
-    if (!all_.empty()) next_ms_ = now_ms;
+    if (all_.empty()) return;
+    step_ms_ = kFirstStepMs;
+    next_ms_ = now_ms;
 }
 
 bool LateSignals::Look(Late& late) {
@@ -76,7 +84,8 @@ void LateSignals::Tick(int64_t now_ms) {
             ++i;
         }
     }
-    next_ms_ = all_.empty() ? kNever : now_ms + kStepMs;
+    next_ms_ = all_.empty() ? kNever : now_ms + step_ms_;
+    step_ms_ = step_ms_ * 2 < kMostStepMs ? step_ms_ * 2 : kMostStepMs;
 }
 
 }  // namespace sbxfs::supervisor

@@ -43,6 +43,7 @@ class LateSignals {
 
     Vec<Late> all_;
     int64_t next_ms_ = kNever;
+    int64_t step_ms_ = 0;
 };
 
 }  // namespace sbxfs::supervisor

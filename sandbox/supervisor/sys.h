@@ -43,6 +43,7 @@ enum Signal : int {
     kChld = 17,
     kCont = 18,
     kStop = 19,
+    kTtou = 22,
     kLastSignal = 64,
 };
 inline uint64_t SignalBit(int signal) {

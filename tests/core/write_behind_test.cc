@@ -312,6 +312,28 @@ TEST_F(Behind, WhatIsWrittenLaterIsNotShownAsOlderThanWhatWasSeen) {
     LetGo();
 }
 
+TEST_F(Behind, ATimeThatWasShownIsNotThatOfALaterChangeInTheSameSecond) {
+    auto file = me().Create("/box/fs/work/new", O_WRONLY);
+    Settle();
+    Hold();
+    ASSERT_EQ(file->Write("1"), 0);
+    const SystemTime shown = me().Stat("/box/fs/work/new").mtime;
+    Advance(seconds(2));
+    LetGo();
+    const auto real = [this] { return SystemTime(seconds(files().Stat("/work/new")->mtime)); };
+    ASSERT_NE(real(), shown);
+    // It stays, whoever asks.
+    Advance(seconds(30));
+    EXPECT_EQ(me().Stat("/box/fs/work/new").mtime, shown);
+    EXPECT_EQ(me().Stat("/box/fs/work/new").mtime, shown);
+    const std::int64_t second = files().Stat("/work/new")->mtime;
+    ASSERT_EQ(file->Write("2"), 0);
+    Settle();
+    files().SetTimes("/work/new", second);
+    Advance(seconds(30));
+    EXPECT_EQ(me().Stat("/box/fs/work/new").mtime, real());
+}
+
 TEST_F(Behind, WhereOthersWriteTooTheSandboxsOwnTimesAreShown) {
     supervisor().others.resize(1);
     Advance(seconds(3));

@@ -128,9 +128,10 @@ class Poll(MountCase):
 class Log(MountCase):
     def test_a_line_per_finished_event_in_order_and_poll_waits_for_the_next(self) -> None:
         path = self.box.path / "events" / "log.jsonl"
-        self.box.sh("true")
+        first = self.box.submit("true")
+        first.wait()
+        wait_until(lambda: f'"n":{first.path.name},' in path.read_text(), "its line, which may come after its end")
         with Polled(path) as log:
-            wait_until(lambda: os.fstat(log.fd).st_size > 0, "the first line")
             while os.read(log.fd, 65536):
                 pass
             self.assertEqual(log.ready(0.1), 0)

@@ -9,11 +9,19 @@ using std::chrono::milliseconds;
 
 constexpr std::uint64_t kMiB = 1U << 20;
 
-TEST(SendWindow, AlwaysLetsOneGo) {
+TEST(SendWindow, HasRoomUntilItIsFull) {
     const SendWindow window;
-    EXPECT_TRUE(window.Fits(0, 64 * kMiB));
-    EXPECT_TRUE(window.Fits(kMiB / 2, kMiB / 2));
-    EXPECT_FALSE(window.Fits(kMiB, 1));
+    EXPECT_TRUE(window.HasRoom(0));
+    EXPECT_TRUE(window.HasRoom(kMiB - 1));
+    EXPECT_FALSE(window.HasRoom(kMiB));
+}
+
+TEST(SendWindow, AnAnswerAtOnceIsForgotten) {
+    SendWindow window;
+    window.Answered(1, milliseconds(0), false);
+    for (int i = 0; i < 2000; ++i)
+        window.Answered(kMiB, milliseconds(30), true);
+    EXPECT_EQ(window.room(), SendWindow::kMost);
 }
 
 TEST(SendWindow, DoublesWithARoundTripWhereTheWayIsLong) {
