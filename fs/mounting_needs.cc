@@ -11,23 +11,21 @@
 namespace sbxfs {
 
 Status CheckFuseDevice() {
-    if (::access("/dev/fuse", F_OK) != 0) {
+    const UniqueFd device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+    if (device) return Ok();
+    const Errno code{errno};
+    if (code == Errno{ENOENT}) {
         return Error(Errno{ENODEV},
                      "there is no /dev/fuse: load the module (modprobe fuse), or give the "
                      "container access to the device");
     }
-    if (::access("/dev/fuse", R_OK | W_OK) != 0) {
-        return Error(Errno{EACCES},
+    if (code == Errno{EACCES}) {
+        return Error(code,
                      "/dev/fuse cannot be opened by this user: it should have mode 0666 (chmod 666 "
                      "/dev/fuse, as root)");
     }
-    const UniqueFd device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
-    if (!device) {
-        return Error(Errno{errno},
-                     "/dev/fuse cannot be opened (" + std::string(ErrnoText(Errno{errno})) +
-                         "): give the container access to the device");
-    }
-    return Ok();
+    return Error(code, "/dev/fuse cannot be opened (" + std::string(ErrnoText(code)) +
+                           "): give the container access to the device");
 }
 
 Status CheckFuseHelper() {

@@ -194,7 +194,8 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void ChangedThere(const std::string& path);
     std::int64_t TheirNow() const { return owner_->TheirNowNs() / 1'000'000'000; }
     RemoteStat Shown(const std::string& path, RemoteStat stat);
-    void Confirm(const std::string& path, const RemoteStat& real);
+    // What the sandbox says of a file that has nothing under way.
+    void Learned(FileState& state, const RemoteStat& real);
     // An mtime that somebody may have been shown.
     void Seen(std::int64_t mtime);
     // What is shown of a file whose changes are under way.
@@ -221,6 +222,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void Close(const FilePtr& file);
     StatePtr StateAt(const std::string& path) const;
     VolumePtr VolumeOf(const std::string& path);
+    void FindVolume(FileState& state);
     void Queue(const StatePtr& state, const ChangePtr& change, const FilePtr& file);
     void Pump(const StatePtr& state);
     void DataEnded(const StatePtr& state, const ChangePtr& change, const FilePtr& file,

@@ -17,16 +17,6 @@ namespace {
 constexpr std::size_t kMostMerged = 1U << 20;
 // Appended at once: one WRITE of most servers.
 constexpr std::size_t kMostAppended = 128U << 10;
-// Of which room a file system must have beyond what is on its way: it may be used by others, and by what
-// sbxfs does not see.
-constexpr std::uint64_t kSpareRoom = 64U << 20;
-// How old a file system's numbers may be.
-constexpr Duration kRoomLife = std::chrono::seconds(5);
-// What may be unacknowledged before the link was measured, and where the way is short; and on the slowest link.
-constexpr std::uint64_t kFirstBound = 8U << 20;
-constexpr std::uint64_t kLeastBound = 1U << 20;
-constexpr double kBoundSeconds = 2;  // contract 5
-constexpr Duration kMeasured = std::chrono::milliseconds(100);
 
 Error NotOpen(const std::string& path) {
     return {Errno{EIO}, path + ": it could not be opened in the sandbox", Blame::kRemote};
@@ -73,91 +63,6 @@ void WriteBehind::Unnamed(const std::string& path) {
     if (it == states_.end()) return;
     it->second->path.clear();
     states_.erase(it);
-}
-
-// --- Room
-
-VolumePtr WriteBehind::VolumeOf(const std::string& path) {
-    const TrustedDirs::Directory* parent = dirs_.Find(ParentOf(path));
-    if (parent != nullptr) return parent->volume;
-    if (!view_) {
-        AskForView();
-        return nullptr;
-    }
-    VolumePtr& volume = volumes_[view_->MountOf(path).path];
-    if (volume == nullptr) {
-        volume = std::make_shared<Volume>();
-        volume->path = ParentOf(path);
-        (void)HasRoom(volume, 0);
-    }
-    return volume;
-}
-
-bool WriteBehind::HasRoom(const VolumePtr& volume, std::uint64_t bytes) {
-    if (volume == nullptr) return false;
-    const SteadyTime now = loop_.clock().Steady();
-    const bool stale = now - volume->asked > kRoomLife || volume->used > volume->available / 8;
-    if (stale && !std::exchange(volume->asking, true)) {
-        files_->Statfs(volume->path, [volume, before = volume->used,
-                                      &clock = loop_.clock()](const Result<RemoteStatfs>& space) {
-            volume->asking = false;
-            if (!space) return;
-            volume->available = space->blocks_available * space->block_size;
-            volume->used -= std::min(volume->used, before);
-            volume->asked = clock.Steady();
-        });
-    }
-    return volume->available > volume->used + dirty_ + bytes + kSpareRoom;
-}
-
-bool WriteBehind::MayDefer(const FileState& state, std::uint64_t bytes) {
-    return mode_ != Mode::kOff && !lost_ && files_->IsUp() && pending_.size() < limits_.changes &&
-           HasRoom(state.volume, bytes) && !owner_->HasOtherNames(state.path);
-}
-
-std::uint64_t WriteBehind::DirtyBound() const {
-    const std::uint64_t first = std::min(limits_.dirty, kFirstBound);
-    if (rate_ <= 0) return first;
-    const auto carried = static_cast<std::uint64_t>(rate_ * kBoundSeconds);
-    // Over a short way the server is as fast as the writer, or the one to wait for.
-    return std::clamp(carried, kLeastBound, window_.IsNear() ? first : limits_.dirty);
-}
-
-// The rate counts only while somebody waits for room: else it is the writer who is measured.
-void WriteBehind::Measure(const Change& change) {
-    const SteadyTime now = loop_.clock().Steady();
-    const std::uint64_t acknowledged = change.bytes;
-    if (change.sent_at != SteadyTime{})
-        window_.Answered(change.bytes, now - change.sent_at, !stalled_.empty());
-    if (room_.empty()) {
-        rate_from_ = SteadyTime{};
-        return;
-    }
-    if (rate_from_ == SteadyTime{}) {
-        rate_from_ = now;
-        rate_bytes_ = 0;
-        return;
-    }
-    rate_bytes_ += acknowledged;
-    const std::chrono::duration<double> took = now - rate_from_;
-    if (took < kMeasured) return;
-    const double rate = static_cast<double>(rate_bytes_) / took.count();
-    rate_ = rate_ <= 0 ? rate : (rate_ + rate) / 2;
-    rate_from_ = now;
-    rate_bytes_ = 0;
-}
-
-void WriteBehind::LetRoom() {
-    while (!room_.empty() && (dirty_ < DirtyBound() || lost_)) {
-        const Done go = std::move(room_.front().go);
-        room_.pop_front();
-        go(Ok());
-    }
-}
-
-void WriteBehind::SetDirty(std::uint64_t bytes) {
-    dirty_ = bytes;
-    if (owner_ != nullptr) owner_->OnDirty(bytes);
 }
 
 // --- Order within a file
@@ -379,12 +284,9 @@ void WriteBehind::Opened(const StatePtr& state, const OpenHow& how, OpenedFile o
         damaged_.erase(path);
         times_.Forget(path);
     }
-    if (state->volume == nullptr && !path.empty()) state->volume = VolumeOf(path);
+    FindVolume(*state);
     if (state->IsClean()) {
-        if (std::exchange(state->told, false) && !path.empty())
-            times_.Bind(path, opened.stat.mtime, state->stat.mtime);
-        state->stat = path.empty() ? opened.stat : Shown(path, opened.stat);
-        state->sure = true;
+        Learned(*state, opened.stat);
     }
     if (path.empty()) {
         // It has lost its name meanwhile.
@@ -419,8 +321,7 @@ void WriteBehind::Write(const Through_& to, const FilePtr& file, std::uint64_t o
     if (file->error) return done(*file->error);
     if (auto refused = Refusal(to, Kind::kMakes)) return done(*std::move(refused));
     // Where nothing was known of its file system yet when it was opened.
-    FileState& state = *file->state;
-    if (state.volume == nullptr && !state.path.empty()) state.volume = VolumeOf(state.path);
+    FindVolume(*file->state);
     Payload payload{offset, std::move(bytes)};
     if (room_.empty() && dirty_ + payload.bytes.size() <= DirtyBound())
         return WriteNow(to, file, std::move(payload), std::move(done));
@@ -543,10 +444,7 @@ void WriteBehind::AskFileStat(const Through_& to, const FilePtr& file, StatDone 
                          stat->size = std::max(stat->size, state->stat.size);
                          return done(std::move(stat));
                      }
-                     if (std::exchange(state->told, false) && !state->path.empty())
-                         self->times_.Bind(state->path, stat->mtime, state->stat.mtime);
-                     state->stat = state->path.empty() ? *stat : self->Shown(state->path, *stat);
-                     state->sure = true;
+                     self->Learned(*state, *stat);
                      done(state->stat);
                  });
 }
@@ -592,8 +490,8 @@ void WriteBehind::SetFileStat(const Through_& to, const FilePtr& file, const Sta
              .removes = change.size.has_value(),
              .named = false},
             [to, file, change](StatDone d) { to->SetFileStat(file->inner, change, std::move(d)); },
-            [self, file, done = std::move(done)](Result<RemoteStat> stat) {
-                self->times_.Forget(file->state->path);
+            [self, file, change, done = std::move(done)](Result<RemoteStat> stat) {
+                if (change.size || change.mtime) self->times_.Forget(file->state->path);
                 if (stat) file->state->Learn(*stat);
                 done(std::move(stat));
             });

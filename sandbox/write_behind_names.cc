@@ -30,14 +30,17 @@ bool IsDirectory(const RemoteStat& stat) {
 
 RemoteStat WriteBehind::Shown(const std::string& path, RemoteStat stat) {
     Seen(stat.mtime);
+    // It is open, and was shown with a time that the sandbox had not told.
+    const StatePtr state = StateAt(path);
+    if (state != nullptr && state->IsClean() && std::exchange(state->told, false))
+        times_.Bind(path, stat.mtime, state->stat.mtime);
     return times_.Apply(path, stat);
 }
 
-// The sandbox has told the mtime of a file that was shown with another one and is still open.
-void WriteBehind::Confirm(const std::string& path, const RemoteStat& real) {
-    const StatePtr state = StateAt(path);
-    if (state == nullptr || !state->IsClean() || !std::exchange(state->told, false)) return;
-    times_.Bind(path, real.mtime, state->stat.mtime);
+void WriteBehind::Learned(FileState& state, const RemoteStat& real) {
+    state.stat = state.path.empty() ? real : Shown(state.path, real);
+    state.told = false;
+    state.sure = true;
 }
 
 void WriteBehind::Seen(std::int64_t mtime) {
@@ -169,7 +172,6 @@ void WriteBehind::Lstat(const Through_& to, const std::string& path, StatDone do
                     self->times_.Bind(path, stat->mtime, known->stat.mtime);
                     known->told = false;
                 }
-                self->Confirm(path, *stat);
                 *stat = self->Shown(path, *stat);
                 if (known != nullptr && !known->told) {
                     known->stat = *stat;
@@ -190,10 +192,8 @@ void WriteBehind::List(const Through_& to, const std::string& path, EntriesDone 
                 const auto self = weak.lock();
                 if (self != nullptr && entries) {
                     const std::string below = path == "/" ? path : path + "/";
-                    for (RemoteEntry& entry : *entries) {
-                        self->Confirm(below + entry.name, entry.stat);
+                    for (RemoteEntry& entry : *entries)
                         entry.stat = self->Shown(below + entry.name, entry.stat);
-                    }
                 }
                 answer(std::move(entries));
             });

@@ -14,13 +14,6 @@ constexpr int64_t kMostStepMs = 64;
 // A storm of forks is not followed; SIGKILL ends it.
 constexpr size_t kMost = 256;
 
-bool IsAmong(const Vec<ProcessId>& list, const ProcessId& id) {
-    for (const ProcessId& one : list) {
-        if (one.pid == id.pid && one.start == id.start) return true;
-    }
-    return false;
-}
-
 bool IsAlive(const ProcessId& id, Process* process) {
     return ReadProcess(id.pid, process) && process->start == id.start && process->IsLiving();
 }
@@ -35,7 +28,7 @@ void LateSignals::SelectMissed(const Vec<Process>& before, const Vec<ProcessId>&
         if (process != nullptr && process->IsCopy()) missed->Add({id, {}});
     }
     for (const ProcessId& id : members_after) {
-        if (IsAmong(members, id)) continue;
+        if (Contains(members, id)) continue;
         const Process* process = FindProcess(after, id.pid);
         if (process == nullptr) continue;
         if (process->parent == self || process->parent <= 1) {

@@ -69,6 +69,13 @@ bool IsAmong(const Vec<int>& pids, int pid) {
 
 }  // namespace
 
+bool Contains(const Vec<ProcessId>& list, const ProcessId& id) {
+    for (const ProcessId& one : list) {
+        if (one.pid == id.pid && one.start == id.start) return true;
+    }
+    return false;
+}
+
 bool ParseStat(View text, Process* to) {
     const size_t open = text.Find('(');
     size_t close = text.size;

@@ -34,6 +34,8 @@ struct ProcessId {
     uint64_t start = 0;
 };
 
+bool Contains(const Vec<ProcessId>& list, const ProcessId& id);
+
 // The text of /proc/PID/stat. Pure. The name may hold blanks and parentheses.
 bool ParseStat(View text, Process* to);
 

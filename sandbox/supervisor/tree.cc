@@ -5,13 +5,6 @@
 namespace sbxfs::supervisor {
 namespace {
 
-bool Contains(const Vec<ProcessId>& list, const Process& process) {
-    for (const ProcessId& id : list) {
-        if (id.pid == process.pid && id.start == process.start) return true;
-    }
-    return false;
-}
-
 bool OrphanBelongs(const Process& orphan, const Tree& tree, MarkReader read_mark) {
     if (orphan.start < tree.since) return false;
     Str mark;
@@ -27,7 +20,7 @@ bool Belongs(const Process& process, const Vec<Process>& all, const Tree& tree, 
     // Parents form no cycle, but the table is not one instant: the depth is bounded.
     for (size_t depth = 0; depth < all.size(); ++depth) {
         if (at->pid == tree.root.pid && at->start == tree.root.start) return true;
-        if (at->pid == self || Contains(tree.before, *at)) return false;
+        if (at->pid == self || Contains(tree.before, {at->pid, at->start})) return false;
         // After a supervisor's death orphans may hang below any subreaper, so each step is looked
         // at.
         if (tree.root.pid == 0 && OrphanBelongs(*at, tree, read_mark)) return true;
