@@ -177,7 +177,7 @@ void WriteBehind::Settle(const StatePtr& state, std::uint64_t change, const Remo
     const bool as_told = real.size == state->stat.size && real.mode == state->stat.mode;
     const std::int64_t shown = state->told ? state->stat.mtime : real.mtime;
     if (!state->path.empty()) times_.Bind(state->path, real.mtime, shown);
-    state->told = false;
+    state->told = state->guessed = false;
     Seen(real.mtime);
     state->stat = real;
     state->stat.mtime = shown;
@@ -363,6 +363,7 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
     state->stat.size = std::max(state->stat.size, from + size);
     state->stat.mtime = TheirNow();
     state->told = false;
+    state->guessed = true;
     times_.Forget(state->path);
     state->unacknowledged += size;
     if (state->volume != nullptr) state->volume->used += size;

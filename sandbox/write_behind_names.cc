@@ -39,7 +39,7 @@ RemoteStat WriteBehind::Shown(const std::string& path, RemoteStat stat) {
 
 void WriteBehind::Learned(FileState& state, const RemoteStat& real) {
     state.stat = state.path.empty() ? real : Shown(state.path, real);
-    state.told = false;
+    state.told = state.guessed = false;
     state.sure = true;
 }
 
@@ -51,8 +51,9 @@ void WriteBehind::Seen(std::int64_t mtime) {
 // Never before what has been seen: who compares two files, as git does its index with what it lists, takes the one that
 // was written later for the older one otherwise, and the change for none.
 const RemoteStat& WriteBehind::Tell(FileState& state) {
-    const bool first = !std::exchange(state.told, true);
-    if (first && !state.IsClean())
+    state.told = true;
+    // Not one that somebody has set.
+    if (std::exchange(state.guessed, false))
         newest_mtime_ = state.stat.mtime = std::max(state.stat.mtime, newest_mtime_);
     return state.stat;
 }

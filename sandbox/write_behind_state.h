@@ -38,6 +38,7 @@ struct WriteBehind::FileState {
     VolumePtr volume;      // none: what room there is, is not known
     bool made = false;     // by us, in this era
     bool told = false;     // its mtime, which the sandbox has not confirmed
+    bool guessed = false;  // its mtime, by our clock at a write, and nobody was told it
     bool opening = false;  // its creation is under way
     // Where its end is, so that it can be told what a cut has left of an append.
     bool sure = true;
@@ -58,7 +59,7 @@ struct WriteBehind::FileState {
     void Learn(const RemoteStat& said) {
         const std::uint64_t size = stat.size;
         stat = said;
-        told = false;
+        told = guessed = false;
         if (!IsClean()) stat.size = size;
     }
 };
