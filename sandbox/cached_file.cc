@@ -49,6 +49,7 @@ CachedFile::CachedFile(Setup setup)
       seen_(setup.identity),
       real_(std::move(setup.real)),
       contents_(std::move(setup.contents)),
+      since_(setup.since),
       identity_(setup.identity),
       ahead_(setup.limits),
       written_(std::move(setup.written)) {}

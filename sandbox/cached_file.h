@@ -42,13 +42,14 @@ class CachedFile final : public RemoteFile, public std::enable_shared_from_this<
         OpenHow how;
         RemoteFilePtr real;        // none: lazy
         RemoteStat stat;           // at the open
-        FileContentsPtr contents;  // the path's, if they may be shared
+        FileContentsPtr contents;  // the path's, if they may be shared; else what was fetched with the open
         // Of the path, seen while it was opened; none where it says nothing.
         std::optional<IdentityStat> identity;
         ReadAhead::Limits limits;
         FileContentsPtr written{};  // if the file was empty when it was opened, to be written
         FileCache::Names names = FileCache::Names::kUnknown;
         std::uint64_t connection = 0;  // to the supervisor: no cut since, if it is the same
+        SteadyTime since{};            // when `contents` were asked for
     };
     explicit CachedFile(Setup setup);
 

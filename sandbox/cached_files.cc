@@ -16,8 +16,6 @@ namespace {
 // How often what lives in a sandbox in use is looked at.
 constexpr Duration kLookQuiet = std::chrono::seconds(1);
 constexpr Duration kLookShared = std::chrono::milliseconds(250);
-// How long the supervisor's view of a path is waited for. Then the server's must do.
-constexpr Duration kLookLimit = std::chrono::seconds(1);
 // Paths the supervisor looks at before a command may start: each costs it 1 to 2 us.
 constexpr std::size_t kMostBaselines = 1024;
 constexpr std::size_t kMostMarked = 1024;
@@ -27,11 +25,6 @@ ReadAhead::Limits AheadLimits(const ContentStore& store) {
     limits.window = std::min(limits.window, std::max<std::size_t>(store.most() / 16, 128U << 10));
     limits.whole = std::min<std::uint64_t>(limits.whole, store.most() / 4);
     return limits;
-}
-
-// Told to nobody: whoever waits asks for himself.
-Error NoLink() {
-    return {Errno{EAGAIN}, "there is no link"};
 }
 
 }  // namespace
@@ -109,7 +102,8 @@ void CachedFiles::SetVersion(const RemoteFilePtr& file, std::uint64_t version) {
 }
 
 RemoteFilePtr CachedFiles::Wrap(const std::string& path, const OpenHow& how, const OpenedFile& file,
-                                const Opened& opened, FileCache::Names names) {
+                                const Opened& opened, FileCache::Names names,
+                                Fetched fetched) {
     CachedFile::Setup setup{weak_from_this(),
                             path,
                             how,
@@ -122,6 +116,10 @@ RemoteFilePtr CachedFiles::Wrap(const std::string& path, const OpenHow& how, con
     setup.connection = connection_;
     if (how.read && !how.truncate)
         setup.contents = cache_.ShareContents(path, file.stat, opened.era, *store_);
+    if (setup.contents == nullptr && fetched.contents != nullptr) {
+        setup.contents = std::move(fetched.contents);
+        setup.since = fetched.asked;
+    }
     const bool empty = file.stat.size == 0 && (how.truncate || names == FileCache::Names::kOne);
     if (opened.quiet && how.write && !how.append && empty) setup.written = store_->Make();
     return std::make_shared<CachedFile>(std::move(setup));
@@ -166,83 +164,6 @@ void CachedFiles::OpenLazy(std::vector<std::shared_ptr<CachedFile>> files, Job t
 
 void CachedFiles::OpenLate(const std::string& path, const OpenHow& how, OpenDone done) {
     For({}).OpenReal(path, how, std::move(done));
-}
-
-// --- What is asked for nobody in particular
-
-std::function<bool()> CachedFiles::OnThisLink() const {
-    DCHECK(loop_.OnThread());
-    return [files = files_, link = files_->WhichLink()] { return files->WhichLink() == link; };
-}
-
-void CachedFiles::FetchRead(const RemoteFilePtr& real, FileRange range, BytesDone done) {
-    if (!CanFetch()) return done(NoLink());
-    For(OnThisLink()).ReadReal(real, range, std::move(done));
-}
-
-void CachedFiles::FetchList(const std::string& path, Done done) {
-    if (!CanFetch()) return done(NoLink());
-    For(OnThisLink())
-        .AskList(path, [done = std::move(done)](Result<std::vector<RemoteEntry>> entries) {
-            if (!entries) return done(std::move(entries).error());
-            done(Ok());
-        });
-}
-
-// A small file on its way into the cache.
-struct CachedFiles::Whole {
-    std::shared_ptr<CachedFiles> owner;
-    FileCache::Question question;
-    RemoteStat stat;
-    Done done;
-
-    void Fail(Status why) const {
-        owner->cache_.Drop(question);
-        done(std::move(why));
-    }
-    void Keep(std::string bytes) const {
-        if (bytes.size() != stat.size) return Fail(Error(Errno{EAGAIN}, "its size has changed"));
-        const FileContentsPtr contents = owner->store_->Make();
-        contents->SetEnd(stat.size);
-        contents->Put(0, std::move(bytes));
-        owner->cache_.PutContents(question, stat, contents, FileCache::Names::kUnknown);
-        done(Ok());
-    }
-};
-
-void CachedFiles::FetchWhole(const std::string& path, const RemoteStat& stat, Done done) {
-    const auto whole =
-        std::make_shared<Whole>(Whole{shared_from_this(), cache_.Ask(path), stat, std::move(done)});
-    if (stat.size == 0) return whole->Keep({});
-    if (!CanFetch()) return whole->Fail(NoLink());
-    OpenHow how;
-    how.read = true;
-    For(OnThisLink()).OpenReal(path, how, [whole](Result<OpenedFile> opened) {
-        if (!opened) return whole->Fail(opened.error());
-        if (opened->stat.size != whole->stat.size || opened->stat.mtime != whole->stat.mtime)
-            return whole->Fail(Error(Errno{EAGAIN}, "it has changed"));
-        whole->owner->FetchRead(opened->file, {0, static_cast<std::size_t>(whole->stat.size)},
-                                [whole, file = opened->file](Result<std::string> bytes) {
-                                    if (!bytes) return whole->Fail(bytes.error());
-                                    whole->Keep(std::move(*bytes));
-                                });
-    });
-}
-
-void CachedFiles::LookAtNames(const std::vector<std::string>& paths, Job done) {
-    Look(paths, [weak = weak_from_this(), paths, era = cache_.era(), at = TheirNowNs(),
-                 done = std::move(done)](const std::optional<std::vector<IdentityStat>>& stats) {
-        const auto self = weak.lock();
-        if (self != nullptr && stats) self->cache_.SetBaselines(era, paths, *stats, at);
-        done();
-    });
-}
-
-void CachedFiles::LookAt(const std::string& path, Identified done) {
-    Look({path}, [done = std::move(done)](std::optional<std::vector<IdentityStat>> stats) {
-        if (!stats || stats->size() != 1) return done(std::nullopt);
-        done(stats->front());
-    });
 }
 
 CachedFiles::Asker CachedFiles::For(std::function<bool()> wanted) {
@@ -327,6 +248,7 @@ void CachedFiles::SupervisorUp(SupervisorPort& port, const SupervisorHello& hell
     boot_id_ = hello.boot_id;
     skew_ms_ = hello.clock_ms - EpochMs(loop_.clock().System());
     port_ = &port;
+    fetches_ = hello.fetches;
     ++connection_;
     looking_ = settled_ = false;
     others_.reset();
@@ -440,30 +362,6 @@ void CachedFiles::OnDirty(std::uint64_t bytes) {
 
 std::int64_t CachedFiles::TheirNowNs() const {
     return (EpochMs(loop_.clock().System()) + skew_ms_) * 1'000'000;
-}
-
-// Nothing when nobody can look, or does not in time.
-void CachedFiles::Look(const std::vector<std::string>& paths,
-                       UniqueFunction<void(std::optional<std::vector<IdentityStat>>)> done) {
-    DCHECK(loop_.OnThread());
-    if (port_ == nullptr) return done(std::nullopt);
-    struct Looking {
-        UniqueFunction<void(std::optional<std::vector<IdentityStat>>)> done;
-        TimerPtr limit;
-        void End(std::optional<std::vector<IdentityStat>> stats) {
-            limit.reset();
-            if (done) std::exchange(done, {})(std::move(stats));
-        }
-    };
-    const auto looking = std::make_shared<Looking>();
-    looking->done = std::move(done);
-    looking->limit = loop_.After(kLookLimit, [weak = std::weak_ptr(looking)] {
-        if (const auto late = weak.lock()) late->End(std::nullopt);
-    });
-    port_->StatBatch(paths, [looking](Result<std::vector<IdentityStat>> stats) {
-        if (!stats) return looking->End(std::nullopt);
-        looking->End(std::move(*stats));
-    });
 }
 
 void CachedFiles::Identify(const std::string& path, Identified done) {

@@ -130,6 +130,13 @@ class CachedFiles final : public CommandObserver,
     void FetchList(const std::string& path, Done done);
     // All of a small file, into the cache.
     void FetchWhole(const std::string& path, const RemoteStat& stat, Done done);
+    // So large are files that the supervisor reads: what it says of commands waits behind them.
+    static constexpr std::uint32_t kMostFetched = 64U << 10;
+    // Whether the file can be one of FetchMany()'s.
+    bool CanFetchMany(const FileCache::Small& file) const;
+    // All of these, their identities, and how many names they have, in one question. Those that have changed since do
+    // not come.
+    void FetchMany(std::vector<FileCache::Small> files, Job done);
     // Somebody's wait for what others have asked for: ends with ETIMEDOUT in time, whatever becomes of that.
     template <class T>
     UniqueFunction<void(Result<T>)> Bounded(UniqueFunction<void(Result<T>)> done, Duration bound);
@@ -146,7 +153,9 @@ class CachedFiles final : public CommandObserver,
 
  private:
     struct Opening;
-    struct Whole;
+    struct Fetching;
+    template <class T>
+    using SeenDone = UniqueFunction<void(T)>;
     // What asks for nothing but bytes that are there.
     static bool IsPlainRead(const OpenHow& how) {
         return how.read && !how.write && !how.append && !how.create && !how.truncate;
@@ -158,15 +167,34 @@ class CachedFiles final : public CommandObserver,
     void LookAtProcesses();
     void Decide();
     void Begin(FileCache::Quiet quiet);
+    // Nothing when nobody can look, or does not in time.
     void Look(const std::vector<std::string>& paths,
-              UniqueFunction<void(std::optional<std::vector<IdentityStat>>)> done);
+              SeenDone<std::optional<std::vector<IdentityStat>>> done);
+    // With the bytes of a small file.
+    void LookInto(const std::string& path, SeenDone<std::optional<FetchedFile>> done);
+    template <class T>
+    SeenDone<Result<std::vector<T>>> InTime(SeenDone<std::optional<std::vector<T>>> done);
+    FileContentsPtr Whole(std::string bytes) const;
     void Recheck(const std::string& path, Job then);
+    struct Fetched {
+        FileContentsPtr contents;
+        SteadyTime asked{};
+    };
     RemoteFilePtr Wrap(const std::string& path, const OpenHow& how, const OpenedFile& file,
-                       const Opened& opened, FileCache::Names names);
+                       const Opened& opened, FileCache::Names names, Fetched fetched);
     // Those that have not been opened there are now; `then` runs on the loop when they are.
     void OpenLazy(std::vector<std::shared_ptr<CachedFile>> files, Job then);
     void CountOffStarts();
     std::function<bool()> OnThisLink() const;
+    void LookBehind(const std::string& directory, FileCache::Question question);
+    // A look that was sent behind a change is answered right behind it: then the caller is.
+    template <class D, class R>
+    void AfterLook(D done, R result) {
+        if (setup_.write_behind && cache_.IsQuiet()) return done(std::move(result));
+        loop_.Post([done = std::move(done), result = std::move(result)]() mutable {
+            done(std::move(result));
+        });
+    }
     std::optional<std::vector<RemoteEntry>> KnownEntries(const std::string& path) const;
 
     Loop& loop_;
@@ -187,6 +215,7 @@ class CachedFiles final : public CommandObserver,
 
     // Loop thread's own.
     SupervisorPort* port_ = nullptr;
+    bool fetches_ = false;  // it knows Fetch()
     std::uint64_t boot_id_ = 0;
     bool settled_ = false;    // what runs there is known
     std::size_t active_ = 0;  // commands that run, or are about to
@@ -274,8 +303,9 @@ class CachedFiles::Asker final : public RemoteFiles {
     WriteBehind::Before BeforeChange(const std::string& path) const;
     void OpenPlain(const std::string& path, const OpenHow& how, Verify verify, OpenedDone done);
     void AfterOpening(std::vector<std::shared_ptr<CachedFile>> lazy, Done go);
-    StatDone Making(const std::string& path, StatDone done);
-    Done Removing(const std::string& path, Done done);
+    StatDone Making(FileCache::Question question, StatDone done);
+    Done Removing(FileCache::Question question, Done done);
+    void LookBehind(const std::string& path, const std::vector<FileCache::Question>& changes);
 
     const std::shared_ptr<CachedFiles> owner_;
     const std::function<bool()> wanted_;

@@ -35,7 +35,7 @@ void CachedFiles::Asker::Lstat(const std::string& path, StatDone done) {
 }
 
 void CachedFiles::Asker::AskList(const std::string& path, EntriesDone done) {
-    const FileCache::Question question = owner_->cache_.Ask(path);
+    const FileCache::Question question = owner_->cache_.AskList(path);
     files_.List(path, [owner = owner_, question, path,
                        done = std::move(done)](Result<std::vector<RemoteEntry>> entries) {
         owner->cache_.PutList(question, entries);
@@ -121,39 +121,56 @@ void CachedFiles::Asker::SetStat(const std::string& path, const StatChange& chan
                    });
 }
 
-StatDone CachedFiles::Asker::Making(const std::string& path, StatDone done) {
-    return [owner = owner_, path, question = owner_->cache_.ChangingName(path),
-            done = std::move(done)](Result<RemoteStat> stat) {
+// What waits for its answer makes the attributes of the directory unknown, which the kernel asks for with the next
+// name in it: they come in the same flight. Called when the change itself is on its way.
+void CachedFiles::Asker::LookBehind(const std::string& path,
+                                    const std::vector<FileCache::Question>& changes) {
+    if (owner_->setup_.write_behind && owner_->cache_.IsQuiet()) return;
+    const std::string directory(ParentOf(path));
+    const FileCache::Question question = owner_->cache_.AskBehind(directory, changes);
+    owner_->OnLoop(
+        [directory, question](CachedFiles& owner) { owner.LookBehind(directory, question); });
+}
+
+StatDone CachedFiles::Asker::Making(FileCache::Question question, StatDone done) {
+    return [owner = owner_, question, done = std::move(done)](Result<RemoteStat> stat) mutable {
         owner->cache_.Made(question, stat);
-        done(std::move(stat));
+        owner->AfterLook(std::move(done), std::move(stat));
     };
 }
 
-Done CachedFiles::Asker::Removing(const std::string& path, Done done) {
-    const FileCache::Question question = owner_->cache_.ChangingName(path);
-    return [owner = owner_, path, question, done = std::move(done)](Status status) {
+Done CachedFiles::Asker::Removing(FileCache::Question question, Done done) {
+    return [owner = owner_, question, done = std::move(done)](Status status) mutable {
         owner->cache_.Gone(question, status);
-        done(std::move(status));
+        owner->AfterLook(std::move(done), std::move(status));
     };
 }
 
 void CachedFiles::Asker::MakeDir(const std::string& path, std::uint32_t mode, StatDone done) {
     WriteBehind::Before before = BeforeChange(path);
-    files_.MakeDir(path, mode, std::move(before), Making(path, std::move(done)));
+    const FileCache::Question question = owner_->cache_.ChangingName(path);
+    files_.MakeDir(path, mode, std::move(before), Making(question, std::move(done)));
+    LookBehind(path, {question});
 }
 
 void CachedFiles::Asker::RemoveDir(const std::string& path, Done done) {
     WriteBehind::Before before = BeforeChange(path);
     const auto names = owner_->cache_.List(path);
     before.empty = names && names->empty();
-    files_.RemoveDir(path, std::move(before), Removing(path, std::move(done)));
+    const FileCache::Question question = owner_->cache_.ChangingName(path);
+    files_.RemoveDir(path, std::move(before), Removing(question, std::move(done)));
+    LookBehind(path, {question});
 }
 
 void CachedFiles::Asker::Unlink(const std::string& path, Done done) {
     WriteBehind::Before before = BeforeChange(path);
-    Done removed = Removing(path, std::move(done));
+    const FileCache::Question question = owner_->cache_.ChangingName(path);
+    Done removed = Removing(question, std::move(done));
     auto lazy = owner_->lazy_->At(path);
-    if (lazy.empty()) return files_.Unlink(path, std::move(before), std::move(removed));
+    if (lazy.empty()) {
+        files_.Unlink(path, std::move(before), std::move(removed));
+        return LookBehind(path, {question});
+    }
     AfterOpening(std::move(lazy), [owner = owner_, wanted = wanted_, path,
                                    removed = std::move(removed)](Status opened) mutable {
         if (!opened) return removed(std::move(opened));
@@ -173,24 +190,28 @@ void CachedFiles::Asker::AfterOpening(std::vector<std::shared_ptr<CachedFile>> l
 void CachedFiles::Asker::Symlink(const std::string& target, const std::string& path,
                                  StatDone done) {
     WriteBehind::Before before = BeforeChange(path);
-    files_.Symlink(target, path, std::move(before), Making(path, std::move(done)));
+    const FileCache::Question question = owner_->cache_.ChangingName(path);
+    files_.Symlink(target, path, std::move(before), Making(question, std::move(done)));
+    LookBehind(path, {question});
 }
 
 void CachedFiles::Asker::Link(const std::string& from, const std::string& to, StatDone done) {
     owner_->cache_.Changed(from);
-    files_.Link(
-        from, to,
-        Making(to, [owner = owner_, from, to, done = std::move(done)](Result<RemoteStat> stat) {
-            owner->cache_.Changed(from);
-            if (stat) {
-                // A lock may have been taken by it: what was seen here before is of no use.
-                if (!owner->cache_.IsQuiet())
-                    owner->cache_.ForgetDirectory(std::string(ParentOf(to)));
-                owner->cache_.Linked(from);
-                owner->cache_.Linked(to);
-            }
-            done(std::move(stat));
-        }));
+    const FileCache::Question question = owner_->cache_.ChangingName(to);
+    const auto directory = owner_->cache_.IsQuiet() ? FileCache::Directory::kKeep
+                                                    : FileCache::Directory::kForget;
+    files_.Link(from, to, [owner = owner_, question, directory, from, to,
+                           done = std::move(done)](Result<RemoteStat> stat) mutable {
+        FileCache& known = owner->cache_;
+        known.Made(question, stat, stat ? directory : FileCache::Directory::kKeep);
+        known.Changed(from);
+        if (stat) {
+            known.Linked(from);
+            known.Linked(to);
+        }
+        owner->AfterLook(std::move(done), std::move(stat));
+    });
+    LookBehind(to, {question});
 }
 
 void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, Replace replace,
@@ -210,30 +231,33 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
     for (auto& file : owner_->lazy_->At(to))
         lazy.push_back(std::move(file));
     Done renamed = [owner = owner_, from, to, linked, below = std::move(below), gone, came,
-                    arrives = std::move(arrives), done = std::move(done)](Status status) {
+                    arrives = std::move(arrives), done = std::move(done)](Status status) mutable {
         FileCache& known = owner->cache_;
+        const bool locking = status && !known.IsQuiet();
+        const auto directory =
+            locking ? FileCache::Directory::kForget : FileCache::Directory::kKeep;
+        const Result<RemoteStat> unknown = Error(Errno{EAGAIN}, "");
         // Where both names lead to one file rename(2) does nothing, and says that all is well.
         if (linked) {
-            known.Made(gone, Error(Errno{EAGAIN}, ""));
+            known.Made(gone, unknown, directory);
         } else {
-            known.Gone(gone, status);
+            known.Gone(gone, status, directory);
         }
         // Else what is there now is known by type at best; the next look tells all.
-        known.Made(came, status ? arrives : Error(Errno{EAGAIN}, ""));
+        known.Made(came, status && !locking ? arrives : unknown, directory);
         if (status && linked) known.Linked(to);
         if (status) {
             for (const std::string& path : below)
                 known.Linked(to + path.substr(from.size()));
         }
-        if (status && !known.IsQuiet()) {
-            known.ForgetDirectory(std::string(ParentOf(from)));
-            known.ForgetDirectory(std::string(ParentOf(to)));
-        }
-        done(std::move(status));
+        owner->AfterLook(std::move(done), std::move(status));
     };
     if (lazy.empty()) {
-        return files_.Rename(from, to, replace, std::move(before_from), std::move(before_to),
-                             std::move(renamed));
+        files_.Rename(from, to, replace, std::move(before_from), std::move(before_to),
+                      std::move(renamed));
+        LookBehind(from, {gone, came});
+        if (ParentOf(from) != ParentOf(to)) LookBehind(to, {gone, came});
+        return;
     }
     AfterOpening(std::move(lazy), [owner = owner_, wanted = wanted_, from, to, replace,
                                    renamed = std::move(renamed)](Status opened) mutable {
@@ -318,17 +342,34 @@ struct CachedFiles::Opening {
     std::optional<Result<OpenedFile>> server;
     bool looked = false;
     std::int64_t looked_at_ns = 0;
+    SteadyTime asked{};
+    std::optional<FileCache::Question> contents;
+    std::optional<std::string> bytes;  // all of a small file, as the supervisor found it
     FileCache::Names names = FileCache::Names::kUnknown;
     Opened opened;
     OpenedDone done;
 
+    // Of the file that the server has opened, as far as anybody can tell.
+    FileContentsPtr Contents() {
+        if (!bytes || !*server || !Agrees(*opened.identity, (*server)->stat)) return nullptr;
+        FileContentsPtr whole = owner->Whole(std::move(*bytes));
+        whole->era = opened.era;
+        return whole;
+    }
+
     void Finish() {
         if (!server || !looked) return;
-        if (!*server) return done(std::move(*server).error());
         FileCache& cache = owner->cache_;
-        if (opened.identity && opened.quiet)
+        const FileContentsPtr whole = Contents();
+        if (*server && opened.identity && opened.quiet)
             cache.SetBaselines(opened.era, {path}, {*opened.identity}, looked_at_ns);
-        opened.file = owner->Wrap(path, how, **server, opened, names);
+        if (contents && whole != nullptr && opened.quiet) {
+            cache.PutContents(*contents, (*server)->stat, whole, names);
+        } else if (contents) {
+            cache.Drop(*contents);
+        }
+        if (!*server) return done(std::move(*server).error());
+        opened.file = owner->Wrap(path, how, **server, opened, names, {whole, asked});
         opened.stat = (*server)->stat;
         done(std::move(opened));
     }
@@ -363,17 +404,29 @@ void CachedFiles::Asker::OpenPlain(const std::string& path, const OpenHow& how, 
     opening->opened.era = cache.era();
     opening->opened.quiet = cache.IsQuiet();
     // In the same flight: that it has no other names, so that it can be told unasked next time.
-    if (CachedFiles::IsPlainRead(how) && opening->opened.quiet && !cache.IsSingle(path))
-        verify = Verify::kYes;
+    // So are the bytes of a small file: the read that follows has them.
+    if (CachedFiles::IsPlainRead(how)) {
+        const auto known = cache.Stat(path);
+        const bool small = !known || (*known && (*known)->size <= kMostFetched);
+        if (small) opening->contents = cache.Ask(path);
+        if (small || (opening->opened.quiet && !cache.IsSingle(path))) verify = Verify::kYes;
+    }
     opening->looked = verify == Verify::kNo;
     if (verify == Verify::kYes) {
-        owner_->OnLoop([path, opening](CachedFiles& owner) {
+        owner_->OnLoop([path, opening, asked = owner_->Now()](CachedFiles& owner) {
             opening->looked_at_ns = owner.TheirNowNs();
-            owner.Look({path}, [opening](std::optional<std::vector<IdentityStat>> stats) {
+            opening->asked = asked;
+            auto seen = [opening](std::optional<FetchedFile> file) {
                 opening->looked = true;
-                if (stats && stats->size() == 1 && stats->front().error == 0)
-                    opening->opened.identity = stats->front();
+                if (file && file->identity.error == 0) {
+                    opening->opened.identity = file->identity;
+                    opening->bytes = std::move(file->bytes);
+                }
                 opening->Finish();
+            };
+            if (opening->contents) return owner.LookInto(path, std::move(seen));
+            owner.LookAt(path, [seen](const std::optional<IdentityStat>& identity) {
+                seen(identity ? std::optional(FetchedFile{*identity, std::nullopt}) : std::nullopt);
             });
         });
     }
@@ -393,21 +446,24 @@ void CachedFiles::Asker::OpenPlain(const std::string& path, const OpenHow& how, 
                         file ? Result<RemoteStat>(file->stat) : Result<RemoteStat>(file.error());
                     if (how.truncate && !how.create) known.Changed(path);
                     if (how.create) {
-                        known.Made(question, stat);
+                        const bool locking = file && how.exclusive && !known.IsQuiet();
+                        known.Made(question, stat,
+                                   locking ? FileCache::Directory::kForget
+                                           : FileCache::Directory::kKeep);
                     } else if (how.truncate) {
                         known.Drop(question);
                     } else {
                         known.PutStat(question, stat);
                     }
-                    if (file && how.exclusive && !known.IsQuiet())
-                        known.ForgetDirectory(std::string(ParentOf(path)));
                     Opened& opened = opening->opened;
                     const std::int64_t now = owner->TheirNowNs();
                     if (file) opened.recent = IsRecent(file->stat, now);
                     if (opened.identity) opened.recent = IsRecent(*opened.identity, now);
                     opening->server = std::move(file);
-                    opening->Finish();
+                    if (!how.create) return opening->Finish();
+                    owner->AfterLook([opening](const Status&) { opening->Finish(); }, Ok());
                 });
+    if (how.create) LookBehind(path, {question});
 }
 
 }  // namespace sbxfs

@@ -37,6 +37,9 @@ bool IsMissing(Errno code) {
     return code == Errno{ENOENT};
 }
 
+// Of a listing that is on its way: with more than these it is of no use.
+constexpr std::size_t kMostChanged = 1024;
+
 bool Alike(const RemoteStat& one, const RemoteStat& other) {
     return one.size == other.size && one.mtime == other.mtime && one.mode == other.mode;
 }
@@ -219,9 +222,29 @@ FileCache::Question FileCache::Ask(const std::string& path) {
     return question;
 }
 
+FileCache::Question FileCache::AskList(const std::string& directory) {
+    const MutexLock lock(mu_);
+    const Question question{next_question_++};
+    asked_.emplace(question, Asked{directory, era_}).first->second.lists = true;
+    return question;
+}
+
+FileCache::Question FileCache::AskBehind(const std::string& directory,
+                                         std::vector<Question> changes) {
+    const MutexLock lock(mu_);
+    const Question question{next_question_++};
+    asked_.emplace(question, Asked{directory, era_}).first->second.behind = std::move(changes);
+    return question;
+}
+
 std::optional<FileCache::Asked> FileCache::Answered(Question question) {
     auto node = asked_.extract(question);
     if (node.empty() || node.mapped().spoiled || node.mapped().era != era_) return std::nullopt;
+    // The change itself has not been answered yet: the server does not work in order.
+    const auto& behind = node.mapped().behind;
+    if (std::any_of(behind.begin(), behind.end(),
+                    [&](Question change) REQUIRES(mu_) { return asked_.contains(change); }))
+        return std::nullopt;
     return std::move(node.mapped());
 }
 
@@ -266,8 +289,10 @@ void FileCache::PutList(Question question, const Result<std::vector<RemoteEntry>
     const MutexLock lock(mu_);
     const auto asked = Answered(question);
     if (!asked || !entries || entries->size() > limits_.entries / 2) return;
-    for (const RemoteEntry& found : *entries)
-        Keep(Join(asked->path, found.name), found.stat);
+    for (const RemoteEntry& found : *entries) {
+        if (!asked->changed.contains(found.name)) Keep(Join(asked->path, found.name), found.stat);
+    }
+    if (asked->other_names) return;
     Entry& entry = Present(asked->path);
     entry.names.clear();
     for (const RemoteEntry& found : *entries)
@@ -291,11 +316,20 @@ void FileCache::Drop(Question question) {
 
 // --- Changes
 
-// A listing of the directory tells of this path too.
-void FileCache::Spoil(std::string_view path) {
+// The attributes of a directory change with its names. A listing tells of all that is in it.
+void FileCache::Spoil(std::string_view path, Of of, std::optional<Question> by) {
     const std::string_view parent = ParentOf(path);
     for (auto& [question, asked] : asked_) {
-        if (asked.path == parent || IsWithin(asked.path, path)) asked.spoiled = true;
+        const auto& behind = asked.behind;
+        if (by && std::find(behind.begin(), behind.end(), *by) != behind.end()) continue;
+        if (IsWithin(asked.path, path)) {
+            asked.spoiled = true;
+        } else if (asked.path == parent && asked.lists && asked.changed.size() < kMostChanged) {
+            asked.changed.emplace(Base(path));
+            asked.other_names |= of == Of::kName;
+        } else if (asked.path == parent && (asked.lists || of == Of::kName)) {
+            asked.spoiled = true;
+        }
     }
 }
 
@@ -308,7 +342,7 @@ void FileCache::ForgetStatOf(std::string_view directory) {
 
 void FileCache::Changed(const std::string& path) {
     const MutexLock lock(mu_);
-    Spoil(path);
+    Spoil(path, Of::kContent);
     const auto it = entries_.find(path);
     if (it == entries_.end()) return;
     it->second.stat_fact = it->second.target_fact = {};  // of a directory the names stay
@@ -318,7 +352,7 @@ void FileCache::Changed(const std::string& path) {
 
 FileCache::Question FileCache::ChangingName(const std::string& path) {
     const MutexLock lock(mu_);
-    Spoil(path);
+    Spoil(path, Of::kName);
     // What is there may stay, with its other names: for an open with O_CREAT, or when the change fails.
     entries_.erase(path);
     entries_.erase(entries_.lower_bound(Below(path)), entries_.lower_bound(Behind(path)));
@@ -328,47 +362,48 @@ FileCache::Question FileCache::ChangingName(const std::string& path) {
     return question;
 }
 
-void FileCache::Made(Question question, const Result<RemoteStat>& stat) {
+void FileCache::Made(Question question, const Result<RemoteStat>& stat, Directory directory) {
     const MutexLock lock(mu_);
     auto node = asked_.extract(question);
     if (node.empty()) return;
     const Asked& asked = node.mapped();
     const std::string_view parent = ParentOf(asked.path);
-    Spoil(asked.path);
+    Spoil(asked.path, Of::kName, question);
     entries_.erase(asked.path);
     ForgetStatOf(parent);
-    const auto directory = entries_.find(parent);
+    if (directory == Directory::kForget) ForgetDirectory(parent, question);
+    const auto above = entries_.find(parent);
     if (asked.spoiled || asked.era != era_ || !stat) {
         // Nobody can tell what is there now.
-        if (directory != entries_.end()) directory->second.names_fact = {};
+        if (above != entries_.end()) above->second.names_fact = {};
         return;
     }
-    if (directory != entries_.end())
-        directory->second.names.insert_or_assign(std::string(Base(asked.path)),
-                                                 stat->mode & S_IFMT);
+    if (above != entries_.end())
+        above->second.names.insert_or_assign(std::string(Base(asked.path)), stat->mode & S_IFMT);
     Keep(asked.path, *stat);
     // A directory that was made here has no names yet.
     if (S_ISDIR(stat->mode)) Present(asked.path).names_fact = {clock_.Steady(), true};
 }
 
-void FileCache::Gone(Question question, const Status& status) {
+void FileCache::Gone(Question question, const Status& status, Directory directory) {
     const MutexLock lock(mu_);
     auto node = asked_.extract(question);
     if (node.empty()) return;
     const Asked& asked = node.mapped();
     const std::string_view parent = ParentOf(asked.path);
-    Spoil(asked.path);
+    Spoil(asked.path, Of::kName, question);
     entries_.erase(asked.path);
     if (status) linked_.erase(asked.path);
     ForgetStatOf(parent);
-    const auto directory = entries_.find(parent);
+    if (directory == Directory::kForget) ForgetDirectory(parent, question);
+    const auto above = entries_.find(parent);
     if (asked.spoiled || asked.era != era_ || !status) {
-        if (directory != entries_.end()) directory->second.names_fact = {};
+        if (above != entries_.end()) above->second.names_fact = {};
         return;
     }
-    if (directory != entries_.end()) {
-        const auto name = directory->second.names.find(Base(asked.path));
-        if (name != directory->second.names.end()) directory->second.names.erase(name);
+    if (above != entries_.end()) {
+        const auto name = above->second.names.find(Base(asked.path));
+        if (name != above->second.names.end()) above->second.names.erase(name);
     }
     Keep(asked.path, std::nullopt);
 }
@@ -403,10 +438,13 @@ void FileCache::ForgetAll() {
         asked.spoiled = true;
 }
 
-void FileCache::ForgetDirectory(const std::string& directory) {
-    const MutexLock lock(mu_);
-    entries_.erase(directory);
+// With what is in it.
+void FileCache::ForgetDirectory(std::string_view directory, Question by) {
+    const auto itself = entries_.find(directory);
+    if (itself != entries_.end()) entries_.erase(itself);
     for (auto& [question, asked] : asked_) {
+        const auto& behind = asked.behind;
+        if (std::find(behind.begin(), behind.end(), by) != behind.end()) continue;
         if (asked.path == directory || ParentOf(asked.path) == directory) asked.spoiled = true;
     }
     const auto end = entries_.lower_bound(Behind(directory));

@@ -95,6 +95,8 @@ class FileCache {
     // --- Questions. Every Ask or Change is followed by one Put or Drop.
 
     Question Ask(const std::string& path);
+    // For PutList().
+    Question AskList(const std::string& directory);
     void PutStat(Question question, const Result<RemoteStat>& stat);
     void PutList(Question question, const Result<std::vector<RemoteEntry>>& entries);
     void PutTarget(Question question, const Result<std::string>& target);
@@ -107,8 +109,14 @@ class FileCache {
     void Changed(const std::string& path);
     // The name: something may come, go or be replaced there.
     Question ChangingName(const std::string& path);
-    void Made(Question question, const Result<RemoteStat>& stat);
-    void Gone(Question question, const Status& status);
+    // What a directory looks like after changes of names in it: asked right behind them, so that an answer that comes
+    // after theirs is of the time after them.
+    Question AskBehind(const std::string& directory, std::vector<Question> changes);
+    // kForget: a lock may have been taken by it, and what was seen of the directory before is of no use.
+    enum class Directory { kKeep, kForget };
+    void Made(Question question, const Result<RemoteStat>& stat,
+              Directory directory = Directory::kKeep);
+    void Gone(Question question, const Status& status, Directory directory = Directory::kKeep);
     // Several names lead to the file from now on.
     void Linked(const std::string& path);
     // Files below that are known to have other names, for who moves the directory.
@@ -119,8 +127,6 @@ class FileCache {
     void BeginEra(Quiet quiet);
     // All but which files have several names.
     void ForgetAll();
-    // With the entries in it.
-    void ForgetDirectory(const std::string& directory);
 
     // --- Identities.
 
@@ -160,6 +166,11 @@ class FileCache {
         std::string path;
         Era era;
         bool spoiled = false;
+        std::vector<Question> behind{};  // the changes it was asked behind
+        // Of a listing: what has changed since it was asked for. What it says of the rest is true.
+        bool lists = false;
+        bool other_names = false;
+        std::set<std::string, std::less<>> changed{};
     };
     using Entries = std::map<std::string, Entry, std::less<>>;
 
@@ -171,7 +182,10 @@ class FileCache {
     // The entry for something seen now; what is known of another era is dropped.
     Entry& Present(const std::string& path) REQUIRES(mu_);
     void Keep(const std::string& path, std::optional<RemoteStat> stat) REQUIRES(mu_);
-    void Spoil(std::string_view path) REQUIRES(mu_);
+    enum class Of { kContent, kName };
+    void Spoil(std::string_view path, Of of, std::optional<Question> by = std::nullopt)
+        REQUIRES(mu_);
+    void ForgetDirectory(std::string_view directory, Question by) REQUIRES(mu_);
     bool IsLinked(std::string_view path) const REQUIRES(mu_);
     void AddLinked(const std::string& path) REQUIRES(mu_);
     void ForgetStatOf(std::string_view directory) REQUIRES(mu_);

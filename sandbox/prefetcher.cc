@@ -23,8 +23,13 @@ constexpr std::uint64_t kLargestDirectory = 512U << 10;
 constexpr std::size_t kMostQueued = 4096;
 // Of the directories that a walk through files comes to next.
 constexpr std::size_t kMostListed = 16;
-// Files that are being fetched at a time: each has a handle there.
-constexpr std::size_t kMostFetching = 64;
+// Files that are being opened there and read at a time.
+constexpr std::size_t kMostHandles = 64;
+// What the supervisor reads in one question, so that the first come soon, and in all of them: what it says of
+// commands waits behind it.
+constexpr std::size_t kMostTogether = 32;
+constexpr std::size_t kBytesTogether = 128U << 10;
+constexpr std::size_t kMostBytes = 1U << 20;
 // Asked of the supervisor in one question.
 constexpr std::size_t kMostLooks = 256;
 
@@ -315,16 +320,15 @@ bool Prefetcher::NextDirectory() {
 void Prefetcher::PumpFiles() {
     if (!owner_->cache().IsQuiet() || !owner_->CanFetch()) return;
     std::vector<std::string> looks;
-    while (fetching_.size() < kMostFetching) {
+    std::vector<File> many;
+    std::size_t bytes = 0;
+    while (handles_ < kMostHandles && many_bytes_ < kMostBytes) {
         if (to_fetch_.empty()) {
             if (!files_.Fits(0) || !NextDirectory()) break;
             continue;
         }
-        const File file = std::move(to_fetch_.front());
-        if (!files_.Fits(file.stat.size)) {
-            to_fetch_.front() = file;
-            break;
-        }
+        if (!files_.Fits(to_fetch_.front().stat.size)) break;
+        File file = std::move(to_fetch_.front());
         to_fetch_.pop_front();
         const bool opened =
             std::find(last_opened_.begin(), last_opened_.end(), file.path) != last_opened_.end();
@@ -333,23 +337,49 @@ void Prefetcher::PumpFiles() {
             held && held->contents->IsWhole())
             continue;
         files_.Begin(file.path, file.stat.size, owner_->Now());
-        looks.push_back(file.path);
-        Fetch(file);
-        if (looks.size() == kMostLooks) LookAt(std::exchange(looks, {}));
+        fetching_[file.path];
+        if (!owner_->CanFetchMany(file)) {
+            looks.push_back(file.path);
+            Fetch(file);
+            if (looks.size() == kMostLooks) LookAt(std::exchange(looks, {}));
+            continue;
+        }
+        bytes += file.stat.size;
+        many_bytes_ += file.stat.size;
+        many.push_back(std::move(file));
+        if (many.size() < kMostTogether && bytes < kBytesTogether) continue;
+        FetchMany(std::exchange(many, {}));
+        bytes = 0;
     }
     if (!looks.empty()) LookAt(std::move(looks));
+    if (!many.empty()) FetchMany(std::move(many));
 }
 
 void Prefetcher::Fetch(const File& file) {
-    fetching_[file.path];
+    ++handles_;
     owner_->FetchWhole(file.path, file.stat,
                        [self = shared_from_this(), path = file.path](const Status& status) {
+                           --self->handles_;
                            if (self->owner_ != nullptr && !status) (void)self->files_.Drop(path);
                            const auto it = self->fetching_.find(path);
                            if (it == self->fetching_.end()) return;
                            it->second.read = true;
-                           self->Finish(path);
+                           self->FinishIfHere(path);
                        });
+}
+
+void Prefetcher::FetchMany(std::vector<File> files) {
+    std::vector<File> asked = files;
+    owner_->FetchMany(std::move(asked), [self = shared_from_this(), files = std::move(files)] {
+        for (const File& file : files) {
+            self->many_bytes_ -= file.stat.size;
+            if (self->owner_ != nullptr && !self->owner_->cache().Contents(file.path))
+                (void)self->files_.Drop(file.path);
+        }
+        for (const File& file : files)
+            self->Finish(file.path);
+        if (self->owner_ != nullptr && !self->top_.empty()) self->PumpFiles();
+    });
 }
 
 // How many names each has: without that, nobody may be told of it unasked.
@@ -359,19 +389,23 @@ void Prefetcher::LookAt(std::vector<std::string> paths) {
             const auto it = self->fetching_.find(path);
             if (it == self->fetching_.end()) continue;
             it->second.looked = true;
-            self->Finish(path);
+            self->FinishIfHere(path);
         }
     });
 }
 
-void Prefetcher::Finish(const std::string& path) {
+void Prefetcher::FinishIfHere(const std::string& path) {
     const auto it = fetching_.find(path);
     if (it == fetching_.end() || !it->second.read || !it->second.looked) return;
-    const std::vector<Job> waiting = std::move(it->second.waiting);
-    fetching_.erase(it);
-    for (const Job& job : waiting)
-        job();
+    Finish(path);
     if (owner_ != nullptr && !top_.empty()) PumpFiles();
+}
+
+void Prefetcher::Finish(const std::string& path) {
+    const auto node = fetching_.extract(path);
+    if (node.empty()) return;
+    for (const Job& job : node.mapped().waiting)
+        job();
 }
 
 bool Prefetcher::WhenFetched(const std::string& path, Job job) {

@@ -78,7 +78,10 @@ class Prefetcher : public std::enable_shared_from_this<Prefetcher> {
     void StartWalk(const std::string& directory, const std::string& path);
     std::vector<std::string> Directories(const std::string& parent) const;
     void Fetch(const File& file);
+    void FetchMany(std::vector<File> files);
+    // Whoever waits for it may look now.
     void Finish(const std::string& path);
+    void FinishIfHere(const std::string& path);
     void LookAt(std::vector<std::string> paths);
 
     CachedFiles* owner_;
@@ -95,6 +98,8 @@ class Prefetcher : public std::enable_shared_from_this<Prefetcher> {
     AheadWindow files_;
     std::deque<File> to_fetch_;
     std::map<std::string, Fetching> fetching_;
+    std::size_t handles_ = 0;      // of them, those that are opened there
+    std::size_t many_bytes_ = 0;   // of them, those that the supervisor reads
     // Where the walk through files is: its topmost directory, the one whose files were taken last, and those that
     // come next, in the order of a program that goes by name.
     std::string top_;

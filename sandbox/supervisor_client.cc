@@ -61,6 +61,20 @@ std::optional<CommandOutcome> ToOutcome(sup::Outcome outcome) {
     return std::nullopt;
 }
 
+IdentityStat GetIdentity(sup::Reader& frame) {
+    const sup::StatFields f = sup::GetStatFields(frame);
+    return {.error = static_cast<int>(f.error & 0xfff),
+            .dev = f.dev,
+            .ino = f.ino,
+            .mode = f.mode,
+            .nlink = f.nlink,
+            .uid = f.uid,
+            .gid = f.gid,
+            .size = f.size,
+            .mtime_ns = f.mtime_ns,
+            .ctime_ns = f.ctime_ns};
+}
+
 }  // namespace
 
 std::string& SupervisorClient::Out() {
@@ -69,7 +83,7 @@ std::string& SupervisorClient::Out() {
 }
 
 void SupervisorClient::Hello(std::uint64_t epoch) {
-    SupWriter(Out(), sup::Type::kHello).U32(sup::kProtocol).U32(sup::kProtocol).U64(epoch);
+    SupWriter(Out(), sup::Type::kHello).U32(sup::kOldestProtocol).U32(sup::kProtocol).U64(epoch);
 }
 
 void SupervisorClient::Sent(std::size_t count) {
@@ -163,6 +177,7 @@ Status SupervisorClient::HandleFrame(sup::Type type, Frame frame) {
         case sup::Type::kDone:
             return HandleDone(frame);
         case sup::Type::kStatOk:
+        case sup::Type::kFetchOk:
         case sup::Type::kProcessesOk:
         case sup::Type::kTimerOk:
         case sup::Type::kPong:
@@ -177,6 +192,7 @@ Status SupervisorClient::HandleFrame(sup::Type type, Frame frame) {
         case sup::Type::kSignal:
         case sup::Type::kForget:
         case sup::Type::kStat:
+        case sup::Type::kFetch:
         case sup::Type::kProcesses:
         case sup::Type::kTimer:
         case sup::Type::kUse:
@@ -192,7 +208,7 @@ Status SupervisorClient::HandleHello(Frame& frame) {
     if (hello_seen_) return Violation("said hello twice");
     const sup::HelloOkFields fields = sup::GetHelloOkFields(frame);
     if (!frame.ok() || fields.spool == 0) return Violation("malformed HelloOk");
-    if (fields.protocol != sup::kProtocol) {
+    if (fields.protocol < sup::kOldestProtocol || fields.protocol > sup::kProtocol) {
         return Violation("speaks protocol " + std::to_string(fields.protocol));
     }
     SupervisorHello hello;
@@ -205,6 +221,7 @@ Status SupervisorClient::HandleHello(Frame& frame) {
     hello.build = View(fields.build);
     hello.home = View(fields.home);
     hello.shell = View(fields.default_shell);
+    hello.fetches = fields.protocol >= 2;
     hello_seen_ = true;
     std::exchange(on_hello_, {})(hello);
     return Ok();
@@ -336,19 +353,8 @@ void SupervisorClient::StatBatch(const std::vector<std::string>& paths,
             Frame& frame = **answer;
             if (frame.U32() != asked) return done(Violation("stat of other paths"));
             std::vector<IdentityStat> stats(asked);
-            for (IdentityStat& stat : stats) {
-                const sup::StatFields f = sup::GetStatFields(frame);
-                stat = {.error = static_cast<int>(f.error & 0xfff),
-                        .dev = f.dev,
-                        .ino = f.ino,
-                        .mode = f.mode,
-                        .nlink = f.nlink,
-                        .uid = f.uid,
-                        .gid = f.gid,
-                        .size = f.size,
-                        .mtime_ns = f.mtime_ns,
-                        .ctime_ns = f.ctime_ns};
-            }
+            for (IdentityStat& stat : stats)
+                stat = GetIdentity(frame);
             if (!frame.at_end()) {
                 for (IdentityStat& stat : stats)
                     stat.birth_ns = static_cast<std::int64_t>(frame.U64());
@@ -358,6 +364,37 @@ void SupervisorClient::StatBatch(const std::vector<std::string>& paths,
         });
     SupWriter writer(Out(), sup::Type::kStat);
     writer.U32(request).U32(static_cast<std::uint32_t>(asked));
+    for (const std::string& path : paths)
+        writer.String(ToText(path));
+}
+
+void SupervisorClient::Fetch(const std::vector<std::string>& paths, std::uint32_t most,
+                             UniqueFunction<void(Result<std::vector<FetchedFile>>)> done) {
+    const std::size_t asked = paths.size();
+    const std::uint32_t request = NextRequest(
+        sup::Type::kFetchOk, [asked, most, done = std::move(done)](Result<Frame*> answer) {
+            if (!answer) return done(std::move(answer).error());
+            Frame& frame = **answer;
+            if (frame.U32() != asked) return done(Violation("other paths were fetched"));
+            std::vector<FetchedFile> files(asked);
+            bool good = true;
+            for (FetchedFile& file : files) {
+                file.identity = GetIdentity(frame);
+                file.identity.birth_ns = static_cast<std::int64_t>(frame.U64());
+                const bool whole = frame.U8() != 0;
+                const sup::Text bytes = frame.String();
+                if (!whole) {
+                    good = good && bytes.size == 0;
+                    continue;
+                }
+                good = good && bytes.size <= most && bytes.size == file.identity.size;
+                file.bytes = View(bytes);
+            }
+            if (!frame.ok() || !good) return done(Violation("malformed FetchOk"));
+            done(std::move(files));
+        });
+    SupWriter writer(Out(), sup::Type::kFetch);
+    writer.U32(request).U32(most).U32(static_cast<std::uint32_t>(asked));
     for (const std::string& path : paths)
         writer.String(ToText(path));
 }

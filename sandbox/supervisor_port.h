@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,7 @@ struct SupervisorHello {
     std::string build;
     std::string home;
     std::string shell;
+    bool fetches = false;  // an older one does not know Fetch()
 };
 
 struct StartRequest {
@@ -56,6 +58,12 @@ struct CommandEnd {
     std::uint32_t others = 0;
     std::string reason;
     std::string cwd;
+};
+
+// A file as it was found, and its bytes if they were wanted and it stayed as it was.
+struct FetchedFile {
+    IdentityStat identity;
+    std::optional<std::string> bytes;
 };
 
 class SupervisorListener {
@@ -111,6 +119,9 @@ class SupervisorPort {
     // Callbacks run once, on the loop; with EHOSTUNREACH when the link is lost first.
     virtual void StatBatch(const std::vector<std::string>& paths,
                            UniqueFunction<void(Result<std::vector<IdentityStat>>)> done) = 0;
+    // As StatBatch, with the bytes of regular files of 1 to `most` bytes. Only where the hello says so.
+    virtual void Fetch(const std::vector<std::string>& paths, std::uint32_t most,
+                       UniqueFunction<void(Result<std::vector<FetchedFile>>)> done) = 0;
     virtual void Processes(UniqueFunction<void(Result<std::vector<RemoteProcess>>)> done) = 0;
     virtual void Environment(UniqueFunction<void(Result<std::vector<std::string>>)> done) = 0;
     virtual void SetTimer(std::int64_t lifetime_ms, std::int64_t idle_ms, ExpiryAction action,

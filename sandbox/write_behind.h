@@ -113,6 +113,10 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     // the first.
     void Drain(std::optional<Duration> bound, Done done);
     bool IsClean() const;
+    // A change of the file, its name or a name above it is under way.
+    bool HasChanges(const std::string& path) const {
+        return !Conflicts(path, Reach::kPath).empty();
+    }
 
  private:
     struct Change;

@@ -1,4 +1,4 @@
-// The frames between the daemon and sbxfs-supervisor, version 1. Pure and freestanding: shared by
+// The frames between the daemon and sbxfs-supervisor, versions 1 and 2. Pure and freestanding: shared by
 // both programs, no allocation, no libc beyond memcpy. Each side treats what the other sends as
 // hostile input.
 //
@@ -32,13 +32,15 @@
 
 namespace sbxfs::supervisor {
 
-inline constexpr uint32_t kProtocol = 1;
+inline constexpr uint32_t kOldestProtocol = 1;
+inline constexpr uint32_t kProtocol = 2;  // the newest; 2 has kFetch
 inline constexpr char kMagic[] = "\n<sbxfs-supervisor>\n";  // without the final NUL
 inline constexpr uint32_t kMaxFrame = 4U << 20;             // of `length`
 inline constexpr uint32_t kMaxScript = 1U << 20;
 inline constexpr uint32_t kMaxOutputChunk = 64U << 10;
 inline constexpr uint32_t kFirstCredit = 1U << 20;  // bytes of Output a connection may start with
-inline constexpr uint32_t kMaxBatch = 4096;         // paths in a Stat, entries in a Processes
+inline constexpr uint32_t kMaxBatch = 4096;         // paths in a Stat or Fetch, entries in a Processes
+inline constexpr uint32_t kMaxFetched = 2U << 20;   // bytes of files in one FetchOk
 
 enum class Type : uint8_t {
     // daemon to supervisor
@@ -66,6 +68,9 @@ enum class Type : uint8_t {
     kPing = 11,      // u32 request
     kShutdown = 12,  // u32 request, u8 remove spool: kill every command, answer Pong, exit
     kEnviron = 13,   // u32 request
+    // u32 request, u32 most, u32 count, count x text absolute path: as kStat, and the bytes of regular files of 1 to
+    // `most` bytes, as far as kMaxFetched goes. Since protocol 2.
+    kFetch = 14,
 
     // supervisor to daemon
     kHelloOk = 64,   // HelloOkFields
@@ -85,6 +90,9 @@ enum class Type : uint8_t {
     kEnvironOk = 75,
     // u32 request or 0, u64 n or 0, u32 errno, text: a refused Start, Signal, Read, Forget or request.
     kError = 76,
+    // u32 request, u32 count, count x (StatFields, u64 birth in ns, u8 whole, text bytes). Whole: the attributes are those
+    // of the file that was read, before and after; else there are no bytes.
+    kFetchOk = 77,
 };
 
 // What the dead-man timer does when it runs out.

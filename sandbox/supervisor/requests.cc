@@ -44,22 +44,14 @@ int64_t BirthOf(const char* path, uint64_t ino) {
     return found.stx_btime.tv_sec * 1000000000 + found.stx_btime.tv_nsec;
 }
 
-StatFields StatOf(View path) {
+// What makes a path no question; 0: it is one.
+uint32_t WhyNoPath(View path) {
+    if (path.empty() || path[0] != '/' || path.Has('\0')) return EINVAL;
+    return path.size >= PATH_MAX ? ENAMETOOLONG : 0;
+}
+
+StatFields FieldsOf(const struct stat& stat) {
     StatFields fields;
-    if (path.empty() || path[0] != '/' || path.Has('\0')) {
-        fields.error = EINVAL;
-        return fields;
-    }
-    if (path.size >= PATH_MAX) {
-        fields.error = ENAMETOOLONG;
-        return fields;
-    }
-    Str name(path);
-    struct stat stat {};
-    if (const long error = sys::StatAt(AT_FDCWD, name.c_str(), &stat); error < 0) {
-        fields.error = static_cast<uint32_t>(-error);
-        return fields;
-    }
     fields.dev = stat.st_dev;
     fields.ino = stat.st_ino;
     fields.mode = stat.st_mode;
@@ -71,8 +63,49 @@ StatFields StatOf(View path) {
         static_cast<int64_t>(stat.st_mtime) * 1000000000 + static_cast<int64_t>(stat.st_mtime_nsec);
     fields.ctime_ns =
         static_cast<int64_t>(stat.st_ctime) * 1000000000 + static_cast<int64_t>(stat.st_ctime_nsec);
+    return fields;
+}
+
+StatFields StatOf(View path) {
+    StatFields fields;
+    fields.error = WhyNoPath(path);
+    if (fields.error != 0) return fields;
+    Str name(path);
+    struct stat stat {};
+    if (const long error = sys::StatAt(AT_FDCWD, name.c_str(), &stat); error < 0) {
+        fields.error = static_cast<uint32_t>(-error);
+        return fields;
+    }
+    fields = FieldsOf(stat);
     fields.birth_ns = BirthOf(name.c_str(), fields.ino);
     return fields;
+}
+
+bool AreAlike(const StatFields& one, const StatFields& other) {
+    return one.dev == other.dev && one.ino == other.ino && one.size == other.size &&
+           one.mtime_ns == other.mtime_ns && one.ctime_ns == other.ctime_ns;
+}
+
+// Appends the bytes of the regular file that has these attributes; false, and nothing, when it is not there like
+// that any more or cannot be read.
+bool AppendFile(View path, const StatFields& fields, Str* to) {
+    Str name(path);
+    const Fd file(sys::OpenAt(AT_FDCWD, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+    if (!file) return false;
+    const size_t start = to->size();
+    size_t left = fields.size;
+    while (left > 0) {
+        const long got = sys::Read(file.get(), to->Room(left), left);
+        if (got == -EINTR) continue;
+        if (got <= 0) break;
+        to->Grown(static_cast<size_t>(got));
+        left -= static_cast<size_t>(got);
+    }
+    struct stat after {};
+    if (left == 0 && sys::StatFd(file.get(), &after) == 0 && AreAlike(FieldsOf(after), fields))
+        return true;
+    to->Shrink(start);
+    return false;
 }
 
 }  // namespace
@@ -111,6 +144,9 @@ bool Session::HandleFrame(uint64_t slot, Type type, View payload) {
             break;
         case Type::kStat:
             good = HandleStat(reader);
+            break;
+        case Type::kFetch:
+            good = HandleFetch(reader);
             break;
         case Type::kProcesses:
             good = HandleProcesses(reader);
@@ -159,12 +195,12 @@ bool Session::HandleHello(uint64_t slot, Reader& reader) {
     const uint32_t highest = reader.U32();
     const uint64_t epoch = reader.U64();
     const bool good = reader.at_end();
-    const bool speaks = lowest <= kProtocol && highest >= kProtocol;
+    const bool speaks = lowest <= kProtocol && highest >= kOldestProtocol;
     if (!good || !speaks || epoch < runtime_.spool.epoch()) {
         const char* why = !good    ? "a Hello that makes no sense"
                           : speaks ? "a newer connection has taken over"
-                                   : "this supervisor speaks protocol 1 only; end its commands and "
-                                     "shut it down to start another";
+                                   : "this supervisor speaks protocols 1 and 2 only; end its "
+                                     "commands and shut it down to start another";
         Writer<Str>(connections_[slot].out(), Type::kError)
             .U32(0)
             .U64(0)
@@ -179,7 +215,7 @@ bool Session::HandleHello(uint64_t slot, Reader& reader) {
     daemon_ = slot;
     Daemon().greeted = true;
     Daemon().hello_by_ms = kNever;
-    TellHello(slot, kProtocol);
+    TellHello(slot, highest < kProtocol ? highest : kProtocol);
     for (size_t i = 0; i < commands_.Count(); ++i) {
         Command& command = commands_.At(i);
         command.pushing = false;
@@ -330,6 +366,41 @@ bool Session::HandleStat(Reader& reader) {
         }
         for (const int64_t birth : births)
             writer.U64(static_cast<uint64_t>(birth));
+    }
+    if (reader.at_end()) return true;
+    out.Shrink(start);
+    return false;
+}
+
+bool Session::HandleFetch(Reader& reader) {
+    const uint32_t request = reader.U32();
+    const uint32_t most = reader.U32();
+    const uint32_t count = reader.U32();
+    if (!reader.ok() || count > kMaxBatch) return false;
+    Str& out = Daemon().out();
+    const size_t start = out.size();
+    {
+        Writer<Str> writer(out, Type::kFetchOk);
+        writer.U32(request).U32(count);
+        size_t room = kMaxFetched;
+        for (uint32_t i = 0; i < count; ++i) {
+            const Text path = reader.String();
+            if (!reader.ok()) break;
+            const StatFields fields = StatOf(path);
+            PutStatFields(writer, fields);
+            writer.U64(static_cast<uint64_t>(fields.birth_ns));
+            // An empty one may be of /proc. What is no file is not opened: that can have effects.
+            const bool wanted = fields.error == 0 && (fields.mode & sys::kTypeMask) == sys::kRegular && fields.size > 0 &&
+                                fields.size <= most && fields.size <= room;
+            const size_t front = out.size();
+            writer.U8(1).U32(static_cast<uint32_t>(fields.size));
+            if (wanted && AppendFile(path, fields, &out)) {
+                room -= fields.size;
+            } else {
+                out.Shrink(front);
+                writer.U8(0).U32(0);
+            }
+        }
     }
     if (reader.at_end()) return true;
     out.Shrink(start);

@@ -46,6 +46,7 @@ class Session {
     bool HandleRead(Reader& reader);
     bool HandleSignal(Reader& reader);
     bool HandleStat(Reader& reader);
+    bool HandleFetch(Reader& reader);
     bool HandleProcesses(Reader& reader);
     bool HandleTimer(Reader& reader);
     bool HandleEnviron(Reader& reader);

@@ -169,6 +169,10 @@ inline long Write(int fd, const void* from, size_t size) {
 inline long ReadAt(int fd, void* to, size_t size, uint64_t offset) {
     return Call(__NR_pread64, fd, AsLong(to), static_cast<long>(size), static_cast<long>(offset));
 }
+// Of st_mode. <linux/stat.h> leaves them to the C library.
+inline constexpr unsigned kTypeMask = 0170000;
+inline constexpr unsigned kRegular = 0100000;
+
 inline long StatFd(int fd, struct stat* to) {
     return Call(__NR_fstat, fd, AsLong(to));
 }

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tests/support/mount_test.h"
 
@@ -71,7 +72,76 @@ TEST_F(Ahead, AWalkThatReadsEveryFileWaitsAFewTimes) {
     const std::uint64_t before = files().RoundTrips();
     Walk();
     EXPECT_LE(files().RoundTrips() - before, 20U);
+    // The others came many at a time, each once.
+    EXPECT_LE(files().Count("open /work/t"), 4U);
+    std::vector<std::string> fetched;
+    for (const auto& paths : supervisor().fetches())
+        fetched.insert(fetched.end(), paths.begin(), paths.end());
+    EXPECT_GE(fetched.size(), 97U);
+    EXPECT_LE(fetched.size(), 104U);
+    EXPECT_LE(supervisor().fetches().size(), 20U);
+}
+
+// An older supervisor does not read files.
+class AheadAlone : public Ahead {
+ protected:
+    AheadAlone() {
+        world_.machines.furnish = [furnish = world_.machines.furnish](FakeMachine& machine) {
+            furnish(machine);
+            machine.supervisor().hello.fetches = false;
+        };
+    }
+};
+
+TEST_F(AheadAlone, AWalkThatReadsEveryFileWaitsAFewTimes) {
+    const std::uint64_t before = files().RoundTrips();
+    Walk();
+    EXPECT_LE(files().RoundTrips() - before, 20U);
     EXPECT_EQ(files().Count("open /work/t"), 100U);  // each once
+    EXPECT_TRUE(supervisor().fetches().empty());
+}
+
+TEST_F(Ahead, AnOpenAndTheReadThatFollowsAreOneRoundTrip) {
+    (void)me().InoOf(Local(0, 0));
+    const std::uint64_t before = files().RoundTrips();
+    const auto file = me().Open(Local(0, 0), O_RDONLY);
+    EXPECT_EQ(file->ReadAt(0, 100), Text(0, 0));
+    EXPECT_EQ(files().RoundTrips() - before, 1U);
+    EXPECT_EQ(files().Count("read "), 0U);
+}
+
+TEST_F(Ahead, WhileNotQuietAnOpenAndTheReadThatFollowsAreOneRoundTrip) {
+    supervisor().others.resize(1);
+    Command([] {});
+    for (int round = 0; round < 3; ++round) {
+        (void)me().InoOf(Local(0, 0));
+        const std::uint64_t before = files().RoundTrips();
+        const auto file = me().Open(Local(0, 0), O_RDONLY);
+        EXPECT_EQ(file->ReadAt(0, 100), files().Content(Name(0, 0)));
+        EXPECT_EQ(files().RoundTrips() - before, 1U);
+        // As large as it was, in the second it was made: somebody there writes.
+        files().PutFile(Name(0, 0), "text" + std::to_string(round) + ".0.");
+    }
+    EXPECT_EQ(files().Count("read "), 0U);
+}
+
+// The bytes that came with the open are of it, and no older than a second later.
+TEST_F(Ahead, WhileNotQuietBytesThatCameWithAnOpenAreReadAnewAfterASecond) {
+    supervisor().others.resize(1);
+    Command([] {});
+    const auto file = me().Open(Local(0, 0), O_RDONLY);
+    EXPECT_EQ(file->ReadAt(0, 100), "text 0.0");
+    files().PutFile(Name(0, 0), "TEXT 0.0");
+    Advance(milliseconds(1001));
+    EXPECT_EQ(file->ReadAt(0, 100), "TEXT 0.0");
+}
+
+TEST_F(Ahead, AWriteThroughAnotherHandleIsSeenThoughTheBytesCameWithTheOpen) {
+    supervisor().others.resize(1);
+    Command([] {});
+    const auto file = me().Open(Local(0, 0), O_RDONLY);
+    EXPECT_EQ(me().Echo("TEXT 0.0", Local(0, 0)), 0);
+    EXPECT_EQ(file->ReadAt(0, 100), "TEXT 0.0");
 }
 
 TEST_F(Ahead, OneFileReadsNoOther) {

@@ -264,6 +264,30 @@ TEST_F(AheadBehind, AWriteThatWasLostIsNotReadBack) {
     EXPECT_NE(me().Cat("/box/error"), "");
 }
 
+// The supervisor has a way of its own there, and would read what was before.
+TEST_F(AheadBehind, WhileNotQuietBytesOnTheirWayAreNotOvertaken) {
+    supervisor().others.resize(1);
+    Command([this] { files().PutFile("/work/f", "old"); });
+    Advance(seconds(5));
+    (void)me().ListPlus("/box/fs/work");
+    const auto writer = me().Open("/box/fs/work/f", O_WRONLY);
+    ASSERT_EQ(writer->error(), 0);
+    files().SetAnswers(FakeFiles::Answers::kHeld);
+    ASSERT_EQ(writer->Write("new"), 0);
+    const std::size_t before = supervisor().fetches().size();
+    const auto opened = me().StartOpen("/box/fs/work/f", O_RDONLY);
+    Settle();
+    EXPECT_EQ(supervisor().fetches().size(), before);
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    files().ReleaseAll();
+    Settle();
+    const Answer answer = me().Finish(opened);
+    EXPECT_EQ(answer.error, 0);
+    Release(answer);
+    EXPECT_EQ(me().Cat("/box/fs/work/f"), "new");
+    EXPECT_EQ(writer->Close(), 0);
+}
+
 TEST_F(AheadBehind, WhatACommandDidToAFileJustWrittenIsSeen) {
     ASSERT_EQ(me().Echo("abc", "/box/fs/work/new"), 0);
     ASSERT_EQ(me().Echo("def", "/box/fs/work/other"), 0);

@@ -22,6 +22,8 @@ class FakeMachine {
  public:
     explicit FakeMachine(Loop& loop) : files_(loop), supervisor_(loop), loop_(loop) {
         supervisor_.look = [this](const std::string& path) { return files_.Identity(path); };
+        supervisor_.read = [this](const std::string& path) { return files_.Content(path); };
+        supervisor_.hello.fetches = true;
     }
     FakeMachine(const FakeMachine&) = delete;
     FakeMachine& operator=(const FakeMachine&) = delete;

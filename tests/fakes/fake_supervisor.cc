@@ -1,5 +1,7 @@
 #include "tests/fakes/fake_supervisor.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 
@@ -63,6 +65,24 @@ class FakeSupervisor::Port final : public SupervisorPort,
                 for (const std::string& path : paths)
                     stats.push_back(to.look(path));
                 return stats;
+            },
+            std::move(done));
+    }
+    void Fetch(const std::vector<std::string>& paths, std::uint32_t most,
+               UniqueFunction<void(Result<std::vector<FetchedFile>>)> done) override {
+        Ask<std::vector<FetchedFile>>(
+            [paths, most](FakeSupervisor& to) -> Result<std::vector<FetchedFile>> {
+                to.fetches_.push_back(paths);
+                if (!to.look) return NotOffered();
+                std::vector<FetchedFile> files;
+                for (const std::string& path : paths) {
+                    FetchedFile file{to.look(path), std::nullopt};
+                    const bool wanted = file.identity.error == 0 && S_ISREG(file.identity.mode) &&
+                                        file.identity.size > 0 && file.identity.size <= most;
+                    if (wanted && to.read) file.bytes = to.read(path);
+                    files.push_back(std::move(file));
+                }
+                return files;
             },
             std::move(done));
     }

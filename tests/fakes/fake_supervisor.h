@@ -70,8 +70,11 @@ class FakeSupervisor {
     // What lives there beyond us, and what it sees of a path.
     std::vector<RemoteProcess> others;
     std::function<IdentityStat(const std::string&)> look;
+    std::function<std::optional<std::string>(const std::string&)> read;
     // The paths of each batch it was asked to look at.
     const std::vector<std::vector<std::string>>& looks() const { return looks_; }
+    // And to read.
+    const std::vector<std::vector<std::string>>& fetches() const { return fetches_; }
 
     // --- for FakeMachine ---
     // A new link: the port is usable until Disconnect(). Speak() says what the spool knows.
@@ -117,6 +120,7 @@ class FakeSupervisor {
     int uses_ = 0;
     int shutdowns_ = 0;
     std::vector<std::vector<std::string>> looks_;
+    std::vector<std::vector<std::string>> fetches_;
 };
 
 }  // namespace sbxfs::testing

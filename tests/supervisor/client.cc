@@ -124,7 +124,7 @@ bool Client::AwaitMagic() {
 bool Client::Greet(std::uint64_t epoch) {
     if (!AwaitMagic()) return false;
     const int before = known_ends;
-    Send(Frame(Type::kHello, [&](auto& w) { w.U32(kProtocol).U32(kProtocol).U64(epoch); }));
+    Send(Frame(Type::kHello, [&](auto& w) { w.U32(kOldestProtocol).U32(kProtocol).U64(epoch); }));
     return Await([&] { return known_ends > before || closed; }) && !closed;
 }
 

@@ -105,6 +105,131 @@ TEST(Stat, IsWhatTheKernelSaysInBatches) {
                                                   ENAMETOOLONG, EINVAL, EINVAL, EINVAL, 0}));
 }
 
+struct Fetched {
+    StatFields fields;
+    bool whole = false;
+    std::string bytes;
+};
+
+std::vector<Fetched> Fetch(Client& client, const std::vector<std::string>& paths,
+                           std::uint32_t most) {
+    const std::size_t before = client.answers.size();
+    client.Send(Frame(Type::kFetch, [&](auto& w) {
+        w.U32(5).U32(most).U32(static_cast<std::uint32_t>(paths.size()));
+        for (const std::string& path : paths)
+            w.String(AsText(path));
+    }));
+    std::vector<Fetched> found;
+    if (!client.Await([&] { return client.answers.size() > before; })) return found;
+    const std::string& answer = client.answers.back();
+    EXPECT_EQ(answer[0], static_cast<char>(Type::kFetchOk));
+    Reader reader(answer.data() + 1, answer.size() - 1);
+    EXPECT_EQ(reader.U32(), 5U);
+    const std::uint32_t count = reader.U32();
+    for (std::uint32_t i = 0; i < count && reader.ok(); ++i) {
+        Fetched one;
+        one.fields = GetStatFields(reader);
+        one.fields.birth_ns = static_cast<std::int64_t>(reader.U64());
+        one.whole = reader.U8() != 0;
+        one.bytes = AsString(reader.String());
+        found.push_back(std::move(one));
+    }
+    EXPECT_TRUE(reader.at_end());
+    return found;
+}
+
+TEST(Fetch, IsTheBytesOfSmallRegularFilesAndAStatOfAll) {
+    const SpoolDir spool;
+    Client client(spool.Path());
+    ASSERT_TRUE(client.Greet(1));
+    const std::string root = spool.Root();
+    const std::string small("a\0b", 3);
+    std::ofstream(root + "/small") << small;
+    std::ofstream(root + "/limit") << std::string(100, 'l');
+    std::ofstream(root + "/large") << std::string(101, 'L');
+    std::ofstream(root + "/empty") << "";
+    std::filesystem::create_symlink("small", root + "/link");
+    ASSERT_EQ(mkfifo((root + "/fifo").c_str(), 0600), 0);
+    const std::vector<std::string> paths = {root + "/small",   root + "/limit", root + "/large",
+                                            root + "/empty",   root + "/link",  root + "/fifo",
+                                            root,              "/dev/zero",     "/proc/self/status",
+                                            root + "/missing", "relative"};
+    const std::vector<Fetched> found = Fetch(client, paths, 100);
+    ASSERT_EQ(found.size(), paths.size());
+    EXPECT_EQ(found[0].bytes, small);
+    EXPECT_EQ(found[1].bytes, std::string(100, 'l'));
+    for (std::size_t i = 0; i < paths.size(); ++i) {
+        EXPECT_EQ(found[i].whole, i < 2) << paths[i];
+        EXPECT_EQ(found[i].bytes.empty(), i >= 2) << paths[i];
+        struct stat stat {};
+        // /proc/self is somebody else's there.
+        const bool same = paths[i][0] == '/' && !paths[i].starts_with("/proc");
+        if (!same || lstat(paths[i].c_str(), &stat) != 0) continue;
+        EXPECT_EQ(found[i].fields.error, 0U) << paths[i];
+        EXPECT_EQ(found[i].fields.ino, stat.st_ino) << paths[i];
+    }
+    EXPECT_EQ(found[9].fields.error, static_cast<std::uint32_t>(ENOENT));
+    EXPECT_EQ(found[10].fields.error, static_cast<std::uint32_t>(EINVAL));
+    EXPECT_TRUE(Fetch(client, {}, 100).empty());
+    EXPECT_TRUE(client.Sync());
+}
+
+TEST(Fetch, IsBoundedInAllAndTellsTheRestAllTheSame) {
+    const SpoolDir spool;
+    Client client(spool.Path());
+    ASSERT_TRUE(client.Greet(1));
+    const std::string bytes(300'000, 'x');
+    std::vector<std::string> paths;
+    for (int i = 0; i < 12; ++i) {
+        paths.push_back(spool.Root() + "/f" + std::to_string(i));
+        std::ofstream(paths.back()) << bytes;
+    }
+    paths.push_back(spool.Root() + "/last");
+    std::ofstream(paths.back()) << "last";
+    const std::vector<Fetched> found = Fetch(client, paths, 1U << 20);
+    ASSERT_EQ(found.size(), paths.size());
+    std::size_t sum = 0;
+    for (const Fetched& one : found) {
+        EXPECT_EQ(one.fields.error, 0U);
+        EXPECT_EQ(one.bytes.size(), one.whole ? one.fields.size : 0U);
+        sum += one.bytes.size();
+    }
+    EXPECT_LE(sum, kMaxFetched);
+    EXPECT_GE(sum, kMaxFetched - bytes.size());
+    EXPECT_EQ(found.back().bytes, "last");
+}
+
+TEST(Fetch, IsWholeOrNothingWhileTheFileIsWritten) {
+    const SpoolDir spool;
+    Client client(spool.Path());
+    ASSERT_TRUE(client.Greet(1));
+    const std::string path = spool.Root() + "/log";
+    std::ofstream(path) << "0123456789";
+    client.Start(1, "while :; do echo 0123456789 >> '" + path + "'; done", Parallel());
+    ASSERT_TRUE(client.AwaitStarted(1));
+    int whole = 0;
+    for (int i = 0; i < 200; ++i) {
+        const std::vector<Fetched> found = Fetch(client, {path}, 64U << 10);
+        ASSERT_EQ(found.size(), 1U);
+        if (!found[0].whole) continue;
+        ++whole;
+        EXPECT_EQ(found[0].bytes.size(), found[0].fields.size);
+    }
+    client.Signal(1, SIGKILL);
+    EXPECT_TRUE(client.AwaitDone(1));
+    RecordProperty("whole", whole);
+}
+
+// A daemon of an older version says that it speaks 1 only.
+TEST(Hello, OfAnOlderDaemonIsAnsweredInItsProtocol) {
+    const SpoolDir spool;
+    Client client(spool.Path());
+    ASSERT_TRUE(client.AwaitMagic());
+    client.Send(Frame(Type::kHello, [](auto& w) { w.U32(1).U32(1).U64(1); }));
+    ASSERT_TRUE(client.Await([&] { return client.known_ends > 0; }));
+    EXPECT_EQ(client.hello.protocol, 1U);
+}
+
 TEST(Hello, SaysWhoAndWhere) {
     const SpoolDir spool;
     Client client(spool.Path());

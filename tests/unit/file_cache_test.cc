@@ -42,7 +42,7 @@ class Cache : public ::testing::Test {
         cache_.PutStat(cache_.Ask(path), stat);
     }
     void PutList(const std::string& path, std::vector<RemoteEntry> entries) {
-        cache_.PutList(cache_.Ask(path), std::move(entries));
+        cache_.PutList(cache_.AskList(path), std::move(entries));
     }
     bool Knows(const std::string& path) { return cache_.Stat(path).has_value(); }
     bool KnowsMissing(const std::string& path) {
@@ -88,14 +88,13 @@ TEST_F(Cache, AListingTellsOfEveryNameThereAndOfEveryOtherThatItIsNot) {
 
 TEST_F(Cache, AnAnswerThatWasOnItsWayDuringAChangeIsNotKept) {
     const auto question = cache_.Ask("/d/a");
-    const auto list = cache_.Ask("/d");
+    const auto list = cache_.AskList("/d");
     const auto other = cache_.Ask("/e");
     cache_.Changed("/d/a");
     cache_.PutStat(question, File());
     cache_.PutList(list, std::vector<RemoteEntry>{{"a", File()}});
     cache_.PutStat(other, File());
     EXPECT_FALSE(Knows("/d/a"));
-    EXPECT_FALSE(cache_.List("/d"));
     EXPECT_TRUE(Knows("/e"));
 }
 
@@ -250,11 +249,73 @@ TEST_F(Cache, ALockTakenForgetsItsDirectoryAndNothingElse) {
     PutList("/d", {{"index", File()}});
     Put("/d/sub/x", File());
     Put("/e", File());
-    cache_.ForgetDirectory("/d");
+    cache_.Made(cache_.ChangingName("/d/lock"), File(), FileCache::Directory::kForget);
+    EXPECT_TRUE(Knows("/d/lock"));
     EXPECT_FALSE(Knows("/d/index"));
     EXPECT_FALSE(KnowsMissing("/d/none"));
     EXPECT_TRUE(Knows("/d/sub/x"));
     EXPECT_TRUE(Knows("/e"));
+}
+
+TEST_F(Cache, ADirectoryIsKnownAfterAChangeByALookBehindIt) {
+    for (const FileCache::Directory how :
+         {FileCache::Directory::kKeep, FileCache::Directory::kForget}) {
+        const auto change = cache_.ChangingName("/d/f");
+        const auto behind = cache_.AskBehind("/d", {change});
+        cache_.Made(change, File(), how);
+        EXPECT_FALSE(Knows("/d"));
+        cache_.PutStat(behind, Dir());
+        EXPECT_TRUE(Knows("/d"));
+    }
+}
+
+TEST_F(Cache, ALookBehindAChangeSaysNothingWhenItIsAnsweredFirst) {
+    const auto change = cache_.ChangingName("/d/f");
+    const auto behind = cache_.AskBehind("/d", {change});
+    cache_.PutStat(behind, Dir());
+    EXPECT_FALSE(Knows("/d"));
+    cache_.Gone(change, Ok());
+    EXPECT_FALSE(Knows("/d"));
+}
+
+TEST_F(Cache, ALookBehindAChangeSaysNothingAfterAnother) {
+    const auto change = cache_.ChangingName("/d/f");
+    const auto behind = cache_.AskBehind("/d", {change});
+    const auto other = cache_.ChangingName("/d/g");
+    cache_.Made(change, File());
+    cache_.Made(other, File());
+    cache_.PutStat(behind, Dir());
+    EXPECT_FALSE(Knows("/d"));
+    // A rename is two.
+    const auto from = cache_.ChangingName("/d/f");
+    const auto to = cache_.ChangingName("/d/h");
+    const auto both = cache_.AskBehind("/d", {from, to});
+    cache_.Gone(from, Ok());
+    cache_.Made(to, File());
+    cache_.PutStat(both, Dir());
+    EXPECT_TRUE(Knows("/d"));
+}
+
+TEST_F(Cache, AListingSaysNothingOfWhatChangedWhileItCame) {
+    const auto listing = cache_.AskList("/d");
+    cache_.Gone(cache_.ChangingName("/d/gone"), Ok());
+    cache_.Made(cache_.ChangingName("/d/made"), File(5));
+    cache_.PutList(listing, std::vector<RemoteEntry>{{"gone", File()}, {"other", File()}});
+    EXPECT_TRUE(KnowsMissing("/d/gone"));
+    EXPECT_EQ((*cache_.Stat("/d/made"))->size, 5U);
+    EXPECT_TRUE(Knows("/d/other"));
+    // Nor which names there are.
+    EXPECT_FALSE(cache_.List("/d"));
+    EXPECT_FALSE(KnowsMissing("/d/none"));
+}
+
+TEST_F(Cache, AListingSaysNothingOfAFileThatWasWrittenWhileItCame) {
+    const auto listing = cache_.AskList("/d");
+    cache_.Changed("/d/f");
+    cache_.PutList(listing, std::vector<RemoteEntry>{{"f", File()}, {"other", File()}});
+    EXPECT_FALSE(Knows("/d/f"));
+    EXPECT_TRUE(Knows("/d/other"));
+    EXPECT_TRUE(cache_.List("/d"));
 }
 
 TEST_F(Cache, IsBounded) {

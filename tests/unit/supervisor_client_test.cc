@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <optional>
 #include <random>
@@ -259,6 +260,60 @@ TEST_F(SupervisorBytes, AnAnswerOfTheWrongTypeOrAboutSomethingElseIsAViolation) 
     EXPECT_FALSE(client_->Feed(
         Simple(sup::Type::kEnvironOk, std::uint32_t{3}, std::uint32_t{2}, std::uint32_t{77})));
     EXPECT_TRUE(failed);
+}
+
+// What the supervisor says it read of one file.
+std::string FetchOk(std::uint32_t request, std::uint64_t size, std::uint8_t whole,
+                    std::string_view bytes, std::uint32_t count = 1) {
+    std::string out;
+    {
+        Frame frame(out, sup::Type::kFetchOk);
+        frame.U32(request).U32(count);
+        sup::StatFields fields;
+        fields.size = size;
+        fields.mode = S_IFREG | 0644;
+        sup::PutStatFields(frame, fields);
+        frame.U64(0).U8(whole).String(ToText(bytes));
+    }
+    return out;
+}
+
+TEST_F(SupervisorBytes, FetchedFilesAreAsLargeAsTheySayAndNoLargerThanWanted) {
+    Greet();
+    std::optional<Result<std::vector<FetchedFile>>> got;
+    const auto fetch = [&] {
+        got.reset();
+        client_->Fetch({"/a"}, 4, [&](Result<std::vector<FetchedFile>> files) { got = std::move(files); });
+    };
+    fetch();
+    ASSERT_TRUE(client_->Feed(FetchOk(1, 3, 1, "abc")));
+    ASSERT_TRUE(got && *got);
+    EXPECT_EQ((**got)[0].bytes, "abc");
+    EXPECT_EQ((**got)[0].identity.size, 3U);
+    fetch();
+    ASSERT_TRUE(client_->Feed(FetchOk(2, 3, 0, "")));
+    ASSERT_TRUE(got && *got);
+    EXPECT_FALSE((**got)[0].bytes);
+    std::uint32_t request = 3;
+    for (const std::string& bad :
+         {FetchOk(3, 5, 1, "abcde"), FetchOk(4, 3, 1, "ab"), FetchOk(5, 3, 0, "abc"),
+          FetchOk(6, 3, 1, "abc", 2), FetchOk(7, 3, 1, "abc", 0)}) {
+        fetch();
+        (void)client_->Feed(bad);
+        ASSERT_TRUE(got) << request;
+        EXPECT_FALSE(*got) << request;
+        ++request;
+    }
+}
+
+// It does not know the question, and would end the connection.
+TEST_F(SupervisorBytes, AnOlderOneSaysThatItFetchesNothing) {
+    std::optional<bool> fetches;
+    for (const std::uint32_t protocol : {1U, 2U}) {
+        client_.emplace(heard_, [&](const SupervisorHello& hello) { fetches = hello.fetches; });
+        ASSERT_TRUE(client_->Feed(kMagic + HelloOk(5, protocol)));
+        EXPECT_EQ(fetches, protocol >= 2);
+    }
 }
 
 TEST_F(SupervisorBytes, AnAnswerMayAskTheNextQuestion) {
