@@ -46,31 +46,46 @@ NodePtr InodeTable::Enter(const NodePtr& parent, const Child& child) {
 
 void InodeTable::Forget(Ino ino, std::uint64_t count) {
     if (ino == kRootIno) return;
-    NodePtr doomed;  // dies after the lock
+    Nodes dropped;
     const MutexLock lock(mu_);
     const auto it = places_.find(Raw(ino));
     CHECK(it != places_.end() && it->second.lookups >= count);
     it->second.lookups -= count;
-    if (it->second.lookups > 0) return;
-    const auto key = keys_.find(it->second.key);
-    if (key != keys_.end() && key->second == ino) keys_.erase(key);
-    doomed = std::move(it->second.node);
-    places_.erase(it);
+    DropIdle(ino, dropped);
+}
+
+void InodeTable::DropIdle(Ino ino, Nodes& dropped) {
+    for (;;) {
+        const auto it = places_.find(Raw(ino));
+        if (ino == kRootIno || it == places_.end() || it->second.lookups > 0) return;
+        const auto below = keys_.lower_bound({ino, ""});
+        if (below != keys_.end() && below->first.first == ino) return;
+        const auto key = keys_.find(it->second.key);
+        if (key != keys_.end() && key->second == ino) keys_.erase(key);
+        dropped.push_back(std::move(it->second.node));
+        ino = it->second.key.first;
+        places_.erase(it);
+    }
 }
 
 void InodeTable::Rekey(const NodePtr& node, const NodePtr& parent, const std::string& identity) {
+    Nodes dropped;
     const MutexLock lock(mu_);
     const auto it = places_.find(Raw(node->ino()));
     if (it == places_.end()) return;
     const auto old = keys_.find(it->second.key);
     if (old != keys_.end() && old->second == node->ino()) keys_.erase(old);
+    const Ino above = it->second.key.first;
     it->second.key = {parent->ino(), identity};
     keys_[it->second.key] = node->ino();
+    DropIdle(above, dropped);
 }
 
 void InodeTable::Unkey(const NodePtr& parent, const std::string& identity) {
+    Nodes dropped;
     const MutexLock lock(mu_);
     keys_.erase({parent->ino(), identity});
+    DropIdle(parent->ino(), dropped);
 }
 
 NodePtr InodeTable::Peek(const NodePtr& parent, const std::string& identity) const {

@@ -1,5 +1,6 @@
 // Which nodes the kernel knows, and how often it looked each up. Numbers are never reused; a node is
-// dropped when the kernel has forgotten every lookup. Owned by FileSystem; any thread. Nodes die
+// dropped when the kernel has forgotten every lookup of it and of what lies below it: a directory that is looked up
+// again must lead to the files that are still open. Owned by FileSystem; any thread. Nodes die
 // outside the lock.
 #pragma once
 
@@ -9,6 +10,7 @@
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "base/sync.h"
 #include "fs/node.h"
@@ -42,6 +44,10 @@ class InodeTable {
     std::size_t Count() const;
 
  private:
+    using Nodes = std::vector<NodePtr>;
+    // Drops it, and those above it, where nobody needs them any more; what has been dropped dies after the lock.
+    void DropIdle(Ino ino, Nodes& dropped) REQUIRES(mu_);
+
     struct Place {
         NodePtr node;
         std::uint64_t lookups = 0;

@@ -86,10 +86,47 @@ TEST_F(Inodes, AChildKeepsItsParentAlive) {
     const Ino parent = table_.Enter(root_, ChildOf("dir"))->ino();
     const Ino child = table_.Enter(table_.Find(parent), ChildOf("x"))->ino();
     table_.Forget(parent, 1);
-    EXPECT_EQ(table_.Find(parent), nullptr);
     EXPECT_EQ(PlainNode::living, 3);
     table_.Forget(child, 1);
+    EXPECT_EQ(table_.Find(parent), nullptr);
     EXPECT_EQ(PlainNode::living, 1);
+}
+
+// The kernel forgets a directory when it looks its name up again, as after each command, and not the files that are open
+// below it. They would be two files: one that is open, and one that its name leads to.
+TEST_F(Inodes, AForgottenDirectoryLeadsToTheFilesThatAreStillOpenBelowIt) {
+    const Ino top = table_.Enter(root_, ChildOf("top"))->ino();
+    const Ino dir = table_.Enter(table_.Find(top), ChildOf("dir"))->ino();
+    const Ino open = table_.Enter(table_.Find(dir), ChildOf("f"))->ino();
+    table_.Forget(dir, 1);
+    table_.Forget(top, 1);
+    EXPECT_EQ(table_.Enter(root_, ChildOf("top"))->ino(), top);
+    EXPECT_EQ(table_.Enter(table_.Find(top), ChildOf("dir"))->ino(), dir);
+    EXPECT_EQ(table_.Enter(table_.Find(dir), ChildOf("f"))->ino(), open);
+    table_.Forget(dir, 1);
+    table_.Forget(top, 1);
+    table_.Forget(open, 2);
+    EXPECT_EQ(table_.Count(), 1U);
+}
+
+TEST_F(Inodes, AForgottenDirectoryGoesWithTheLastNameBelowIt) {
+    const NodePtr other = table_.Enter(root_, ChildOf("other"));
+    const auto begin = [&](const std::string& name) {
+        const Ino dir = table_.Enter(root_, ChildOf(name))->ino();
+        const NodePtr open = table_.Enter(table_.Find(dir), ChildOf("f"));
+        table_.Forget(dir, 1);
+        return std::pair(table_.Find(dir), open);
+    };
+    const auto [left, moved] = begin("left");
+    table_.Rekey(moved, other, "f");
+    EXPECT_EQ(table_.Find(left->ino()), nullptr);
+    const auto [emptied, unlinked] = begin("emptied");
+    table_.Unkey(emptied, "f");
+    EXPECT_EQ(table_.Find(emptied->ino()), nullptr);
+    table_.Forget(moved->ino(), 1);
+    table_.Forget(unlinked->ino(), 1);
+    table_.Forget(other->ino(), 1);
+    EXPECT_EQ(table_.Count(), 1U);
 }
 
 TEST_F(Inodes, AnUnlinkedNodeIsAnotherThanTheNextOfItsName) {
