@@ -100,8 +100,11 @@ void CheckRename(RemoteFiles& files, const std::string& from, const std::string&
     LookAtBoth(files, from, to,
                [replace, moved, alone, done = std::move(done)](const Result<RemoteStat>& source,
                                                                const Result<RemoteStat>& target) {
-                   if (IsMissing(source) && target && moved && Alike(*moved, *target))
-                       return done(Found::Finished(Ok()));
+                   // Where we are alone it can have gone nowhere else, also if nobody has heard
+                   // what it was, and whatever was done to it since.
+                   const bool arrived =
+                       target && (alone == Alone::kYes || (moved && Alike(*moved, *target)));
+                   if (IsMissing(source) && arrived) return done(Found::Finished(Ok()));
                    // Without replacing, a server links and unlinks: both may be one file.
                    // What is at the old name may be somebody's new file.
                    const bool untouched =

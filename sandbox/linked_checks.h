@@ -32,7 +32,7 @@ class Verdict {
 template <class T>
 using VerdictDone = UniqueFunction<void(Verdict<T>)>;
 
-// Whether nobody but us was there to make the same change.
+// Whether nobody but us was there to make the same change, and nothing of ours that uses its names was sent behind it.
 enum class Alone { kNo, kYes };
 
 void CheckMakeDir(RemoteFiles& files, const std::string& path, VerdictDone<RemoteStat> done);

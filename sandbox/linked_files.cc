@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "sandbox/clean_path.h"
 
 namespace sbxfs {
 namespace {
@@ -61,6 +62,7 @@ struct FileOperations::Operation {
     const Kind kind;
     std::function<bool()> wanted;  // empty: in any case
     LinkedFilePtr file;            // must be open on the present link before this is sent
+    std::string moves;             // of a rename: what
     SteadyTime deadline{};
     bool patient = false;
     bool sent = false;         // on the present link
@@ -185,8 +187,11 @@ void LinkedFiles::Start(std::uint64_t id) {
     // One that may have been made is still looked after, but never sent again.
     if (operation.Unwanted() && !operation.doubtful)
         return GiveUp(Take(id), Error(Errno{EINTR}, "interrupted"));
-    if (operation.file != nullptr && operation.file->link != link_)
-        return Reach(operation.file, id);
+    if (operation.file != nullptr && operation.file->link != link_) {
+        if (!IsMoving(id)) return Reach(operation.file, id);
+        behind_moves_.push_back(id);
+        return;
+    }
     operation.sent = true;
     if (operation.doubtful) return operation.Check(*this, id, *target_);
     const auto witness = witness_.lock();
@@ -196,6 +201,24 @@ void LinkedFiles::Start(std::uint64_t id) {
     const bool alone = accepted_alone || (witness != nullptr && witness->IsAlone());
     sending_ = operation.alone = alone ? Alone::kYes : Alone::kNo;
     operation.Run(*this, id, *target_);
+}
+
+// Whether nobody knows yet at which path the file of this operation is: a rename may have been made before the cut. What
+// is taken up before the rename itself does not wait for it.
+bool LinkedFiles::IsMoving(std::uint64_t id) const {
+    const Operation& operation = *operations_.at(id);
+    return std::any_of(operations_.begin(), operations_.end(), [&](const auto& entry) {
+        const auto& [number, move] = entry;
+        if (move->moves.empty() || !(move->may_be_made || move->sent)) return false;
+        if (operation.patient && move->patient && number > id) return false;
+        return IsWithin(operation.file->path, move->moves);
+    });
+}
+
+void LinkedFiles::StartBehindMoves() {
+    for (const std::uint64_t id : std::exchange(behind_moves_, {})) {
+        if (target_ != nullptr && operations_.contains(id)) Start(id);
+    }
 }
 
 // The link went away under an operation that had been sent.
@@ -242,6 +265,11 @@ std::unique_ptr<LinkedFiles::Operation> LinkedFiles::Take(std::uint64_t id) {
     if (it == operations_.end()) return nullptr;
     std::unique_ptr<Operation> operation = std::move(it->second);
     operations_.erase(it);
+    if (!operation->moves.empty() && !behind_moves_.empty()) {
+        loop_.Post([weak = weak_from_this()] {
+            if (const auto self = weak.lock()) self->StartBehindMoves();
+        });
+    }
     if (operation->patient && recovering_.erase(id) > 0) {
         if (recovers_ == id) recovers_ = 0;
         loop_.Post([weak = weak_from_this()] {
@@ -271,6 +299,7 @@ void LinkedFiles::Cut() {
     if (target_ == nullptr) return;
     target_ = nullptr;
     recovers_ = 0;
+    behind_moves_.clear();
     for (const auto& [id, operation] : operations_) {
         if (operation->patient) recovering_.insert(id);
     }
@@ -346,6 +375,7 @@ void LinkedFiles::CheckDeadlines() {
         const Error error = TimedOut(change && (operation->sent || operation->may_be_made));
         GiveUp(std::move(operation), error);
     }
+    StartBehindMoves();
     const bool more = std::any_of(operations_.begin(), operations_.end(),
                                   [](const auto& entry) { return !entry.second->patient; });
     if (more) ArmDeadline();
@@ -458,7 +488,7 @@ void FileOperations::Rename(const std::string& from, const std::string& to_path,
                             Done done) {
     // What is moved is looked at in the same flight: after a cut it tells whether it has arrived.
     const auto moved = std::make_shared<std::optional<RemoteStat>>();
-    Make<Unit>(
+    auto operation = std::make_unique<TypedOperation<Unit>>(
         Kind::kNameChange,
         [from, to_path, replace, moved](LinkedFiles& files, RemoteFiles& to, Done d) {
             to.Lstat(from, [moved](const Result<RemoteStat>& stat) {
@@ -483,6 +513,8 @@ void FileOperations::Rename(const std::string& from, const std::string& to_path,
                         });
         },
         std::move(done));
+    operation->moves = from;
+    Submit(std::move(operation));
 }
 
 void FileOperations::Open(const std::string& path, const OpenHow& how, OpenDone done) {

@@ -83,6 +83,9 @@ class FileOperations : public RemoteFiles {
               std::uint64_t offset, CopiedDone done) override;
     void Sync(const RemoteFilePtr& file, Done done) override;
     void Close(const RemoteFilePtr& file, Done done) override;
+    // `size`: the file's before it, where the caller knows it because nobody else writes there.
+    void Append(const RemoteFilePtr& file, FileBytes bytes, std::optional<std::uint64_t> size,
+                Done done);
 
  protected:
     friend class LinkedFiles;
@@ -110,11 +113,6 @@ class FileOperations : public RemoteFiles {
     template <class T>
     void MakeOn(const RemoteFilePtr& file, Kind kind, OnFile<T> run, Check<T> check,
                 UniqueFunction<void(Result<T>)> done);
-
- protected:
-    // `size`: the file's before it, where the caller knows it because nobody else writes there.
-    void Append(const RemoteFilePtr& file, FileBytes bytes, std::optional<std::uint64_t> size,
-                Done done);
 };
 
 class LinkedFiles final : public FileOperations, public std::enable_shared_from_this<LinkedFiles> {
@@ -178,6 +176,8 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     void CompareLater(const LinkedFilePtr& file);
     void Reached(const LinkedFilePtr& file);
     bool IsAwaited(const LinkedFile& file) const;
+    bool IsMoving(std::uint64_t id) const;
+    void StartBehindMoves();
     void FailStale(std::uint64_t id);
     void Moved(const std::string& from, const std::string& to);
     void DropReopens();
@@ -200,8 +200,9 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     bool ended_ = false;  // down_ for good, or until Reopen()
     // Patient operations that a cut has left open, and those that came since; the first of them is under way.
     std::set<std::uint64_t> recovering_;
-    std::uint64_t recovers_ = 0;  // that one; 0: none
-    Alone sending_ = Alone::kNo;  // of the operation that is being sent
+    std::uint64_t recovers_ = 0;               // that one; 0: none
+    std::vector<std::uint64_t> behind_moves_;  // wait to hear where their file is
+    Alone sending_ = Alone::kNo;               // of the operation that is being sent
     std::weak_ptr<LinkWitness> witness_;
     std::vector<std::weak_ptr<LinkedFile>> files_;  // that are open
     std::size_t prune_at_ = 64;                     // when closed ones are dropped from it

@@ -168,7 +168,11 @@ void WriteBehind::DependOnConflicts(const ChangePtr& change, Reach reach) {
             // for all of it anyway, and what is deferred needs no more.
             const bool in_order = change->deferred && earlier->deferred;
             if (in_order && earlier->data && earlier->sent) continue;
-            DependOn(change, earlier, in_order ? After::kSent : After::kEnded);
+            // After a cut a look at the name tells what became of the one only while nothing else has used it.
+            const bool same_name = earlier->what.path == path || earlier->what.other == path;
+            const bool moves = change->what.vacates || earlier->what.vacates;
+            DependOn(change, earlier,
+                     in_order && !(same_name && moves) ? After::kSent : After::kEnded);
         }
     }
 }
@@ -255,11 +259,14 @@ void WriteBehind::Lost(const Change& change, const Error& why) {
     FailHeld(error);
 }
 
+// Also what waits for another change of the same names: it would move or remove the wrong file.
 void WriteBehind::FailHeld(const Error& why) {
     std::vector<ChangePtr> doomed;
-    for (const ChangePtr& change : held_) {
-        if (change->deferred && !change->ended) doomed.push_back(change);
+    for (const auto& [id, change] : pending_) {
+        if (change->deferred && change->what.removes && !change->sent) doomed.push_back(change);
     }
+    for (const ChangePtr& change : doomed)
+        change->sent = true;  // each is told of once
     std::erase_if(held_, [](const ChangePtr& change) { return change->deferred; });
     for (const ChangePtr& change : doomed) {
         Ended(change,
@@ -459,8 +466,8 @@ void WriteBehind::ForAsker::Read(const RemoteFilePtr& file, FileRange range, Byt
     });
 }
 
-void WriteBehind::ForAsker::Write(const RemoteFilePtr& file, std::uint64_t offset,
-                                  FileBytes bytes, Done done) {
+void WriteBehind::ForAsker::Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
+                                  Done done) {
     OnLoop([file, offset, bytes = std::move(bytes), done = std::move(done)](
                WriteBehind& owner, const Through_& to) mutable {
         owner.Write(to, std::static_pointer_cast<BehindFile>(file), offset, std::move(bytes),

@@ -115,6 +115,7 @@ void WriteBehind::Discount(FileState& state, const Change& change) {
 void WriteBehind::DataEnded(const StatePtr& state, const ChangePtr& change, const FilePtr& file,
                             const Status& status) {
     Discount(*state, *change);
+    if (!status) state->sure = false;
     if (!status && file != nullptr && !file->error && change->deferred)
         file->error = status.error().While(change->what.text);
     Ended(change, status);
@@ -212,8 +213,10 @@ void WriteBehind::Open(const Through_& to, const std::string& path, const OpenHo
         states_[path] = state;
     }
     ++state->handles;
-    OpenDone opened = [self = shared_from_this(), state, how,
+    const bool anew = how.create && (how.exclusive || before.IsFree());
+    OpenDone opened = [self = shared_from_this(), state, how, anew,
                        done = std::move(done)](Result<OpenedFile> result) {
+        if (result && anew) self->damaged_.erase(state->path);
         if (result) return self->Opened(state, how, std::move(*result), done);
         --state->handles;
         self->DropIfIdle(state);
@@ -386,19 +389,25 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
     const auto answer = std::make_shared<Done>();
     if (!deferred) *answer = std::move(done);
     const Through_ way = deferred ? Through_(patient_) : to;
-    change->send = [this, way, state, change, file, held, answer] {
+    // Who waits for an append need not hear that nobody knows, either.
+    std::optional<std::uint64_t> end;
+    if (!deferred && file->how.append && mode_ == Mode::kQuiet && settled && state->sure &&
+        !owner_->HasOtherNames(state->path))
+        end = from;
+    change->send = [this, way, state, change, file, held, end, answer] {
         if (file->inner == nullptr) {
             const Error error = state->error.value_or(NotOpen(state->path));
             DataEnded(state, change, file, error);
             if (*answer) (*answer)(error);
             return;
         }
-        way->Write(file->inner, held->offset, std::move(held->bytes),
-                   [weak = weak_from_this(), state, change, file, answer](Status status) {
-                       const auto self = weak.lock();
-                       if (self != nullptr) self->DataEnded(state, change, file, status);
-                       if (*answer) (*answer)(std::move(status));
-                   });
+        auto ended = [weak = weak_from_this(), state, change, file, answer](Status status) {
+            const auto self = weak.lock();
+            if (self != nullptr) self->DataEnded(state, change, file, status);
+            if (*answer) (*answer)(std::move(status));
+        };
+        if (end) return way->Append(file->inner, std::move(held->bytes), end, std::move(ended));
+        way->Write(file->inner, held->offset, std::move(held->bytes), std::move(ended));
     };
     if (!deferred) {
         change->fail = [answer](const Error& why) { (*answer)(why); };

@@ -280,7 +280,8 @@ void WriteBehind::Link(const Through_& to, const std::string& from, const std::s
 void WriteBehind::Unlink(const Through_& to, const std::string& path, const Before& before,
                          Done done) {
     if (auto refused = Refusal(to, Kind::kRemoves)) return done(*std::move(refused));
-    What what{.text = "unlink " + path, .path = path, .other = {}, .removes = true};
+    What what{
+        .text = "unlink " + path, .path = path, .other = {}, .removes = true, .vacates = true};
     const TrustedDirs::Directory* parent = Trusted(path, before);
     const std::optional<RemoteStat> itself = Known(path, before);
     if (MayDefer() && parent != nullptr && itself && !IsDirectory(*itself) &&
@@ -306,7 +307,8 @@ void WriteBehind::Unlink(const Through_& to, const std::string& path, const Befo
 void WriteBehind::RemoveDir(const Through_& to, const std::string& path, const Before& before,
                             Done done) {
     if (auto refused = Refusal(to, Kind::kRemoves)) return done(*std::move(refused));
-    What what{.text = "rmdir " + path, .path = path, .other = {}, .reach = Reach::kTree};
+    What what{
+        .text = "rmdir " + path, .path = path, .other = {}, .reach = Reach::kTree, .vacates = true};
     const TrustedDirs::Directory* parent = Trusted(path, before);
     const std::optional<RemoteStat> itself = Known(path, before);
     const bool plain = before.empty && itself && IsDirectory(*itself) &&
@@ -349,7 +351,8 @@ void WriteBehind::Rename(const Through_& to, const std::string& from, const std:
               .path = from,
               .other = path,
               .reach = Reach::kTree,
-              .removes = true};
+              .removes = true,
+              .vacates = true};
     const bool known_parent = Trusted(from, before_from) != nullptr;
     const TrustedDirs::Directory* new_parent = Trusted(path, before_to);
     const TrustedDirs::Directory* old_parent = known_parent ? dirs_.Find(ParentOf(from)) : nullptr;

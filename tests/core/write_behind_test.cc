@@ -42,6 +42,14 @@ class Behind : public MountTest {
         files().ReleaseAll();
         Settle();
     }
+    // What is on its way happens, and then the link is cut: nobody has heard.
+    void HappenUnheard() {
+        (void)world_.loop.Run();
+        files().SetAnswers(FakeFiles::Answers::kAtOnce);
+        files().ReleaseAll();
+        machine().Cut();
+        Advance(seconds(3));
+    }
     bool IsHeld(const std::string& what) {
         const auto held = files().Held();
         return std::any_of(held.begin(), held.end(),
@@ -184,6 +192,83 @@ TEST_F(Behind, WhatWasOnItsWayArrivesAfterACutOnce) {
     EXPECT_EQ(me().Cat("/box/error"), "");
 }
 
+// What is asked about the file in the same flight is cut off with the answer.
+TEST_F(Behind, ARenameOfWhichNothingWasHeardBeforeACutIsFoundByItsTarget) {
+    Hold();
+    ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/kept"), 0);
+    HappenUnheard();
+    EXPECT_EQ(files().Content("/work/kept"), "old");
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
+// As editors save that keep the old file. Both on their way at once, a look at the name after a cut would find the new
+// file, and move that.
+TEST_F(Behind, AfterACutARenameDoesNotMoveTheNewFileThatHasTakenTheName) {
+    Hold();
+    ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/old~"), 0);
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old"), 0);
+    HappenUnheard();
+    EXPECT_EQ(files().Content("/work/old~"), "old");
+    EXPECT_EQ(files().Content("/work/old"), "new content");
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
+TEST_F(Behind, AfterACutARemovalDoesNotTakeAwayWhatHasTakenTheName) {
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/new"), 0);
+    Settle();
+    Hold();
+    ASSERT_EQ(me().Unlink("/box/fs/work/old"), 0);
+    ASSERT_EQ(me().Rename("/box/fs/work/new", "/box/fs/work/old"), 0);
+    HappenUnheard();
+    EXPECT_EQ(files().Content("/work/old"), "new content");
+    EXPECT_FALSE(files().Exists("/work/new"));
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
+TEST_F(Behind, AfterACutAChainOfRenamesIsMadeToItsEnd) {
+    Hold();
+    ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/one"), 0);
+    ASSERT_EQ(me().Rename("/box/fs/work/one", "/box/fs/work/two"), 0);
+    HappenUnheard();
+    EXPECT_EQ(files().Content("/work/two"), "old");
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
+// One that failed has left another file at the name.
+TEST_F(Behind, WhatBuildsOnALostRenameIsNotSent) {
+    ASSERT_EQ(me().Echo("other", "/box/fs/work/other"), 0);
+    Settle();
+    Hold();
+    ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/other"), 0);
+    ASSERT_EQ(me().Rename("/box/fs/work/other", "/box/fs/work/last"), 0);
+    FailHeld("rename", Error(Errno{EACCES}, "permission denied"));
+    LetGo();
+    EXPECT_EQ(files().Content("/work/old"), "old");
+    EXPECT_EQ(files().Content("/work/other"), "other");
+    EXPECT_FALSE(files().Exists("/work/last"));
+    EXPECT_NE(me().Cat("/box/error").find("permission denied"), std::string::npos);
+    Settle();
+}
+
+TEST_F(Behind, AnOpenFileWhoseRenameWasCutOffIsFoundAgain) {
+    const auto file = me().Open("/box/fs/work/old", O_RDONLY);
+    ASSERT_EQ(file->error(), 0);
+    Settle();
+    Hold();
+    ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/kept"), 0);
+    (void)world_.loop.Run();
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    files().ReleaseAll();
+    machine().Cut();
+    const auto sync = me().Ask<EmptyReply>("fsync", file->ino(), "", [&](EmptyReply reply) {
+        me().fs().Fsync(file->opened().handle, std::move(reply));
+    });
+    Advance(seconds(3));
+    EXPECT_EQ(me().FinishCode(sync), 0);
+    EXPECT_EQ(files().Content("/work/kept"), "old");
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
 // The two channels of a link do not end at once: by the time the new file was open nobody could tell any more whether
 // the sandbox was ours alone.
 TEST_F(Behind, AFileWhoseIdentityWasNotReadBeforeTheCutIsStillOurs) {
@@ -234,6 +319,25 @@ TEST_F(Behind, WhatLacksSomethingTakesNoOthersPlace) {
         << "although it was heard of";
     EXPECT_EQ(files().Content("/work/old"), "old");
     EXPECT_EQ(me().Unlink("/box/fs/work/old.tmp"), 0);
+}
+
+// By a command, say; and made anew while changes wait, as they do after a loss.
+TEST_F(Behind, AFileMadeAnewLacksNothing) {
+    Hold();
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old.tmp"), 0);
+    files().Release();
+    Settle();
+    FailHeld("write", Error(Errno{EDQUOT}, "quota"));
+    LetGo();
+    EXPECT_NE(me().Cat("/box/error"), "");
+    Settle();
+    files().Remove("/work/old.tmp");
+    EXPECT_EQ(me().Echo("drop_caches", "/box/ctl"), 0);
+    Settle();
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old.tmp"), 0);
+    EXPECT_EQ(me().Rename("/box/fs/work/old.tmp", "/box/fs/work/old"), 0);
+    Settle();
+    EXPECT_EQ(files().Content("/work/old"), "new content");
 }
 
 TEST_F(Behind, FsyncOfADirectoryTellsOfWhatWasLostMeanwhile) {
