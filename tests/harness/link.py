@@ -7,6 +7,8 @@ file either is made or is answered with an error that says so; nothing hangs.
   steady_in, steady_out    from the first byte of the script, over a connection that is there
   again_in, again_out      from the first byte of a new connection to a sandbox that lives: login, attach, the script
   big_in, big_out          like steady, with megabytes of output and of a file
+  script_in, script_out    200 changes of names and files, answered ahead, over a way of some milliseconds: none is lost
+                           or made twice, and none is said to be (changes.py)
 
 _in counts the bytes to the sandbox, _out those from it.
 """
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness.changes import DELAY, Changes  # noqa: E402
 from harness.crash import CONFIG, mount_id  # noqa: E402
 from harness.ledger import Ledger, Sandbox  # noqa: E402
 from harness.relay import IN, OUT, Relay  # noqa: E402
@@ -267,6 +270,8 @@ class Link:
 
     def session(self, here: World, at: int, label: str) -> bool:
         here.attempts += 1
+        if self.kind == "script":
+            return self.changes(here, at, label)
         if self.kind == "launch":
             here.launch()
             assert here.relay is not None and here.box is not None
@@ -291,6 +296,22 @@ class Link:
         script.clean()
         return hit
 
+    def changes(self, here: World, at: int, label: str) -> bool:
+        if here.box is None or here.attempts % BOX_LIFE == 0:
+            assert (here.ledger.path(here.launch()) / "ready").read_text() == "ready\n"
+        assert here.relay is not None and here.box is not None
+        changes = Changes(here.ledger, here.box, label, here.place.path)
+        changes.prepare()
+        here.relay.delay(DELAY)
+        here.relay.arm_now(self.direction, at)
+        changes.run(here.relay.has_cut.is_set)
+        self.counted = here.relay.disarm()[self.direction]
+        hit = here.relay.has_cut.is_set()
+        here.relay.delay(0)
+        changes.check()
+        changes.clean()
+        return hit
+
     def measure(self) -> int:
         longest = []
         for _ in range(3):
@@ -300,7 +321,7 @@ class Link:
         return max(longest)
 
 
-SESSIONS = [f"{kind}_{way}" for kind in ("launch", "again", "steady", "big") for way in (IN, OUT)]
+SESSIONS = [f"{kind}_{way}" for kind in ("launch", "again", "steady", "big", "script") for way in (IN, OUT)]
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """A relay in the place of a local sandbox's ssh socket: it passes bytes on, counts those of one connection in one
-direction, and cuts that connection at an exact byte. Connections of others than the daemon are not counted. It can also
-swallow all there is, as a dead network does, and let nobody in."""
+direction, and cuts that connection at an exact byte, or lets something else happen there. Connections of others than the
+daemon are not counted. It can also let bytes take their time, swallow all there is, as a dead network does, and let nobody in."""
 
 import os
 import selectors
@@ -8,9 +8,10 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 IN, OUT = "in", "out"  # to the sandbox, from it
 CHUNK = 1 << 18
@@ -26,6 +27,7 @@ class Connection:
     daemons: bool = False
     counted: bool = False
     passed: dict[str, int] = field(default_factory=lambda: {IN: 0, OUT: 0})
+    later: "deque[tuple[float, str, bytes]]" = field(default_factory=deque)  # on a long way: when it is over
 
 
 class Relay:
@@ -50,6 +52,8 @@ class Relay:
         self._armed: Optional[tuple[str, int]] = None  # for the next connection of the daemon
         self._limit: Optional[tuple[str, int]] = None  # of the counted connection
         self._cut_now = False
+        self._then: Optional[Callable[[], None]] = None
+        self._delay = 0.0
         self._swallows = False
         self._refuses = False
         self._stopped = False
@@ -68,12 +72,13 @@ class Relay:
             self.longest = {IN: 0, OUT: 0}
             self._armed = (direction, at)
 
-    def arm_now(self, direction: str, at: int) -> None:
-        """The same for the connection that is there, counted from here on."""
+    def arm_now(self, direction: str, at: int, then: Optional[Callable[[], None]] = None) -> None:
+        """The same for the connection that is there, counted from here on. With `then` that happens in place of the cut, by
+        the relay's thread: the bytes behind it wait meanwhile."""
         with self._lock:
             self.has_cut.clear()
             self.longest = {IN: 0, OUT: 0}
-            self._limit = (direction, at)
+            self._limit, self._then = (direction, at), then
             for connection in self._connections:
                 connection.counted = connection.daemons
                 connection.passed = {IN: 0, OUT: 0}
@@ -81,8 +86,12 @@ class Relay:
     def disarm(self) -> dict[str, int]:
         """No cut from now on; how many bytes were counted in each direction."""
         with self._lock:
-            self._armed = self._limit = None
+            self._armed = self._limit = self._then = None
             return dict(self.longest)
+
+    def delay(self, seconds: float) -> None:
+        """How long each byte is on its way, in either direction, from now on."""
+        self._delay = seconds
 
     def cut(self) -> None:
         """Whatever is connected now is cut."""
@@ -119,7 +128,7 @@ class Relay:
 
     def _run(self) -> None:
         while not self._stopped:
-            for key, events in self._selector.select(5):
+            for key, events in self._selector.select(self._arrive()):
                 if key.fileobj is self._listener:
                     self._accept()
                 elif key.fileobj is self._wake:
@@ -137,6 +146,20 @@ class Relay:
             self._close(connection)
         self._listener.close()
         self._selector.close()
+
+    def _arrive(self) -> float:
+        """Hands over what has been on its way for long enough; how soon there is more, at most 5 s."""
+        now, soon = time.monotonic(), 5.0
+        for connection in list(self._connections):
+            while connection.later and connection.later[0][0] <= now:
+                _, direction, data = connection.later.popleft()
+                connection.waiting[direction] += data
+                self._flush(connection, direction)
+            if connection.closing and not connection.later:
+                self._flush(connection, IN)
+            if connection.later:
+                soon = min(soon, connection.later[0][0] - now)
+        return soon
 
     def _accept(self) -> None:
         try:
@@ -182,30 +205,54 @@ class Relay:
             data = b""
         if not data:
             connection.closing = True
-            if not connection.waiting[other]:
+            if not connection.waiting[other] and not connection.later:
                 self._close(connection)
+            elif connection.later:
+                self._watch(connection.ends[direction], 0, (connection, direction))
             return
-        over = False
+        over, rest = False, b""
         with self._lock:
             if self._swallows:
                 return
             if connection.counted and self._limit is not None:
                 way, at = self._limit
-                if way == other and at > 0:
+                if way == other and at > 0 and not (self._then is not None and self.has_cut.is_set()):
                     room = at - connection.passed[other]
                     over = len(data) >= room
-                    data = data[:room]
-                self.longest[other] += len(data)
-            connection.passed[other] += len(data)
-        connection.waiting[other] += data
-        self._flush(connection, other)
-        if over:
+                    if over and self._then is not None:
+                        data, rest = data[:room], data[room:]
+                    elif over:
+                        data = data[:room]
+                self.longest[other] += len(data) + len(rest)
+            connection.passed[other] += len(data) + len(rest)
+            then = self._then
+        if not over:
+            return self._pass(connection, other, data)
+        if then is None:
             self.has_cut.set()
-            deadline = time.monotonic() + 5
-            while connection in self._connections and connection.waiting[other] and time.monotonic() < deadline:
-                time.sleep(0.001)  # the last bytes before the cut do arrive
-                self._flush(connection, other)
-            self._close(connection)
+        # The last bytes before it do arrive.
+        self._pass(connection, other, data)
+        while connection.later:
+            _, direction, data = connection.later.popleft()
+            connection.waiting[direction] += data
+        deadline = time.monotonic() + 5
+        while connection in self._connections and connection.waiting[other] and time.monotonic() < deadline:
+            self._flush(connection, other)
+            time.sleep(0.001)
+        if then is None:
+            return self._close(connection)
+        then()
+        self.has_cut.set()
+        for way in (IN, OUT):
+            if connection in self._connections:
+                self._pass(connection, way, rest if way == other else b"")
+
+    def _pass(self, connection: Connection, direction: str, data: bytes) -> None:
+        if self._delay > 0 or connection.later:
+            connection.later.append((time.monotonic() + self._delay, direction, data))
+            return
+        connection.waiting[direction] += data
+        self._flush(connection, direction)
 
     def _flush(self, connection: Connection, direction: str) -> None:
         waiting = connection.waiting[direction]
@@ -218,7 +265,7 @@ class Relay:
             self._close(connection)
             return
         connection.waiting[direction] = waiting
-        if connection.closing and not waiting:
+        if connection.closing and not waiting and not connection.later:
             self._close(connection)
             return
         # While there is a backlog no more is read from the other side.
