@@ -5,23 +5,28 @@ scripted session, a new one is started on the same state, and everything the cli
   life      mount, create, submit, run, read back, forget, destroy, create the name again, unmount: killed at k
   recovery  a daemon with finished, running and queued commands, a launch and a destroy under way is killed;
             the one that takes over is killed at k of its own steps, and a third one is checked
+  dirty     a daemon that takes over answers changes ahead, over a way of some milliseconds, and commands that need
+            them are submitted: killed at k
   launching, destroying
             not the daemon but the helper process it started to launch or to destroy a sandbox is killed at k
 """
 
 import errno
 import functools
+import hashlib
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness.ledger import Ledger  # noqa: E402
+from harness.relay import Relay  # noqa: E402
 from harness.sweep import Sweep, arguments, bounded, run  # noqa: E402
 from live.daemon import Daemon  # noqa: E402
 from live.leftovers import left_behind  # noqa: E402
@@ -87,6 +92,7 @@ class Session:
         starts.mkdir()
         self.daemon = TracedDaemon(self.place, config=CONFIG.format(starts=starts))
         self.ledger = Ledger(self.daemon, starts)
+        self.relay: Optional[Relay] = None
 
     def __enter__(self) -> "Session":
         return self
@@ -98,6 +104,8 @@ class Session:
                 print("the last steps:\n" + "\n".join(steps.read_text().splitlines()[-8:]))
             print(self.daemon.tail(40), flush=True)
         self.place.end()
+        if self.relay is not None:
+            self.relay.stop()
 
     def abandon(self) -> None:
         """Frees whoever waits for the daemon."""
@@ -221,6 +229,54 @@ def recovery(session: Session) -> None:
     session.daemon.umount()
 
 
+def prepare_quiet(session: Session) -> None:
+    """A sandbox with nothing in it but us, from now on some milliseconds away."""
+    ledger = session.ledger
+    session.daemon.start()
+    a = ledger.mkdir("a")
+    ledger.submit(a, ledger.command(a, "quiet", "true", b""))
+    ledger.finish(a, a.commands[0])
+    session.daemon.kill()
+    (socket,) = (session.daemon.state / "boxes").glob("*/ssh.sock")
+    session.relay = Relay(socket, 0)
+    session.relay.delay(0.002)
+
+
+def dirty(session: Session) -> None:
+    ledger = session.ledger
+    a = ledger.sandboxes[0]
+    work = ledger.path(a) / "work"
+    ledger.submit(a, ledger.command(a, "again", "true", b""))
+    ledger.finish(a, a.commands[-1])
+    for _ in range(2):  # what must be known before a change is answered ahead is asked now
+        (work / "x").mkdir()
+        os.listdir(work)
+        (work / "x").rmdir()
+    ledger.write(a, "begun", b"begun\n")  # and has arrived
+    for turn in range(3):
+        dice = random.Random(turn)
+        needs = {f"{turn}.{number}": dice.randbytes(size) for number, size in enumerate((10, 5000, 300_000, 0, 700))}
+        for name, data in needs.items():
+            ledger.write_unsynced(a, name, data)
+        (work / f"{turn}.d").mkdir()
+        needs[f"{turn}.d/moved"] = dice.randbytes(40_000)
+        ledger.write_unsynced(a, f"{turn}.new", needs[f"{turn}.d/moved"])
+        os.rename(work / f"{turn}.new", work / f"{turn}.d" / "moved")
+        for number, run_as in enumerate(("", f"run{turn}")):
+            seen = "".join(f"{hashlib.md5(data, usedforsecurity=False).hexdigest()}  {name}\n" for name, data in needs.items())
+            ledger.submit(a, ledger.command(a, f"needs{turn}.{number}", "cd /workspace; md5sum " + " ".join(needs),
+                                            seen.encode(), name=run_as, needs=needs))
+        ledger.write_synced(a, f"{turn}.synced", dice.randbytes(20_000))
+        ledger.write(a, f"{turn}.saved", dice.randbytes(20_000))
+    # By now everything before it has arrived, and it must run.
+    ledger.submit(a, ledger.command(a, "last", "cd /workspace; cat 2.synced", a.files["2.synced"]))
+    for command in a.commands:
+        ledger.finish(a, command)
+    ledger.write_unsynced(a, "unmounted", NUMBERS)
+    session.daemon.umount()
+    a.files["unmounted"] = NUMBERS
+
+
 def helped(session: Session) -> None:
     """A launch that succeeds or fails, a destroy that succeeds, and everything once more without a fault."""
     ledger = session.ledger
@@ -265,7 +321,7 @@ def no_preparation(_: Session) -> None:
     pass
 
 
-SESSIONS = {"life": (no_preparation, life), "recovery": (prepare, recovery)}
+SESSIONS = {"life": (no_preparation, life), "recovery": (prepare, recovery), "dirty": (prepare_quiet, dirty)}
 HELPERS = {"launching": "launch", "destroying": "destroy"}
 
 

@@ -32,6 +32,8 @@ class Command:
     stderr: bytes = b""
     name: str = ""
     endless: bool = False  # ends with its sandbox only
+    # Files it must see that nobody has waited for: where a daemon dies with them it may be refused, and names one.
+    needs: dict[str, bytes] = field(default_factory=dict)
     submit: Call = Call.NOT_MADE
     forget: Call = Call.NOT_MADE
     number: Optional[int] = None
@@ -121,6 +123,17 @@ class Ledger:
             os.close(directory)
         box.files[name] = data
 
+    def write_synced(self, box: Sandbox, name: str, data: bytes) -> None:
+        """To the name itself; fsync(2) of the file is all there is."""
+        with open(self.path(box) / "work" / name, "wb", buffering=0) as file:
+            file.write(data)
+            os.fsync(file.fileno())
+            box.files[name] = data
+
+    def write_unsynced(self, box: Sandbox, name: str, data: bytes) -> None:
+        """Nobody has promised anything but to a command that comes after it."""
+        (self.path(box) / "work" / name).write_bytes(data)
+
     def event(self, box: Sandbox, command: Command) -> Path:
         return self.path(box) / "events" / (command.name or str(command.number))
 
@@ -144,6 +157,21 @@ class Ledger:
         assert said == "exited 0\n", f"{command.token}: {said!r}, {(event / 'error').read_text()!r}"
         self.check_output(event, command)
         assert self.started(command) == 1, f"{command.token} started {self.started(command)} times"
+
+    def check_ran_or_refused(self, box: Sandbox, event: Path, command: Command) -> None:
+        """It has seen every file it needs, and they are there; or it has not begun, and says what it would have missed."""
+        said = (event / f"wait.{WAIT}").read_text()
+        if said != "refused\n":
+            self.check_ended(event, command)
+            for name, data in command.needs.items():
+                found = (self.path(box) / "work" / name).read_bytes()
+                assert found == data, f"{command.token} has run, and {name} has {len(found)} bytes of {len(data)}, or others"
+            return
+        why = (event / "error").read_text()
+        # The change may be one of its name: a directory above, or a rename of another one with the same beginning.
+        assert any(f"/{name.split('.')[0]}." in why for name in command.needs), \
+            f"{command.token} is refused and names none of its files: {why}"
+        assert self.started(command) == 0, f"{command.token} ran and is called refused"
 
     def check_output(self, event: Path, command: Command) -> None:
         result = json.loads((event / "result.json").read_text())
@@ -186,7 +214,9 @@ class Ledger:
             if command.submit is not Call.ACKNOWLEDGED or self._forgotten(box, command):
                 continue
             highest = max(highest, command.number or 0)
-            if not command.endless:
+            if command.needs:
+                self.check_ran_or_refused(box, self.event(box, command), command)
+            elif not command.endless:
                 self.check_ended(self.event(box, command), command)
         self._check_names(box)
         # It works on, and numbers go up.
