@@ -518,8 +518,11 @@ void WriteBehind::ForAsker::Close(const RemoteFilePtr& file) {
 
 void WriteBehind::ForAsker::Drain(Done done) {
     OnLoop([done = std::move(done)](WriteBehind& owner, const Through_&) mutable {
-        if (auto unheard = owner.Unheard()) return done(*std::move(unheard));
-        owner.Drain(owner.limits_.wait, std::move(done));
+        // Also with an error to tell: what is still on its way may be lost, too.
+        owner.Drain(owner.limits_.wait,
+                    [unheard = owner.Unheard(), done = std::move(done)](const Status& status) {
+                        done(unheard ? Status(*unheard) : status);
+                    });
     });
 }
 

@@ -134,9 +134,8 @@ void WriteBehind::DataEnded(const StatePtr& state, const ChangePtr& change, cons
 // Nothing can be sent to a file that is not there. Its creation has been reported; with it goes what follows.
 void WriteBehind::CreationFailed(const StatePtr& state, const Error& why) {
     state->error = why;
-    while (!state->queue.empty()) {
-        const FileState::Queued next = std::move(state->queue.front());
-        state->queue.pop_front();
+    // All of it at once: what waits for one of these must not be sent when that one ends.
+    for (const FileState::Queued& next : std::exchange(state->queue, {})) {
         const ChangePtr& change = next.change;
         if (!change->ended) Discount(*state, *change);
         const auto fail = std::move(change->fail);

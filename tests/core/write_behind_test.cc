@@ -148,6 +148,30 @@ TEST_F(Behind, ALateErrorIsToldToWhoHasTheFileOpen) {
     Settle();
 }
 
+// By its name: after the first loss was heard of, there was a second one, of a file that had never been there.
+TEST_F(Behind, NothingIsSentToAFileThatCouldNotBeMade) {
+    Hold();
+    auto file = me().Create("/box/fs/work/new", O_WRONLY);
+    ASSERT_EQ(file->Write("hello"), 0);
+    AttrChange change;
+    change.mode = 0600;
+    ASSERT_EQ(me().FinishCode(me().Ask<AttrReply>("setattr", file->ino(), "",
+                                                  [&](AttrReply reply) {
+                                                      me().fs().SetAttr(file->ino(), change,
+                                                                        Handle{}, me().who(),
+                                                                        std::move(reply));
+                                                  })),
+              0);
+    FailHeld("open", Error(Errno{EROFS}, "read-only file system"));
+    Settle();
+    EXPECT_FALSE(IsHeld("setstat"));
+    LetGo();
+    EXPECT_EQ(file->Flush(), EROFS);
+    EXPECT_EQ(files().Count("setstat"), 0U);
+    (void)me().Cat("/box/error");
+    Settle();
+}
+
 TEST_F(Behind, ACommandIsSentWhenWhatItMustSeeHasArrived) {
     Hold();
     ASSERT_EQ(me().Echo("hello", "/box/fs/work/new"), 0);
