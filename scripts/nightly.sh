@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/packages.sh
 
 if [ -z "${SBXFS_BINARY:-}" ]; then
-    configure_and_build dev sbxfs sbxfs_kill_after | tail -n 1
+    configure_and_build dev sbxfs sbxfs_kill_after sbxfs_far_link | tail -n 1
     SBXFS_BINARY=$PWD/build/dev/sbxfs
 fi
 export SBXFS_BINARY PYTHONDONTWRITEBYTECODE=1
@@ -18,6 +18,7 @@ every() { python3 "tests/harness/$1.py" "$2" --every --jobs "$jobs" "${@:3}" || 
 
 every crash life
 every crash recovery
+every crash dirty
 every crash launching
 every crash destroying
 every fargate remounted
@@ -28,10 +29,24 @@ for way in in out; do
     every link launch_$way
     # Megabytes: what fits into ten minutes, a new sample every night.
     python3 tests/harness/link.py big_$way --sample 100000 --minutes 10 --jobs "$jobs" || broken=1
+    # A second each: other bytes every night, and each packet of ssh, none of which is shorter than this.
+    every link script_$way --stride 40 --first $((RANDOM % 40 + 1))
 done
 for session in turns apart cuts; do
     python3 tests/harness/model.py $session --seconds 600 || broken=1
 done
+for room in behind short; do
+    every saves $room
+done
+for session in behind through busy; do
+    python3 tests/harness/fsx.py $session --seconds 600 || broken=1
+done
+# The mount tier with 20 ms between the daemon and its local sandboxes; the other providers' are as far as they are.
+for script in tests/mount/*_test.py; do
+    case $script in *ssh_test.py | *fargate*) continue ;; esac
+    SBXFS_TEST_LINK=20ms python3 "$script" || [ $? = 77 ] || broken=1
+done
+SBXFS_TEST_LINK=20ms python3 tests/mount/as_user.py semantics_test.py || broken=1
 # The mount tier with every change waiting for its answer.
 SBXFS_TEST_OPTIONS=writeback=off ctest --test-dir build/dev -L mount -j "$jobs" --output-on-failure || broken=1
 # Both sides in one repository for a minute.

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from live.box import Box
 from live.daemon import Daemon
+from live.far import Far, patience, round_trip
 from live.leftovers import left_behind
 from live.place import Place, isolate, require
 
@@ -65,7 +66,7 @@ def main(limit: float = 80, box: Optional[str] = "b", needs_root: bool = False,
     require(needs_root)
     isolate()
     Live.place = Place()
-    Live.place.watch(limit)
+    Live.place.watch(limit * patience())
     if configure is not None:
         daemon_options["config"] = configure(Live.place)
     Live.daemon = Daemon(Live.place, **daemon_options).start()
@@ -77,6 +78,7 @@ def main(limit: float = 80, box: Optional[str] = "b", needs_root: bool = False,
     good = outcome.wasSuccessful()
     if not good:
         print(Live.daemon.tail(60), file=sys.stderr)
+    assert not round_trip() or not box or Far.connections() > 0, "nothing has gone by the relay"
     good = end_without_trace(Live.daemon, finish) and good
     Live.place.end()
     sys.exit(0 if good else 1)

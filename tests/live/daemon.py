@@ -9,6 +9,7 @@ import unittest
 from pathlib import Path
 from typing import Optional, Sequence
 
+from live.far import Far, round_trip
 from live.place import Place, file_system_at, sbxfs, wait_until
 
 # What must not be in the log of a daemon unless a test has said that it may.
@@ -50,8 +51,8 @@ class Daemon:
         """Returns when the mount is live."""
         self._said_before = self._said()
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command("-f"), stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command("-f"), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=Far.environment() if round_trip() else None)
         wait_until(self._live, f"the mount on {self.mnt} is live; {self.tail()}", limit=30,
                    pause=0.005)
         return self

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from live.far import library, round_trip  # noqa: E402
 from live.place import SKIPPED, SOURCE, sbxfs, skip  # noqa: E402
 
 USER, NUMBER = "sbxfs-tester", 61234
@@ -66,6 +67,12 @@ def inside(place: Path, words: list[str]) -> None:
 
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(home), "USER": USER,
                    "SBXFS_BINARY": str(place / "sbxfs"), "PYTHONDONTWRITEBYTECODE": "1"}
+    for name in ("SBXFS_TEST_OPTIONS", "SBXFS_TEST_LINK"):  # the ways in which whole tiers are run
+        environment |= {name: os.environ[name]} if name in os.environ else {}
+    if round_trip():
+        shutil.copy(library(), place / "far_link.so")
+        (place / "far_link.so").chmod(0o755)
+        environment["SBXFS_FAR_LINK"] = str(place / "far_link.so")
     script = place / "tests" / "mount" / words[0]
     os.chdir("/")
     os.execvpe("setpriv", [*BECOME, interpreter(), str(script), *words[1:]], environment)

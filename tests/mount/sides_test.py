@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from live.box import Event  # noqa: E402
 from live.case import main  # noqa: E402
+from live.far import patience  # noqa: E402
 from live.files import FilesCase  # noqa: E402
 from live.place import wait_until  # noqa: E402
 
@@ -105,7 +106,7 @@ class Locks(SidesCase):
                             "  read -r c < count; echo $((c + 1)) >| count; rm lock; n=$((n + 1))\n"
                             "  sleep 0.01\ndone\necho $n")
         ours, waited = 0, 0
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 40 * patience()
         while ours < 40:
             self.assertLess(time.monotonic(), deadline, f"{ours} times in, {waited} times not")
             # Without the lock: what is cached of it now must not be believed once the lock is held.
@@ -138,7 +139,7 @@ class Locks(SidesCase):
                             "  read -r c < count; echo $((c + 1)) > new.t; mv new.t count; rm lock; n=$((n + 1))\n"
                             "  sleep 0.01\ndone\necho $n")
         ours = 0
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 40 * patience()
         while ours < 25:
             self.assertLess(time.monotonic(), deadline, f"{ours} times in")
             (self.here / "count").read_bytes()
