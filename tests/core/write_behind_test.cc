@@ -42,12 +42,16 @@ class Behind : public MountTest {
         files().ReleaseAll();
         Settle();
     }
-    // What is on its way happens, and then the link is cut: nobody has heard.
-    void HappenUnheard() {
+    // What is on its way happens, and the link is cut before anybody has heard.
+    void CutAfterwards() {
         (void)world_.loop.Run();
         files().SetAnswers(FakeFiles::Answers::kAtOnce);
-        files().ReleaseAll();
+        for (std::size_t left = files().Held().size(); left > 0; --left)
+            files().LoseAnswer(Error(Errno{EIO}, "cut", Blame::kRemote));
         machine().Cut();
+    }
+    void HappenUnheard() {
+        CutAfterwards();
         Advance(seconds(3));
     }
     bool IsHeld(const std::string& what) {
@@ -275,21 +279,18 @@ TEST_F(Behind, WhatBuildsOnALostRenameIsNotSent) {
 }
 
 TEST_F(Behind, AnOpenFileWhoseRenameWasCutOffIsFoundAgain) {
-    const auto file = me().Open("/box/fs/work/old", O_RDONLY);
+    const auto file = me().Open("/box/fs/work/old", O_WRONLY);
     ASSERT_EQ(file->error(), 0);
     Settle();
     Hold();
     ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/kept"), 0);
-    (void)world_.loop.Run();
-    files().SetAnswers(FakeFiles::Answers::kAtOnce);
-    files().ReleaseAll();
-    machine().Cut();
-    const auto sync = me().Ask<EmptyReply>("fsync", file->ino(), "", [&](EmptyReply reply) {
-        me().fs().Fsync(file->opened().handle, std::move(reply));
+    CutAfterwards();
+    const auto write = me().Ask<WrittenReply>("write", file->ino(), "", [&](WrittenReply reply) {
+        me().fs().Write(file->opened().handle, 0, {"new", 3}, false, std::move(reply));
     });
     Advance(seconds(3));
-    EXPECT_EQ(me().FinishCode(sync), 0);
-    EXPECT_EQ(files().Content("/work/kept"), "old");
+    EXPECT_EQ(me().FinishCode(write), 0);
+    EXPECT_EQ(files().Content("/work/kept"), "new");
     EXPECT_EQ(me().Cat("/box/error"), "");
 }
 
@@ -358,7 +359,11 @@ TEST_F(Behind, AFileMadeAnewLacksNothing) {
     files().Remove("/work/old.tmp");
     EXPECT_EQ(me().Echo("drop_caches", "/box/ctl"), 0);
     Settle();
-    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old.tmp"), 0);
+    {
+        auto anew = me().Create("/box/fs/work/old.tmp", O_WRONLY | O_EXCL);
+        ASSERT_EQ(anew->Write("new content"), 0);
+        ASSERT_EQ(anew->Flush(), 0);
+    }
     EXPECT_EQ(me().Rename("/box/fs/work/old.tmp", "/box/fs/work/old"), 0);
     Settle();
     EXPECT_EQ(files().Content("/work/old"), "new content");
