@@ -171,8 +171,12 @@ void WriteBehind::DependOnConflicts(const ChangePtr& change, Reach reach) {
             // After a cut a look at the name tells what became of the one only while nothing else has used it.
             const bool same_name = earlier->what.path == path || earlier->what.other == path;
             const bool moves = change->what.vacates || earlier->what.vacates;
-            DependOn(change, earlier,
-                     in_order && !(same_name && moves) ? After::kSent : After::kEnded);
+            // A new file in the place of a removed one: removed once more, it is made once more, and nothing is written to it
+            // before.
+            const bool instead = change->data && change->what.named && earlier->what.removes &&
+                                 earlier->what.other.empty();
+            const bool told_apart = !same_name || !moves || instead;
+            DependOn(change, earlier, in_order && told_apart ? After::kSent : After::kEnded);
         }
     }
 }

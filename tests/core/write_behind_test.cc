@@ -253,6 +253,17 @@ TEST_F(Behind, AfterACutARemovalDoesNotTakeAwayWhatHasTakenTheName) {
     EXPECT_EQ(me().Cat("/box/error"), "");
 }
 
+// It need not wait for the removal.
+TEST_F(Behind, AfterACutANewFileInThePlaceOfARemovedOneIsThere) {
+    Hold();
+    ASSERT_EQ(me().Unlink("/box/fs/work/old"), 0);
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old"), 0);
+    EXPECT_TRUE(IsHeld("open /work/old"));
+    HappenUnheard();
+    EXPECT_EQ(files().Content("/work/old"), "new content");
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
 TEST_F(Behind, AfterACutAChainOfRenamesIsMadeToItsEnd) {
     Hold();
     ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/one"), 0);
