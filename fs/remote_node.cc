@@ -244,10 +244,11 @@ StatDone RemoteNode::AnswerAttr(Parked<AttrReply> parked) {
 
 void RemoteNode::GetAttr(const OpenHandlePtr& open, AttrReply reply) {
     if (const auto entry = EntryNow()) return std::move(reply).Is(*entry);
-    auto file = std::dynamic_pointer_cast<RemoteOpenFile>(open);
-    // fstat(2) of a file whose name is gone comes without a handle: any open one of this node will do.
-    if (file == nullptr) file = AnyOpenFile();
-    const auto known = file != nullptr ? file->KnownStat() : files().KnownStat(RemotePath());
+    const auto handle = std::dynamic_pointer_cast<RemoteOpenFile>(open);
+    // fstat(2) comes without a handle: where the file's name is gone any open one of this node will do.
+    const auto file = handle != nullptr ? handle : AnyOpenFile();
+    auto known = file != nullptr ? file->KnownStat() : files().KnownStat(RemotePath());
+    if (!known && handle != nullptr) known = handle->KnownToWriter();
     if (known) {
         const Result<Entry> entry = *known ? ToAttr(**known) : Result<Entry>(known->error());
         if (!entry) return std::move(reply).Fail(entry.error());
@@ -298,11 +299,15 @@ void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, co
     if (file == nullptr) file = AnyOpenFile();
     const RemoteFilePtr handle = file != nullptr ? file->file() : nullptr;
     auto parked = mount().lot.Park(std::move(reply));
-    const auto apply = [self = Self(), handle, id = parked.id()](const StatChange& what,
-                                                                 StatDone answer) {
+    const auto apply = [self = Self(), file, handle, id = parked.id()](const StatChange& what,
+                                                                       StatDone answer) {
+        const FileCache::Era era = self->files().cache().era();
+        const std::uint64_t before = self->changes();
         self->Changed();
-        StatDone done = [self, answer = std::move(answer)](Result<RemoteStat> stat) {
+        StatDone done = [self, file, era, before,
+                         answer = std::move(answer)](Result<RemoteStat> stat) {
             self->Changed();
+            if (stat && file != nullptr) file->WereSet(*stat, era, before + 2);
             answer(std::move(stat));
         };
         if (handle != nullptr) {

@@ -30,7 +30,17 @@ RemoteOpenFile::~RemoteOpenFile() {
 
 void RemoteOpenFile::Keep(const RemoteStat& stat, FileCache::Era era, std::uint64_t changes) {
     const MutexLock lock(mu_);
-    seen_ = Seen{stat, era, changes, remote_->mount().clock.Steady()};
+    seen_ = Seen{stat, era, changes, remote_->mount().clock.Steady(), changes_, 0};
+}
+
+void RemoteOpenFile::WereSet(const RemoteStat& stat, FileCache::Era era, std::uint64_t changes) {
+    if (!remote_->files().cache().IsQuiet()) Keep(stat, era, changes);
+}
+
+// It may have others that nobody here can find any more.
+bool RemoteOpenFile::HasOneName() const {
+    return !remote_->HasLostItsName() &&
+           !remote_->files().cache().HasOtherNames(remote_->RemotePath());
 }
 
 bool RemoteOpenFile::IsFileOf(const CachedFiles::Opened& opened) const {
@@ -40,15 +50,28 @@ bool RemoteOpenFile::IsFileOf(const CachedFiles::Opened& opened) const {
 
 std::optional<Result<RemoteStat>> RemoteOpenFile::KnownStat() const {
     const FileCache& cache = remote_->files().cache();
-    // It may have others that nobody here can find any more.
-    if (remote_->HasLostItsName() || cache.HasOtherNames(remote_->RemotePath()))
-        return std::nullopt;
+    if (!HasOneName()) return std::nullopt;
     const FileCache::Era era = cache.era();
     const Duration life = cache.IsQuiet() ? FileCache::kQuietLife : FileCache::kSharedLife;
     const MutexLock lock(mu_);
     if (!seen_ || seen_->era != era || seen_->changes != remote_->changes()) return std::nullopt;
     if (remote_->mount().clock.Steady() - seen_->when >= life) return std::nullopt;
     return seen_->stat;
+}
+
+std::optional<Result<RemoteStat>> RemoteOpenFile::KnownToWriter() const {
+    const FileCache& cache = remote_->files().cache();
+    // Where an append ends is the sandbox's to say.
+    if (direct_ || cache.IsQuiet() || !HasOneName()) return std::nullopt;
+    const FileCache::Era era = cache.era();
+    const MutexLock lock(mu_);
+    const bool alone =
+        seen_ && seen_->era == era && remote_->changes() - seen_->changes == changes_ - seen_->own;
+    if (!alone || remote_->mount().clock.Steady() - seen_->when >= FileCache::kSharedLife)
+        return std::nullopt;
+    RemoteStat stat = seen_->stat;
+    stat.size = std::max(stat.size, seen_->written_to);
+    return stat;
 }
 
 void RemoteOpenFile::Stat(CachedFiles::Asker& asker, StatDone done) {
@@ -63,9 +86,7 @@ void RemoteOpenFile::Stat(CachedFiles::Asker& asker, StatDone done) {
 void RemoteOpenFile::Read(std::uint64_t offset, std::size_t size, DataReply reply) {
     remote_->sandbox()->Used();
     // Where it may have another name that nobody here can find, its bytes change unseen.
-    const bool cacheable = !remote_->HasLostItsName() &&
-                           !remote_->files().cache().HasOtherNames(remote_->RemotePath());
-    const BytesAsked asked{{offset, size}, remote_->changes(), cacheable};
+    const BytesAsked asked{{offset, size}, remote_->changes(), HasOneName()};
     if (const auto known = CachedFiles::KnownBytes(file_, asked)) {
         if (known->empty()) return std::move(reply).Bytes({});
         if (known->size() == 1) {
@@ -96,14 +117,20 @@ void RemoteOpenFile::Write(std::uint64_t offset, std::span<const char> bytes, bo
     // libfuse's buffer ends with this call: the one copy on this side.
     remote_->FilesFor(parked.id())
         .Write(file_, offset, std::string(bytes.data(), bytes.size()),
-               [self = shared_from_this(), parked = std::move(parked),
+               [self = shared_from_this(), parked = std::move(parked), offset,
                 size = bytes.size()](const Status& status) mutable {
                    ++self->changes_;
                    self->remote_->Changed();
                    if (!status) return parked.Fail(status.error());
+                   self->Wrote(offset + size);
                    self->remote_->DropTwins();
                    if (auto taken = parked.Take()) std::move(*taken).Wrote(size);
                });
+}
+
+void RemoteOpenFile::Wrote(std::uint64_t end) {
+    const MutexLock lock(mu_);
+    if (seen_) seen_->written_to = std::max(seen_->written_to, end);
 }
 
 void RemoteOpenFile::CopyTo(FileRange range, const OpenHandlePtr& to, std::uint64_t offset,

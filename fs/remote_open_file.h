@@ -30,6 +30,11 @@ class RemoteOpenFile final : public OpenHandle,
     // The attributes of this very file, whatever its name leads to by now; nothing when the sandbox
     // must be asked.
     std::optional<Result<RemoteStat>> KnownStat() const;
+    // For the kernel, which asks before each write(2): as old as attributes may be where others work in the sandbox, and
+    // as large as what nobody here but this handle has written. stat(2) is not answered so: its mtime is the sandbox's.
+    std::optional<Result<RemoteStat>> KnownToWriter() const;
+    // They were set through it, or its node; `changes`: of the node, with that one.
+    void WereSet(const RemoteStat& stat, FileCache::Era era, std::uint64_t changes);
     void Stat(CachedFiles::Asker& asker, StatDone done);
 
     void Read(std::uint64_t offset, std::size_t size, DataReply reply) override;
@@ -48,8 +53,12 @@ class RemoteOpenFile final : public OpenHandle,
         FileCache::Era era = 0;
         std::uint64_t changes = 0;
         SteadyTime when{};
+        std::uint64_t own = 0;         // of the changes
+        std::uint64_t written_to = 0;  // through this handle since
     };
     void Keep(const RemoteStat& stat, FileCache::Era era, std::uint64_t changes);
+    bool HasOneName() const;
+    void Wrote(std::uint64_t end);
 
     const std::shared_ptr<RemoteNode> remote_;
     const RemoteFilePtr file_;

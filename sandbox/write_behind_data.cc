@@ -300,6 +300,7 @@ void WriteBehind::Opened(const StatePtr& state, const OpenHow& how, OpenedFile o
     }
     const auto file = std::make_shared<BehindFile>(loop_, weak_from_this(), state, how);
     file->inner = std::move(opened.file);
+    file->made = how.create && how.exclusive;
     file->counted = true;
     ++open_files_;
     if (state->IsClean()) return done(OpenedFile{file, state->stat});
@@ -463,9 +464,14 @@ void WriteBehind::SetFileStat(const Through_& to, const FilePtr& file, const Sta
     const StatePtr& state = file->state;
     if (auto refused = Refusal(to, change.size ? Kind::kMakes : Kind::kRemoves))
         return done(*std::move(refused));
-    if (!change.size && !change.uid && IsSettled(state->path) && state->made && MayDefer() &&
-        !state->error) {
-        (void)Tell(*state);
+    // Nothing can stand against it. Where others write, too, close(2) waits for it, and no time that we guessed is
+    // told with it.
+    const bool shared = mode_ == Mode::kShared && file->made && MayDefer(*state, 0) &&
+                        (change.mtime || !state->guessed);
+    const bool may_defer = shared || (state->made && MayDefer());
+    if (!change.size && !change.uid && IsSettled(state->path) && may_defer && !state->error) {
+        if (!shared) (void)Tell(*state);
+        if (shared) state->guessed = false;
         if (change.mode) state->stat.mode = (state->stat.mode & S_IFMT) | *change.mode;
         if (change.atime) state->stat.atime = *change.atime;
         if (change.mtime) state->stat.mtime = *change.mtime;

@@ -87,6 +87,7 @@ class WriteBehind::BehindFile final : public RemoteFile {
     RemoteFilePtr inner;
     bool counted = false;        // in open_files_
     bool wrote = false;          // something, behind its caller's back
+    bool made = false;           // the file, by this open
     std::optional<Error> error;  // the first that came late: told at fsync and close
 
  private:

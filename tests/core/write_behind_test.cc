@@ -500,6 +500,71 @@ TEST_F(Behind, WhereOthersWriteTooTheSandboxsOwnTimesAreShown) {
               SystemTime(seconds(files().Stat("/work/old")->mtime)));
 }
 
+// The kernel asks for attributes before each write(2), with the handle; tar(1) sets times, owner and mode.
+TEST_F(Behind, WhereOthersWriteTooAFileMadeHereIsWrittenAndSetWithoutWaiting) {
+    supervisor().others.resize(1);
+    Advance(seconds(3));
+    // What must be known of its file system is asked.
+    for (const char* name : {"/box/fs/work/one", "/box/fs/work/two", "/box/fs/work/three"}) {
+        EXPECT_EQ(me().Echo("x", name), 0);
+        Settle();
+    }
+    const auto file = me().Create("/box/fs/work/new", O_WRONLY | O_CREAT | O_EXCL, 0600);
+    ASSERT_EQ(file->error(), 0);
+    Hold();
+    for (std::uint64_t size = 3; size <= 9; size += 3) {
+        ASSERT_EQ(file->Write("abc"), 0);
+        const auto asked = me().Ask<AttrReply>("getattr", file->ino(), "", [&](AttrReply reply) {
+            me().fs().GetAttr(file->ino(), file->opened().handle, std::move(reply));
+        });
+        Settle();
+        ASSERT_TRUE(asked->Now().has_value());
+        EXPECT_EQ(me().Finish(asked).entry.attr.size, size);
+    }
+    AttrChange times;
+    times.atime = times.mtime = SystemTime(seconds(1'000'000'000));
+    AttrChange owner;
+    owner.uid = 1000;
+    AttrChange mode;
+    mode.mode = 0640;
+    for (const AttrChange& change : {times, owner, mode}) {
+        const auto set = me().Ask<AttrReply>("setattr", file->ino(), "", [&](AttrReply reply) {
+            me().fs().SetAttr(file->ino(), change, file->opened().handle, me().who(),
+                              std::move(reply));
+        });
+        Settle();
+        ASSERT_TRUE(set->Now().has_value());
+        const Answer answer = me().Finish(set);
+        ASSERT_EQ(answer.error, 0) << answer.why;
+        EXPECT_EQ(answer.entry.attr.mtime, *times.mtime);
+    }
+    const auto flushed = file->StartFlush(7);
+    Settle();
+    EXPECT_FALSE(flushed->Now().has_value());
+    LetGo();
+    EXPECT_EQ(me().FinishCode(flushed), 0);
+    EXPECT_EQ(file->Close(), 0);
+    const auto stat = files().Stat("/work/new");
+    EXPECT_EQ(stat->mode & 07777, 0640U);
+    EXPECT_EQ(stat->mtime, 1'000'000'000);
+    EXPECT_EQ(files().Content("/work/new"), "abcabcabc");
+    EXPECT_EQ(me().Stat("/box/fs/work/new").mtime, SystemTime(seconds(1'000'000'000)));
+}
+
+TEST_F(Behind, WhereOthersWriteTooTheDirectoryOfANameIsKnownAfterAChange) {
+    supervisor().others.resize(1);
+    Advance(seconds(3));
+    EXPECT_EQ(me().Mkdir("/box/fs/work/one"), 0);
+    const std::uint64_t before = files().RoundTrips();
+    EXPECT_EQ(me().Stat("/box/fs/work").mtime,
+              SystemTime(seconds(files().Stat("/work")->mtime)));
+    EXPECT_EQ(files().RoundTrips(), before);
+    EXPECT_EQ(me().Unlink("/box/fs/work/old"), 0);
+    const std::uint64_t again = files().RoundTrips();
+    (void)me().Stat("/box/fs/work");
+    EXPECT_EQ(files().RoundTrips(), again);
+}
+
 TEST_F(Behind, NamesWaitForTheSandboxWhileSomethingElseLivesThere) {
     supervisor().others.resize(1);
     Advance(seconds(3));
