@@ -11,6 +11,7 @@ scripted session, a new one is started on the same state, and everything the cli
             not the daemon but the helper process it started to launch or to destroy a sandbox is killed at k
 """
 
+import ctypes
 import errno
 import functools
 import hashlib
@@ -32,6 +33,7 @@ from live.daemon import Daemon  # noqa: E402
 from live.leftovers import left_behind  # noqa: E402
 from live.place import Place, isolate, require, sbxfs, wait_until  # noqa: E402
 
+MNT_FORCE = 1
 KILLED = 137  # exit code of kill_after
 LIMIT = 90.0  # seconds for one k, all waits for a dead link or a slow machine included
 # What a call says when the daemon that was to answer it is gone.
@@ -93,6 +95,7 @@ class Session:
         self.daemon = TracedDaemon(self.place, config=CONFIG.format(starts=starts))
         self.ledger = Ledger(self.daemon, starts)
         self.relay: Optional[Relay] = None
+        self.hung = False
 
     def __enter__(self) -> "Session":
         return self
@@ -108,9 +111,12 @@ class Session:
             self.relay.stop()
 
     def abandon(self) -> None:
-        """Frees whoever waits for the daemon."""
+        """Frees whoever waits for the daemon. One that was killed while it had the kernel drop a page that its client is
+        writing to is never quite dead, and its connection is open: who waits for it can be freed by force only."""
+        self.hung = True
         if self.daemon.process is not None:
             self.daemon.process.kill()
+        ctypes.CDLL(None).umount2(bytes(self.daemon.mnt), MNT_FORCE)
 
     def until_death(self, client: Callable[["Session"], None], at: int) -> bool:
         """Starts a daemon that dies at `at` and lets the client work on it; whether it died."""
@@ -119,6 +125,7 @@ class Session:
             self.daemon.start()
             client(self)
         except (OSError, AssertionError) as error:
+            assert not self.hung, f"who waited for it was not freed in {LIMIT} s"
             died = isinstance(error, OSError) and error.errno in DIED
             if not died and (self.daemon.process is None or not self._ended()):
                 raise
