@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "aws/aws_metrics.h"
 #include "base/log.h"
 #include "base/strings.h"
 
@@ -78,6 +79,7 @@ void Service::Begin(const RunningPtr& running) {
         const std::string action =
             std::string(self->settings_.names.endpoint) + ":" + running->call.action;
         ++self->counters_[running->call.action].failed;
+        aws_metrics.failed.AddTo(aws_metrics.failed.PlaceOf(running->call.action));
         const FailureKind kind = got.error().code() == Errno{EKEYEXPIRED} ? FailureKind::kExpired
                                                                           : FailureKind::kTransient;
         running->done(
@@ -106,6 +108,7 @@ void Service::SignAndSend(const RunningPtr& running, const Credentials* credenti
         }
     }
     ++counters_[call.action].calls;
+    aws_metrics.calls.AddTo(aws_metrics.calls.PlaceOf(call.action));
     http_.Send(std::move(request), [self = shared_from_this(), running](HttpOutcome outcome) {
         self->Answered(running, std::move(outcome));
     });
@@ -143,6 +146,7 @@ void Service::Failed(const RunningPtr& running, ApiFailure failure, Sent sent,
     Counters& counters = counters_[running->call.action];
     if (failure.kind == FailureKind::kThrottled) {
         ++counters.throttled;
+        aws_metrics.throttled.AddTo(aws_metrics.throttled.PlaceOf(running->call.action));
         if (Line* line = LineOf(running)) line->bucket.Throttled(loop_.clock().Steady());
     }
     if (failure.kind == FailureKind::kTransient && sent == Sent::kMaybe) running->maybe_done = true;
@@ -167,6 +171,7 @@ void Service::Failed(const RunningPtr& running, ApiFailure failure, Sent sent,
         });
     }
     ++counters.failed;
+    aws_metrics.failed.AddTo(aws_metrics.failed.PlaceOf(running->call.action));
     failure.maybe_done = running->maybe_done;
     running->done(std::move(failure));
 }

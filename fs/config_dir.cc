@@ -171,9 +171,8 @@ void EnvDir::Unlink(std::string_view name, EmptyReply reply) {
     if (mount().removals.EndsAWalk(reply.caller(), "/" + sandbox_->name()))
         return RefuseRemoval(name, std::move(reply));
     sandbox_->Configure([own](SandboxConfig& config) { config.env.erase(own); },
-                        [reply = std::move(reply)](const Status& status) mutable {
-                            std::move(reply).Done(status);
-                        });
+                        [reply = mount().lot.Watch(std::move(reply))](
+                            const Status& status) mutable { std::move(reply).Done(status); });
 }
 
 }  // namespace sbxfs

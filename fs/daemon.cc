@@ -24,9 +24,10 @@
 #include "base/strings.h"
 #include "fs/file_system.h"
 #include "fs/fuse_server.h"
-#include "fs/hangup_watch.h"
 #include "fs/log_spdlog.h"
 #include "fs/service_manager.h"
+#include "fs/signal_watch.h"
+#include "fs/state_report.h"
 #include "sandbox/content_store.h"
 #include "sandbox/io_loop.h"
 #include "sandbox/outputs.h"
@@ -181,7 +182,7 @@ void DrainChanges(const Sandboxes& sandboxes) {
 Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     HardenProcess();
     KeepLargeBlocks();
-    BlockHangup();
+    BlockWatchedSignals();
     const aws::Environment environment = aws::CurrentEnvironment();  // no thread has started
     const ServiceManager manager = ServiceManager::FromEnvironment();
     const std::string state_path = options.mount.state_dir.empty()
@@ -259,7 +260,8 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     sandboxes.Start();
     Log(LogLevel::kInfo, "mounted", {{"at", options.mountpoint}, {"state", state.path()}});
     const std::string mounted = "STATUS=mounted on " + options.mountpoint;
-    auto hangups = std::make_unique<HangupWatch>([&] {
+    auto signals = std::make_unique<SignalWatch>([&](int signal) {
+        if (signal == SIGUSR1) return LogState(fs.context());
         manager.TellReloading();
         Reload(options.mount.config, fs, sandboxes);
         manager.Tell("READY=1");
@@ -267,7 +269,7 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     if (ready) ready();
     manager.Tell("READY=1\n" + mounted);
     const Status served = server->Run();
-    hangups.reset();
+    signals.reset();
     manager.Tell("STOPPING=1\nSTATUS=unmounting " + options.mountpoint);
 
     // Requests have stopped. Now those who wait, then the machines, then the threads, then the session,

@@ -81,9 +81,10 @@ void EventsDir::RemoveDir(std::string_view name, EmptyReply reply) {
         return std::move(reply).Fail(Error(Errno{ENOTDIR}, "only events/NUMBER can be forgotten"));
     if (mount().removals.EndsAWalk(reply.caller(), Path() + "/" + std::string(name)))
         return RefuseRemoval(name, std::move(reply));
-    sandbox_->commands().Forget(*n, [reply = std::move(reply)](const Status& status) mutable {
-        std::move(reply).Done(status);
-    });
+    sandbox_->commands().Forget(
+        *n, [reply = mount().lot.Watch(std::move(reply))](const Status& status) mutable {
+            std::move(reply).Done(status);
+        });
 }
 
 Attr EventDir::Stat() const {

@@ -27,9 +27,11 @@ Error BadHandle() {
 
 FileSystem::FileSystem(Sandboxes& sandboxes, Loop& timer_loop, Clock& clock, MountSettings settings,
                        Config config)
-    : context_(sandboxes, timer_loop, clock, std::move(settings), std::move(config)) {
+    : context_(sandboxes, timer_loop, clock, std::move(settings), std::move(config)),
+      slow_watch_(std::make_shared<SlowWatch>(context_)) {
     context_.inodes.SetRoot(std::make_shared<RootDir>(context_));
     LearnSnapshots(context_);
+    slow_watch_->Start();
 }
 
 FileSystem::~FileSystem() = default;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,18 +16,10 @@
 #include "fs/mount_context.h"
 #include "fs/node.h"
 #include "fs/reply.h"
+#include "fs/slow_watch.h"
 #include "fs/types.h"
 
 namespace sbxfs {
-
-// What a request was about, for the one who hears of its failure.
-struct RequestFacts {
-    FileOp op{};
-    Ino ino{};
-    std::string name;
-    Caller who;
-    bool only_reads = false;  // an opening that cannot write
-};
 
 class FileSystem {
  public:
@@ -76,6 +69,7 @@ class FileSystem {
 
  private:
     MountContext context_;
+    const std::shared_ptr<SlowWatch> slow_watch_;
 };
 
 }  // namespace sbxfs

@@ -10,6 +10,7 @@
 
 #include "fs/file_system.h"
 #include "fs/fuse_reply.h"
+#include "fs/request_metrics.h"
 
 namespace sbxfs {
 namespace {
@@ -21,8 +22,10 @@ FileSystem& Fs(fuse_req_t req) {
 // The libfuse names and buffers die when the handler returns: `name` is copied here, once.
 SinkPtr Sink(fuse_req_t req, FileOp op, fuse_ino_t ino, const char* name = "",
              bool only_reads = false) {
-    return std::make_unique<FuseSink>(req, Fs(req),
-                                      RequestFacts{op, Ino{ino}, name, CallerOf(req), only_reads});
+    FileSystem& fs = Fs(req);
+    return std::make_unique<FuseSink>(
+        req, fs,
+        RequestFacts{op, Ino{ino}, name, CallerOf(req), only_reads, fs.context().clock.Steady()});
 }
 
 bool OnlyReads(const fuse_file_info* info) {
@@ -75,12 +78,14 @@ void ll_lookup(fuse_req_t req, fuse_ino_t parent, const char* name) noexcept {
 
 void ll_forget(fuse_req_t req, fuse_ino_t ino, std::uint64_t count) noexcept {
     Fs(req).Forget(Ino{ino}, count);
+    request_metrics.forgotten.Add();
     fuse_reply_none(req);
 }
 
 void ll_forget_multi(fuse_req_t req, std::size_t count, fuse_forget_data* forgets) noexcept {
     for (std::size_t i = 0; i < count; ++i)
         Fs(req).Forget(Ino{forgets[i].ino}, forgets[i].nlookup);
+    request_metrics.forgotten.Add(count);
     fuse_reply_none(req);
 }
 

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "fs/request_metrics.h"
+
 namespace sbxfs {
 namespace {
 
@@ -118,40 +120,53 @@ Caller CallerOf(fuse_req_t req) {
 FuseSink::FuseSink(fuse_req_t req, FileSystem& fs, RequestFacts facts)
     : req_(req), fs_(fs), facts_(std::move(facts)) {}
 
+void FuseSink::Count() const {
+    request_metrics.seconds.Add(static_cast<std::size_t>(facts_.op),
+                                fs_.context().clock.Steady() - facts_.since);
+}
+
 Delivery FuseSink::SendEntry(const Entry& entry) {
+    Count();
     const fuse_entry_param param = ToParam(entry);
     return ToDelivery(fuse_reply_entry(req_, &param));
 }
 
 Delivery FuseSink::SendCreated(const Entry& entry, const Opened& opened) {
+    Count();
     const fuse_entry_param param = ToParam(entry);
     const fuse_file_info info = ToFileInfo(opened, facts_.only_reads);
     return ToDelivery(fuse_reply_create(req_, &param, &info));
 }
 
 Delivery FuseSink::SendOpened(const Opened& opened) {
+    Count();
     const fuse_file_info info = ToFileInfo(opened, facts_.only_reads);
     return ToDelivery(fuse_reply_open(req_, &info));
 }
 
 void FuseSink::SendAttr(const Entry& entry) {
+    Count();
     const struct stat st = ToStat(entry.attr);
     (void)fuse_reply_attr(req_, &st, Seconds(entry.lease.attributes));
 }
 
 void FuseSink::SendBytes(std::span<const char> bytes) {
+    Count();
     (void)fuse_reply_buf(req_, bytes.data(), bytes.size());
 }
 
 void FuseSink::SendWritten(std::size_t count) {
+    Count();
     (void)fuse_reply_write(req_, count);
 }
 
 void FuseSink::SendText(const std::string& text) {
+    Count();
     (void)fuse_reply_readlink(req_, text.c_str());
 }
 
 void FuseSink::SendStatfs(const StatfsAnswer& answer) {
+    Count();
     struct statvfs st {};
     st.f_bsize = st.f_frsize = answer.block_size;
     st.f_blocks = answer.blocks;
@@ -164,16 +179,20 @@ void FuseSink::SendStatfs(const StatfsAnswer& answer) {
 }
 
 void FuseSink::SendPoll(std::uint32_t events) {
+    Count();
     (void)fuse_reply_poll(req_, events);
 }
 
 void FuseSink::SendOk() {
+    Count();
     (void)fuse_reply_err(req_, 0);
 }
 
 void FuseSink::SendError(const Error& error) {
     // First: who reads last_error after the failure finds it there.
     const Errno code = fs_.OnFailure(facts_, error);
+    Count();
+    request_metrics.errors.Add(facts_.op, code);
     (void)fuse_reply_err(req_, static_cast<int>(code));
 }
 

@@ -29,10 +29,13 @@ class FuseSink final : public ReplySink {
     void SendOk() override;
     void SendError(const Error& error) override;
     pid_t caller() const override { return facts_.who.tid; }
+    const RequestFacts* facts() const override { return &facts_; }
     void OnInterrupt(std::uint64_t id) override;
 
  private:
     static void Interrupted(fuse_req_t req, void* data);
+    // Before the answer: who has it finds it counted.
+    void Count() const;
 
     const fuse_req_t req_;
     FileSystem& fs_;

@@ -156,6 +156,10 @@ std::string Sbxfs(const CommandTree& tree) {
            Item(Bold("SIGHUP"),
                 "The daemon reads its configuration again. With a mistake in it the old one "
                 "stays; the log and .mount/last_error say what is wrong.") +
+           Item(Bold("SIGUSR1"),
+                "The daemon writes its state into its log: who waits for what and since when, the "
+                "sandboxes, what is cached and what has not arrived. .mount/log shows it; numbers "
+                "to watch are in .mount/metrics.") +
            Item(Bold("SIGTERM") + ", " + Bold("SIGINT"), "The daemon unmounts and ends.") +
            Section("\"EXIT STATUS\"") +
            Paragraph(

@@ -4,6 +4,7 @@
 
 #include "base/strings.h"
 #include "fs/help_text.h"
+#include "fs/metrics_file.h"
 #include "fs/mount_info.h"
 #include "fs/new_file.h"
 #include "fs/run_script.h"
@@ -34,8 +35,8 @@ Attr MountDir::Stat() const {
 std::vector<ControlDir::Name> MountDir::List() const {
     return {{"README.md", S_IFREG}, {"bin", S_IFDIR},       {"config.toml", S_IFREG},
             {"history", S_IFDIR},   {"info.json", S_IFREG}, {"last_error", S_IFREG},
-            {"log", S_IFREG},       {"new", S_IFREG},       {"snapshots", S_IFDIR},
-            {"templates", S_IFDIR}, {"version", S_IFREG}};
+            {"log", S_IFREG},       {"metrics", S_IFREG},   {"new", S_IFREG},
+            {"snapshots", S_IFDIR}, {"templates", S_IFDIR}, {"version", S_IFREG}};
 }
 
 std::optional<Child> MountDir::FindChild(std::string_view name) const {
@@ -66,6 +67,10 @@ std::optional<Child> MountDir::FindChild(std::string_view name) const {
         return TextChild(
             m, "log", [&m] { return m.settings.recent_log ? m.settings.recent_log() : ""; },
             [&m] { return m.clock.System(); });
+    }
+    if (name == "metrics") {
+        return TextChild(
+            m, "metrics", [&m] { return MetricsOf(m); }, [&m] { return m.clock.System(); });
     }
     if (name == "snapshots") return MakeChild<SnapshotsDir>(m, "snapshots", "snapshots");
     if (name == "templates") return MakeChild<TemplatesDir>(m, "templates", "templates");

@@ -60,7 +60,8 @@ class OpenNew final : public OpenHandle, public std::enable_shared_from_this<Ope
                       "{\"name\": \"b1\", \"template\": \"default\"}"));
         }
         if (!whole) return std::move(reply).Wrote(bytes.size());
-        Launch([size = bytes.size(), reply = std::move(reply)](const Status& status) mutable {
+        Launch([size = bytes.size(),
+                reply = node()->mount().lot.Watch(std::move(reply))](const Status& status) mutable {
             if (!status) return std::move(reply).Fail(status.error());
             std::move(reply).Wrote(size);
         });
@@ -77,18 +78,18 @@ class OpenNew final : public OpenHandle, public std::enable_shared_from_this<Ope
                       "was launched of what was still open"));
             return std::move(reply).Ok();
         }
-        Launch([reply = std::move(reply)](const Status& status) mutable {
+        Launch([reply = node()->mount().lot.Watch(std::move(reply))](const Status& status) mutable {
             std::move(reply).Done(status);
         });
     }
     void Fsync(EmptyReply reply) override {
-        Launch([reply = std::move(reply)](const Status& status) mutable {
+        Launch([reply = node()->mount().lot.Watch(std::move(reply))](const Status& status) mutable {
             std::move(reply).Done(status);
         });
     }
     void Read(std::uint64_t, std::size_t size, DataReply reply) override {
         Launch([self = shared_from_this(), size,
-                reply = std::move(reply)](const Status& status) mutable {
+                reply = node()->mount().lot.Watch(std::move(reply))](const Status& status) mutable {
             if (!status) return std::move(reply).Fail(status.error());
             std::string part;
             {

@@ -92,14 +92,14 @@ void OpenCommand::Flush(const Caller& who, EmptyReply reply) {
         if (unsent) Refuse(opener_, why);
         return std::move(reply).Ok();
     }
-    Submit([reply = std::move(reply)](const Status& status) mutable {
+    Submit([reply = node()->mount().lot.Watch(std::move(reply))](const Status& status) mutable {
         std::move(reply).Done(status);
     });
 }
 
 void OpenCommand::Fsync(EmptyReply reply) {
     if (const auto poisoned = Poisoned()) return std::move(reply).Fail(*poisoned);
-    Submit([reply = std::move(reply)](const Status& status) mutable {
+    Submit([reply = node()->mount().lot.Watch(std::move(reply))](const Status& status) mutable {
         std::move(reply).Done(status);
     });
 }
@@ -113,17 +113,17 @@ void OpenCommand::Release() {
 
 void OpenCommand::Read(std::uint64_t, std::size_t size, DataReply reply) {
     if (const auto poisoned = Poisoned()) return std::move(reply).Fail(*poisoned);
-    Submit(
-        [self = shared_from_this(), size, reply = std::move(reply)](const Status& status) mutable {
-            if (!status) return std::move(reply).Fail(status.error());
-            std::string part;
-            {
-                const MutexLock lock(self->mu_);
-                part = self->answer_.substr(self->cursor_, size);
-                self->cursor_ += part.size();
-            }
-            std::move(reply).Bytes(part);
-        });
+    Submit([self = shared_from_this(), size,
+            reply = node()->mount().lot.Watch(std::move(reply))](const Status& status) mutable {
+        if (!status) return std::move(reply).Fail(status.error());
+        std::string part;
+        {
+            const MutexLock lock(self->mu_);
+            part = self->answer_.substr(self->cursor_, size);
+            self->cursor_ += part.size();
+        }
+        std::move(reply).Bytes(part);
+    });
 }
 
 // From now on the handle refuses everything, and what it had is given up.

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include <algorithm>
 #include <vector>
 
 namespace sbxfs {
@@ -18,14 +19,84 @@ ParkingLot::~ParkingLot() {
     FailAll(Error(Errno{ENOTCONN}, "the file system was unmounted"));
 }
 
-std::uint64_t ParkingLot::ParkSink(SinkPtr sink, Job on_cancel) {
-    ReplySink& raw = *sink;
+// A sink that is known to the lot until it answers.
+class ParkingLot::WatchedSink final : public ReplySink {
+ public:
+    WatchedSink(ParkingLot& lot, SinkPtr sink, std::uint64_t id)
+        : lot_(lot), sink_(std::move(sink)), id_(id) {}
+    ~WatchedSink() override { lot_.Unwatch(id_); }
+
+    Delivery SendEntry(const Entry& entry) override { return Answering().SendEntry(entry); }
+    Delivery SendCreated(const Entry& entry, const Opened& opened) override {
+        return Answering().SendCreated(entry, opened);
+    }
+    Delivery SendOpened(const Opened& opened) override { return Answering().SendOpened(opened); }
+    void SendAttr(const Entry& entry) override { Answering().SendAttr(entry); }
+    void SendBytes(std::span<const char> bytes) override { Answering().SendBytes(bytes); }
+    void SendWritten(std::size_t count) override { Answering().SendWritten(count); }
+    void SendText(const std::string& text) override { Answering().SendText(text); }
+    void SendStatfs(const StatfsAnswer& answer) override { Answering().SendStatfs(answer); }
+    void SendPoll(std::uint32_t events) override { Answering().SendPoll(events); }
+    void SendOk() override { Answering().SendOk(); }
+    void SendError(const Error& error) override { Answering().SendError(error); }
+    pid_t caller() const override { return sink_->caller(); }
+    const RequestFacts* facts() const override { return sink_->facts(); }
+    void OnInterrupt(std::uint64_t id) override { sink_->OnInterrupt(id); }
+
+ private:
+    // Who has the answer finds nobody waiting.
+    ReplySink& Answering() {
+        lot_.Unwatch(id_);
+        return *sink_;
+    }
+
+    ParkingLot& lot_;
+    const SinkPtr sink_;
+    const std::uint64_t id_;
+};
+
+SteadyTime ParkingLot::Since(const ReplySink& sink) const {
+    const RequestFacts* facts = sink.facts();
+    return facts != nullptr ? facts->since : clock_.Steady();
+}
+
+SinkPtr ParkingLot::WatchSink(SinkPtr sink) {
+    const Watched watched{sink.get(), Since(*sink)};
     std::uint64_t id = 0;
+    bool first = false;
     {
         const MutexLock lock(mu_);
         id = next_++;
-        places_.emplace(id, Place{nullptr, {}, clock_.Steady(), false});
+        watched_.emplace(id, watched);
+        first = on_waiting_ && !std::exchange(looked_after_, true);
     }
+    if (first) on_waiting_();
+    return std::make_unique<WatchedSink>(*this, std::move(sink), id);
+}
+
+void ParkingLot::Unwatch(std::uint64_t id) {
+    const MutexLock lock(mu_);
+    watched_.erase(id);
+}
+
+ParkingLot::Waiting ParkingLot::Describe(For what, SteadyTime since, const ReplySink* sink) {
+    Waiting waiting{what, since, {}};
+    if (sink != nullptr && sink->facts() != nullptr) waiting.facts = *sink->facts();
+    return waiting;
+}
+
+std::uint64_t ParkingLot::ParkSink(SinkPtr sink, Job on_cancel, For what) {
+    ReplySink& raw = *sink;
+    const SteadyTime since = Since(raw);
+    std::uint64_t id = 0;
+    bool first = false;
+    {
+        const MutexLock lock(mu_);
+        id = next_++;
+        places_.emplace(id, Place{nullptr, {}, since, what});
+        first = what != For::kAsked && on_waiting_ && !std::exchange(looked_after_, true);
+    }
+    if (first) on_waiting_();
     raw.OnInterrupt(id);  // may call back from within
     Error why(Errno{EINTR}, "interrupted");
     {
@@ -109,10 +180,56 @@ std::size_t ParkingLot::Count() const {
     return places_.size();
 }
 
-std::optional<SteadyTime> ParkingLot::Oldest() const {
+// --- Who waits
+
+// `call(what, since, sink, told)`; no sink: being parked.
+template <class F>
+void ParkingLot::ForEach(F call) {
+    for (auto& [id, place] : places_)
+        call(place.what, place.since, place.sink.get(), place.told);
+    for (auto& [id, watched] : watched_)
+        call(For::kJournal, watched.since, watched.sink, watched.told);
+}
+
+std::array<ParkingLot::Total, ParkingLot::kFors> ParkingLot::Totals() {
+    std::array<Total, kFors> totals{};
     const MutexLock lock(mu_);
-    if (places_.empty()) return std::nullopt;
-    return places_.begin()->second.since;
+    ForEach([&](For what, SteadyTime since, const ReplySink*, bool) {
+        Total& total = totals[static_cast<std::size_t>(what)];
+        ++total.count;
+        total.oldest = std::min(since, total.oldest.value_or(since));
+    });
+    return totals;
+}
+
+std::vector<ParkingLot::Waiting> ParkingLot::Oldest(std::size_t most) {
+    std::vector<Waiting> all;
+    {
+        const MutexLock lock(mu_);
+        ForEach([&](For what, SteadyTime since, const ReplySink* sink, bool) {
+            all.push_back(Describe(what, since, sink));
+        });
+    }
+    std::sort(all.begin(), all.end(),
+              [](const Waiting& a, const Waiting& b) { return a.since < b.since; });
+    if (all.size() > most) all.resize(most);
+    return all;
+}
+
+ParkingLot::Late ParkingLot::TakeLate(SteadyTime before) {
+    Late late;
+    const MutexLock lock(mu_);
+    ForEach([&](For what, SteadyTime since, const ReplySink* sink, bool& told) {
+        if (what == For::kAsked || told) return;
+        if (since > before || sink == nullptr) {
+            late.next = std::min(since, late.next.value_or(since));
+            return;
+        }
+        told = true;
+        late.requests.push_back(Describe(what, since, sink));
+    });
+    if (!late.next) looked_after_ = false;
+    return late;
 }
 
 }  // namespace sbxfs

@@ -8,19 +8,23 @@
 //
 //     reserve -> tell the sink -> park (answers EINTR if the interrupt was faster) -> only then
 //     start the work
+//
+// It also knows who waits for how long, of those it has parked and of those it only watches.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "base/batch_thread.h"
 #include "base/clock.h"
+#include "base/loop.h"
 #include "base/sync.h"
 #include "fs/reply.h"
-#include "base/loop.h"
 
 namespace sbxfs {
 
@@ -50,6 +54,11 @@ class [[nodiscard]] Parked {
 
 class ParkingLot {
  public:
+    // What a request waits for. kAsked: something to happen, for as long as that takes, as its caller wants (wait,
+    // follow, ready). kJournal: a disk of this machine.
+    enum class For : unsigned { kSandbox, kAsked, kJournal };
+    static constexpr std::size_t kFors = 3;
+
     explicit ParkingLot(Clock& clock);
     ~ParkingLot();
     ParkingLot(const ParkingLot&) = delete;
@@ -59,13 +68,18 @@ class ParkingLot {
     // empty.
     template <class R>
     Parked<R> Park(R reply, Job on_cancel = {}) {
-        return Parked<R>(*this, ParkSink(reply.Take(), std::move(on_cancel)));
+        return Parked<R>(*this, ParkSink(reply.Take(), std::move(on_cancel), For::kSandbox));
     }
-    // Attached later, where stopping a wait needs what starting it returned.
+    // For one that is asked to wait. What stops it is attached later, where that needs what starting it returned.
     template <class R>
     std::pair<Parked<R>, std::uint64_t> ParkWithId(R reply) {
-        const std::uint64_t id = ParkSink(reply.Take(), {});
+        const std::uint64_t id = ParkSink(reply.Take(), {}, For::kAsked);
         return {Parked<R>(*this, id), id};
+    }
+    // The same reply, known here until it is answered: for those that wait for the journal, which no interrupt ends.
+    template <class R>
+    R Watch(R reply) {
+        return R(WatchSink(reply.Take()));
     }
     // Runs at once when the reply is gone already.
     void SetOnCancel(std::uint64_t id, Job on_cancel);
@@ -80,22 +94,63 @@ class ParkingLot {
     // Unmounting: everyone who waits gets `error`.
     void FailAll(const Error& error);
 
-    std::size_t Count() const;
-    // When the oldest was parked.
-    std::optional<SteadyTime> Oldest() const;
+    std::size_t Count() const;  // parked ones
+
+    // --- Who waits, parked or watched.
+
+    struct Waiting {
+        For what{};
+        SteadyTime since{};
+        std::optional<RequestFacts> facts;
+    };
+    struct Total {
+        std::size_t count = 0;
+        std::optional<SteadyTime> oldest;
+    };
+    std::array<Total, kFors> Totals();
+    // The oldest first, at most so many.
+    std::vector<Waiting> Oldest(std::size_t most);
+
+    // Called, without a lock, when a request waits and nobody has looked after those for long: to call TakeLate() in
+    // a while. Set before the first.
+    void SetOnWaiting(UniqueFunction<void()> on_waiting) { on_waiting_ = std::move(on_waiting); }
+    // Those that were not asked to wait and have since before `before`, each once; and when the oldest of the others
+    // came. Without any of those SetOnWaiting()'s is called for the next.
+    struct Late {
+        std::vector<Waiting> requests;
+        std::optional<SteadyTime> next;
+    };
+    Late TakeLate(SteadyTime before);
 
  private:
+    class WatchedSink;
     struct Place {
         SinkPtr sink;  // null while it is only reserved
         Job on_cancel;
         SteadyTime since;
+        For what{};
         bool cancelled = false;  // the interrupt was faster than the parking
+        bool told = false;       // that it is late
     };
-    std::uint64_t ParkSink(SinkPtr sink, Job on_cancel);
+    struct Watched {
+        const ReplySink* sink;
+        SteadyTime since;
+        bool told = false;
+    };
+    std::uint64_t ParkSink(SinkPtr sink, Job on_cancel, For what);
+    SinkPtr WatchSink(SinkPtr sink);
+    void Unwatch(std::uint64_t id);
+    SteadyTime Since(const ReplySink& sink) const;
+    static Waiting Describe(For what, SteadyTime since, const ReplySink* sink);
+    template <class F>
+    void ForEach(F call) REQUIRES(mu_);
 
     Clock& clock_;
     mutable Mutex mu_{LockRank::kParkingLot};
     std::map<std::uint64_t, Place> places_ GUARDED_BY(mu_);
+    std::map<std::uint64_t, Watched> watched_ GUARDED_BY(mu_);
+    bool looked_after_ GUARDED_BY(mu_) = false;  // TakeLate() will be called
+    UniqueFunction<void()> on_waiting_;
     std::uint64_t next_ GUARDED_BY(mu_) = 1;
     std::optional<Error> failed_ GUARDED_BY(mu_);  // what FailAll() told everyone
 

@@ -11,11 +11,14 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/result.h"
+#include "fs/errno_table.h"
 #include "fs/types.h"
 
 namespace sbxfs {
@@ -24,6 +27,16 @@ namespace sbxfs {
 // saw it; what the answer handed out (a lookup, a handle) must be taken back, because FORGET or
 // RELEASE will not come.
 enum class Delivery { kDelivered, kUndelivered };
+
+// What a request is about, for those who hear of its failure, or of how long it has waited.
+struct RequestFacts {
+    FileOp op{};
+    Ino ino{};
+    std::string name{};
+    Caller who{};
+    bool only_reads = false;  // an opening that cannot write
+    SteadyTime since{};       // when it came
+};
 
 class ReplySink {
  public:
@@ -46,6 +59,8 @@ class ReplySink {
 
     // The thread that asks, as fuse_ctx has it: 0 from a foreign pid namespace; negative: not known.
     virtual pid_t caller() const { return -1; }
+    // They stay as they are. Nothing: not known.
+    virtual const RequestFacts* facts() const { return nullptr; }
     // Asks for ParkingLot::PostInterrupt(id) when the caller gets a signal: from any thread, possibly from
     // within. A number and not a pointer: the interrupt may come while somebody answers.
     virtual void OnInterrupt(std::uint64_t id) = 0;

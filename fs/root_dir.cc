@@ -77,12 +77,12 @@ void RootDir::MakeDir(std::string_view name, std::uint32_t, EntryReply reply) {
     const Result<Template> what = ChooseTemplate(*mount().config.Now(), *parsed);
     if (!what) return std::move(reply).Fail(what.error());
     auto self = std::static_pointer_cast<RootDir>(shared_from_this());
-    mount().sandboxes.Create(
-        *parsed, *what,
-        [self, reply = std::move(reply)](const Result<SandboxPtr>& created) mutable {
-            if (!created) return std::move(reply).Fail(created.error());
-            self->Answer(self->SandboxChild(*created), std::move(reply));
-        });
+    mount().sandboxes.Create(*parsed, *what,
+                             [self, reply = mount().lot.Watch(std::move(reply))](
+                                 const Result<SandboxPtr>& created) mutable {
+                                 if (!created) return std::move(reply).Fail(created.error());
+                                 self->Answer(self->SandboxChild(*created), std::move(reply));
+                             });
 }
 
 void RootDir::RemoveDir(std::string_view name, EmptyReply reply) {
@@ -99,9 +99,8 @@ void RootDir::RemoveDir(std::string_view name, EmptyReply reply) {
                 mount().settings.mountpoint + path));
     }
     mount().sandboxes.Destroy(std::string(name),
-                              [reply = std::move(reply)](const Status& status) mutable {
-                                  std::move(reply).Done(status);
-                              });
+                              [reply = mount().lot.Watch(std::move(reply))](
+                                  const Status& status) mutable { std::move(reply).Done(status); });
 }
 
 }  // namespace sbxfs

@@ -118,11 +118,12 @@ void TemplatesDir::Unlink(std::string_view name, EmptyReply reply) {
             Error(Errno{EBUSY}, "'" + own + "' stands for a snapshot: rm .mount/snapshots/" + own +
                                     ".json removes both"));
     }
-    m.settings.keep_template(own, std::nullopt,
-                             [&m, own, reply = std::move(reply)](const Status& kept) mutable {
-                                 if (kept) m.config.Write(own, std::nullopt, m.clock.System());
-                                 std::move(reply).Done(kept);
-                             });
+    m.settings.keep_template(
+        own, std::nullopt,
+        [&m, own, reply = m.lot.Watch(std::move(reply))](const Status& kept) mutable {
+            if (kept) m.config.Write(own, std::nullopt, m.clock.System());
+            std::move(reply).Done(kept);
+        });
 }
 
 }  // namespace sbxfs

@@ -44,7 +44,7 @@ void ValueFile::SetAttr(const AttrChange& change, const OpenHandlePtr& open, con
     if (const Status good = Check("", Part::kWhole); !good)
         return std::move(reply).Fail(good.error());
     Commit("", [self = std::static_pointer_cast<ValueFile>(shared_from_this()), change, who,
-                reply = std::move(reply)](const Status& kept) mutable {
+                reply = mount().lot.Watch(std::move(reply))](const Status& kept) mutable {
         if (!kept) return std::move(reply).Fail(kept.error());
         self->ControlNode::SetAttr(change, nullptr, who, std::move(reply));
     });
@@ -168,9 +168,8 @@ void OpenValue::Fsync(EmptyReply reply) {
 
 void OpenValue::KeepAndAnswer(EmptyReply reply) {
     if (file_->WhenKept() == ValueFile::Keeps::kAtClose) {
-        return Keep(false, [reply = std::move(reply)](const Status& status) mutable {
-            std::move(reply).Done(status);
-        });
+        return Keep(false, [reply = node()->mount().lot.Watch(std::move(reply))](
+                               const Status& status) mutable { std::move(reply).Done(status); });
     }
     // The sandbox is asked: a signal ends the wait, as that of a write.
     auto parked = node()->mount().lot.Park(std::move(reply));

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "sandbox/sandbox_metrics.h"
 
 namespace sbxfs {
 
@@ -27,8 +28,11 @@ class AheadWindow {
         std::uint64_t used = 0;
         std::uint64_t wasted = 0;
     };
-    explicit AheadWindow(Limits limits)
-        : limits_(limits), room_(limits.first), room_bytes_(limits.first_bytes) {}
+    AheadWindow(AheadKind kind, Limits limits)
+        : kind_(static_cast<std::size_t>(kind)),
+          limits_(limits),
+          room_(limits.first),
+          room_bytes_(limits.first_bytes) {}
 
     // Whether one more of so many bytes may be fetched now.
     bool Fits(std::size_t bytes) const {
@@ -37,12 +41,14 @@ class AheadWindow {
     bool Has(const std::string& what) const { return ahead_.contains(what); }
     void Begin(const std::string& what, std::size_t bytes, SteadyTime now) {
         ++counters_.begun;
+        sandbox_metrics.ahead_begun.AddTo(kind_);
         if (ahead_.emplace(what, Ahead{bytes, now}).second) bytes_ += bytes;
     }
     // Somebody wanted it. False: it was not fetched ahead, or somebody had it before.
     bool Use(const std::string& what) {
         if (!Drop(what)) return false;
         ++counters_.used;
+        sandbox_metrics.ahead_used.AddTo(kind_);
         room_ = std::min(room_ * 2, limits_.most);
         room_bytes_ = std::min(room_bytes_ * 2, limits_.most_bytes);
         return true;
@@ -71,6 +77,7 @@ class AheadWindow {
         const std::size_t expired = before - ahead_.size();
         if (expired == 0) return;
         counters_.wasted += expired;
+        sandbox_metrics.ahead_unused.AddTo(kind_, expired);
         room_ = std::max(room_ / 2, limits_.least);
         room_bytes_ = std::max(room_bytes_ / 2, limits_.first_bytes / 4);
     }
@@ -90,6 +97,7 @@ class AheadWindow {
         SteadyTime since{};
     };
 
+    const std::size_t kind_;
     const Limits limits_;
     std::size_t room_;
     std::size_t room_bytes_;

@@ -9,6 +9,7 @@
 #include "sandbox/cached_file.h"
 #include "sandbox/prefetcher.h"
 #include "sandbox/read_ahead.h"
+#include "sandbox/sandbox_metrics.h"
 
 namespace sbxfs {
 namespace {
@@ -53,18 +54,24 @@ CachedFiles::~CachedFiles() {
 
 std::optional<Result<RemoteStat>> CachedFiles::KnownStat(const std::string& path) {
     Use();
-    return cache_.Stat(path);
+    auto known = cache_.Stat(path);
+    sandbox_metrics.CacheLooked(CacheKind::kAttributes, known.has_value());
+    return known;
 }
 
 std::optional<std::vector<FileCache::Name>> CachedFiles::KnownList(const std::string& path) {
     Use();
     OnLoop([path](CachedFiles& self) { self.prefetcher_->Listed(path); });
-    return cache_.List(path);
+    auto known = cache_.List(path);
+    sandbox_metrics.CacheLooked(CacheKind::kListings, known.has_value());
+    return known;
 }
 
 std::optional<std::string> CachedFiles::KnownTarget(const std::string& path) {
     Use();
-    return cache_.Target(path);
+    auto known = cache_.Target(path);
+    sandbox_metrics.CacheLooked(CacheKind::kLinks, known.has_value());
+    return known;
 }
 
 std::optional<CachedFiles::Opened> CachedFiles::KnownOpen(const std::string& path,
@@ -93,7 +100,9 @@ std::optional<CachedFiles::Opened> CachedFiles::KnownOpen(const std::string& pat
 std::optional<ContentSlices> CachedFiles::KnownBytes(const RemoteFilePtr& file,
                                                      const BytesAsked& asked) {
     const auto cached = std::dynamic_pointer_cast<CachedFile>(file);
-    return cached == nullptr ? std::nullopt : cached->Known(asked);
+    auto known = cached == nullptr ? std::nullopt : cached->Known(asked);
+    sandbox_metrics.CacheLooked(CacheKind::kContents, known.has_value());
+    return known;
 }
 
 void CachedFiles::SetVersion(const RemoteFilePtr& file, std::uint64_t version) {

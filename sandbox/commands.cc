@@ -50,6 +50,7 @@ void Commands::Restore(std::vector<CommandRecord> records, EverAttached ever_att
         RestoreHoles(*event);
         if (!IsFinished(event->record.state.status)) {
             ++unfinished_;
+            (state.status == EventStatus::kRunning ? running_ : queued_).Add(1);
             event->sent = state.status == EventStatus::kRunning;
             event->recorded = event->sent && !started;
             const bool serial = event->record.spec.lane == CommandLane::kSerial;
@@ -161,6 +162,7 @@ void Commands::Submit(Slot slot, CommandSpec spec, std::string script, SubmitDon
         if (!record.spec.name.empty()) names_[record.spec.name] = record.n;
         events_[record.n] = event;
         ++unfinished_;
+        queued_.Add(1);
         committing_.insert(record.n);
         copy = record;
     }
@@ -177,6 +179,9 @@ void Commands::Submit(Slot slot, CommandSpec spec, std::string script, SubmitDon
                     self->names_.erase(event->record.spec.name);
                     self->events_.erase(n);
                     --self->unfinished_;
+                    self->queued_.Add(-1);
+                } else {
+                    sandbox_metrics.commands_accepted.Add();
                 }
             }
             if (!status) {

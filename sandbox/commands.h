@@ -31,6 +31,7 @@
 #include "sandbox/outputs.h"
 #include "sandbox/records.h"
 #include "sandbox/sandbox_config.h"
+#include "sandbox/sandbox_metrics.h"
 #include "sandbox/store.h"
 #include "sandbox/supervisor_port.h"
 
@@ -126,6 +127,12 @@ class Commands final : public SupervisorListener,
     bool NameUsed(const std::string& name) const;  // also by forgotten and reserved ones
     std::optional<EventNumber> Latest() const;
     bool AnyRunning() const;
+    // How many of each, true a moment ago.
+    struct Load {
+        std::int64_t queued = 0;
+        std::int64_t running = 0;
+    };
+    Load HowMany() const { return {queued_.value(), running_.value()}; }
     std::optional<EventNumber> FindName(const std::string& name) const;
     std::optional<EventView> Find(EventNumber n) const;
     void ReadScript(EventNumber n, TextDone done);
@@ -214,6 +221,7 @@ class Commands final : public SupervisorListener,
 
     Status CheckUnused(const std::string& name) const REQUIRES(mu_);
     EventPtr FindEvent(EventNumber n) const;
+    void Count(EventStatus from, EventStatus to) REQUIRES(mu_);
     std::vector<EventPtr> Unfinished() const;
     EventState StateOf(const EventPtr& event) const;
     EventStatus StatusOf(const EventPtr& event) const;
@@ -271,6 +279,8 @@ class Commands final : public SupervisorListener,
         mu_);                                     // numbered; the loop has not heard of the commit
     std::size_t slots_ GUARDED_BY(mu_) = 0;       // reserved, not submitted
     std::size_t unfinished_ GUARDED_BY(mu_) = 0;  // submitted, not finished
+    GaugeShare queued_{sandbox_metrics.commands_queued};
+    GaugeShare running_{sandbox_metrics.commands_running};
     std::uint64_t next_ GUARDED_BY(mu_) = 1;
     std::uint64_t next_wait_ GUARDED_BY(mu_) = 1;
     std::optional<Error> closed_ GUARDED_BY(mu_);

@@ -133,6 +133,7 @@ void Commands::TakeOver(const EventPtr& event) {
     event->sent = true;
     {
         const MutexLock lock(mu_);
+        Count(event->record.state.status, EventStatus::kRunning);
         event->record.state.status = EventStatus::kRunning;
     }
     changes_.Fire(Raw(n));
@@ -282,6 +283,7 @@ void Commands::OnStarted(EventNumber n, std::int64_t started_ms) {
     {
         const MutexLock lock(mu_);
         if (IsFinished(event->record.state.status)) return;
+        Count(event->record.state.status, EventStatus::kRunning);
         event->record.state.status = EventStatus::kRunning;
         event->record.state.started_ms = started_ms;
     }
@@ -433,16 +435,27 @@ void Commands::Finish(const EventPtr& event, EventState state) {
     Dispatch();
 }
 
+void Commands::Count(EventStatus from, EventStatus to) {
+    if (from == to) return;
+    if (from == EventStatus::kQueued) queued_.Add(-1);
+    if (from == EventStatus::kRunning) running_.Add(-1);
+    if (to == EventStatus::kRunning) running_.Add(1);
+}
+
 void Commands::Publish(const EventPtr& event, const EventState& state) {
     std::map<std::uint64_t, Job> waiters;
     {
         const MutexLock lock(mu_);
         DCHECK(MayFollow(event->record.state.status, state.status));
+        Count(event->record.state.status, state.status);
         event->record.state = state;
         waiters.swap(event->waiters);
         --unfinished_;
         ++unlogged_;
     }
+    const bool failed = state.status == EventStatus::kExited && state.exit_code != 0;
+    Counter& ended = sandbox_metrics.commands_ended;
+    ended.AddTo(ended.PlaceOf(failed ? "failed" : ToString(state.status)));
     for (auto& [id, job] : waiters)
         job();
     changes_.Fire(Raw(event->record.n));

@@ -42,6 +42,7 @@ void Commands::OnOutput(EventNumber n, OutputStream stream, std::uint64_t offset
         return;
     }
     event->Taken(stream) += size;
+    sandbox_metrics.output_bytes.Add(size);
     outputs_.Write(generation_, n, stream, offset, std::move(bytes),
                    [self = shared_from_this(), event,
                     piece = Piece{stream, offset, size, true}](const Status& status) {

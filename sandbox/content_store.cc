@@ -43,6 +43,7 @@ void ContentStore::MakeRoom(Doomed& doomed) {
         doomed.push_back(std::move(oldest->bytes));
         oldest->of->extents_.erase(oldest->offset);
     }
+    Held();
 }
 
 FileContents::~FileContents() {
@@ -53,6 +54,7 @@ FileContents::~FileContents() {
         store_->used_.erase(extent.used);
     }
     doomed.swap(extents_);
+    store_->Held();
 }
 
 FileContents::Extents::const_iterator FileContents::From(std::uint64_t offset) const {
@@ -147,6 +149,7 @@ void FileContents::Spoil() {
         store_->used_.erase(extent.used);
     }
     doomed.swap(extents_);
+    store_->Held();
 }
 
 }  // namespace sbxfs

@@ -19,6 +19,7 @@
 
 #include "base/sync.h"
 #include "sandbox/remote_files.h"
+#include "sandbox/sandbox_metrics.h"
 
 namespace sbxfs {
 
@@ -55,11 +56,13 @@ class ContentStore : public std::enable_shared_from_this<ContentStore> {
     using Doomed = std::vector<std::shared_ptr<const std::string>>;
 
     void MakeRoom(Doomed& doomed) REQUIRES(mu_);
+    void Held() REQUIRES(mu_) { held_.Set(static_cast<std::int64_t>(bytes_)); }
 
     const std::size_t most_;
     mutable Mutex mu_{LockRank::kKernelCache};
     std::size_t bytes_ GUARDED_BY(mu_) = 0;
     std::size_t claimed_ GUARDED_BY(mu_) = 0;
+    GaugeShare held_ GUARDED_BY(mu_){sandbox_metrics.cache_bytes};
     Used used_ GUARDED_BY(mu_);
 };
 

@@ -251,6 +251,7 @@ std::optional<FileCache::Asked> FileCache::Answered(Question question) {
 FileCache::Entry& FileCache::Present(const std::string& path) {
     MakeRoom();
     Entry& entry = entries_[path];
+    Counted();
     if (entry.era != era_) {
         entry = Entry{};
         entry.era = era_;
@@ -356,6 +357,7 @@ FileCache::Question FileCache::ChangingName(const std::string& path) {
     // What is there may stay, with its other names: for an open with O_CREAT, or when the change fails.
     entries_.erase(path);
     entries_.erase(entries_.lower_bound(Below(path)), entries_.lower_bound(Behind(path)));
+    Counted();
     ForgetStatOf(ParentOf(path));
     const Question question{next_question_++};
     asked_.emplace(question, Asked{path, era_});
@@ -370,6 +372,7 @@ void FileCache::Made(Question question, const Result<RemoteStat>& stat, Director
     const std::string_view parent = ParentOf(asked.path);
     Spoil(asked.path, Of::kName, question);
     entries_.erase(asked.path);
+    Counted();
     ForgetStatOf(parent);
     if (directory == Directory::kForget) ForgetDirectory(parent, question);
     const auto above = entries_.find(parent);
@@ -393,6 +396,7 @@ void FileCache::Gone(Question question, const Status& status, Directory director
     const std::string_view parent = ParentOf(asked.path);
     Spoil(asked.path, Of::kName, question);
     entries_.erase(asked.path);
+    Counted();
     if (status) linked_.erase(asked.path);
     ForgetStatOf(parent);
     if (directory == Directory::kForget) ForgetDirectory(parent, question);
@@ -434,6 +438,7 @@ void FileCache::ForgetAll() {
     Entries doomed;  // dies after the lock
     const MutexLock lock(mu_);
     doomed.swap(entries_);
+    Counted();
     for (auto& [question, asked] : asked_)
         asked.spoiled = true;
 }
@@ -451,6 +456,7 @@ void FileCache::ForgetDirectory(std::string_view directory, Question by) {
     for (auto it = entries_.lower_bound(Below(directory)); it != end;) {
         it = ParentOf(it->first) == directory ? entries_.erase(it) : std::next(it);
     }
+    Counted();
 }
 
 // What nobody can be served with goes first; then everything: a tree larger than this is not cached well
@@ -535,6 +541,7 @@ void FileCache::Recheck(Era era, const std::vector<std::string>& paths,
             if (fact->known) fact->seen = now;
         }
     }
+    Counted();
 }
 
 std::size_t FileCache::Count() const {

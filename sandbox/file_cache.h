@@ -26,6 +26,7 @@
 #include "sandbox/content_store.h"
 #include "sandbox/file_identity.h"
 #include "sandbox/remote_files.h"
+#include "sandbox/sandbox_metrics.h"
 
 namespace sbxfs {
 
@@ -190,6 +191,7 @@ class FileCache {
     void AddLinked(const std::string& path) REQUIRES(mu_);
     void ForgetStatOf(std::string_view directory) REQUIRES(mu_);
     void MakeRoom() REQUIRES(mu_);
+    void Counted() REQUIRES(mu_) { count_.Set(static_cast<std::int64_t>(entries_.size())); }
     // The question, if its answer may be kept.
     std::optional<Asked> Answered(Question question) REQUIRES(mu_);
 
@@ -197,6 +199,7 @@ class FileCache {
     const Limits limits_;
     mutable Mutex mu_{LockRank::kFileCache};
     Entries entries_ GUARDED_BY(mu_);
+    GaugeShare count_ GUARDED_BY(mu_){sandbox_metrics.cache_entries};
     // Files with several names. Not an entry's: what is forgotten of a file does not make it one of one name.
     std::set<std::string, std::less<>> linked_ GUARDED_BY(mu_);
     bool linked_everywhere_ GUARDED_BY(mu_) = false;  // too many to know them apart

@@ -47,9 +47,9 @@ bool IsPassedOver(const std::string& directory, const std::string& name) {
 
 Prefetcher::Prefetcher(CachedFiles& owner)
     : owner_(&owner),
-      lists_(AheadWindow::Limits{.first = 32, .least = 4, .most = 512}),
-      files_(AheadWindow::Limits{.most_bytes =
-                                     std::min<std::size_t>(32U << 20, owner.store().most() / 8)}) {}
+      lists_(AheadKind::kListings, AheadWindow::Limits{.first = 32, .least = 4, .most = 512}),
+      files_(AheadKind::kFiles, AheadWindow::Limits{.most_bytes = std::min<std::size_t>(
+                                                        32U << 20, owner.store().most() / 8)}) {}
 
 // --- Walks
 

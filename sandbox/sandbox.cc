@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "sandbox/backoff.h"
 #include "sandbox/cached_files.h"
+#include "sandbox/sandbox_metrics.h"
 
 namespace sbxfs {
 namespace {
@@ -354,6 +355,10 @@ void Sandbox::SaveAndIgnore() {
 void Sandbox::Phase(std::string_view phase) {
     const std::int64_t now = EpochMs(loop_.clock().System());
     const MutexLock lock(mu_);
+    if (!record_.phases.empty()) {
+        const std::chrono::milliseconds took(now - record_.phases.back().second);
+        sandbox_metrics.launch_phases.Add(phase, took);
+    }
     record_.phases.emplace_back(std::string(phase), now);
 }
 
@@ -525,6 +530,7 @@ void Sandbox::Ready() {
             KeepPowerPhase("started");
         } else {
             Phase("ready");
+            sandbox_metrics.launches.AddTo(sandbox_metrics.launches.PlaceOf("ready"));
         }
         SaveAndIgnore();
     }
@@ -553,6 +559,7 @@ void Sandbox::OnDetached(const Error& why) {
     cached_->SupervisorLost();
     files_->Cut();
     ++failures_;
+    sandbox_metrics.link_losses.Add();
     // The first new link after a good one is tried at once, and requests wait for it. After that
     // they fail at once.
     if (IsLeaving()) {
@@ -657,6 +664,8 @@ void Sandbox::EndAs(SandboxStatus status, const std::string& error) {
             record_.ended_ms = EpochMs(loop_.clock().System());
         }
     }
+    if (save && !ever_ready_)
+        sandbox_metrics.launches.AddTo(sandbox_metrics.launches.PlaceOf("failed"));
     if (save) SaveAndIgnore();
     const Error down = HostDown(name_, ToString(status), error);
     commands_->Close(down);

@@ -269,11 +269,10 @@ void Sandbox::StartFailed(const Error& why) {
 
 // Only the newest of each, however often it is stopped.
 void Sandbox::KeepPowerPhase(std::string_view phase) {
-    {
-        const MutexLock lock(mu_);
-        std::erase_if(record_.phases, [phase](const auto& one) { return one.first == phase; });
-    }
-    Phase(phase);
+    const std::int64_t now = EpochMs(loop_.clock().System());
+    const MutexLock lock(mu_);
+    std::erase_if(record_.phases, [phase](const auto& one) { return one.first == phase; });
+    record_.phases.emplace_back(std::string(phase), now);
 }
 
 }  // namespace sbxfs

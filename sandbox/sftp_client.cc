@@ -128,6 +128,7 @@ void SftpClient::Start(UniqueFunction<void(Status)> ready) {
     Put32(kSftpVersion, init);
     output_.Append(init);
     counters_.round_trips = 1;
+    sandbox_metrics.sftp_requests.AddTo(sandbox_metrics.sftp_requests.PlaceOf("init"));
     Wake();
 }
 
@@ -136,6 +137,7 @@ Status SftpClient::Feed(std::string_view bytes) {
     const std::shared_ptr<SftpClient> keep =
         shared_from_this();  // a callback may drop the owner's reference
     counters_.bytes_in += bytes.size();
+    sandbox_metrics.sftp_bytes.AddTo(static_cast<std::size_t>(Direction::kReceived), bytes.size());
     while (state_ != State::kEnded) {
         Result<std::optional<SftpPacket>> packet = input_.Next(bytes);
         if (packet && !*packet) return Ok();
@@ -158,6 +160,7 @@ Status SftpClient::Feed(std::string_view bytes) {
 void SftpClient::Sent(std::size_t count) {
     if (state_ == State::kEnded) return;  // what waited is gone already
     counters_.bytes_out += count;
+    sandbox_metrics.sftp_bytes.AddTo(static_cast<std::size_t>(Direction::kSent), count);
     output_.Sent(count);
 }
 
@@ -173,6 +176,7 @@ void SftpClient::FailAll(const Error& why) {
     for (auto& [id, waiting] : waiting_)
         doomed.push_back(std::move(waiting));
     waiting_.clear();
+    in_flight_.Set(0);
     std::sort(doomed.begin(), doomed.end(),
               [](const Waiting& a, const Waiting& b) { return a.order < b.order; });
     if (ready_) std::exchange(ready_, {})(why);
@@ -258,6 +262,8 @@ Status SftpClient::TakeValue(WaitingMap::iterator at, SftpPacket packet) {
         case Want::kData:
             if (packet.data.size() > at->second.asked)
                 return Broken("more data than was asked for");
+            sandbox_metrics.file_bytes.AddTo(static_cast<std::size_t>(Direction::kReceived),
+                                             packet.data.size());
             return Deliver<std::string>(at, std::move(packet.data));
     }
     return Broken("a value for a request that has none");
@@ -273,6 +279,7 @@ Status SftpClient::Deliver(WaitingMap::iterator at, Result<T> value) {
 SftpClient::Waiting SftpClient::Claim(WaitingMap::iterator at) {
     Waiting waiting = std::move(at->second);
     waiting_.erase(at);
+    in_flight_.Set(static_cast<std::int64_t>(waiting_.size()));
     answered_trip_ = std::max(answered_trip_, waiting.trip);
     return waiting;
 }

@@ -26,6 +26,7 @@
 
 #include "base/result.h"
 #include "base/unique_function.h"
+#include "sandbox/sandbox_metrics.h"
 #include "sandbox/sftp_stream.h"
 #include "sandbox/sftp_wire.h"
 
@@ -242,6 +243,7 @@ class SftpClient : public std::enable_shared_from_this<SftpClient> {
     SftpInput input_;
     SftpOutput output_;
     std::string scratch_;  // the head of the packet being written
+    std::size_t kind_ = 0;  // of that packet, for metrics
     WaitingMap waiting_;
     std::uint32_t next_id_;
     std::uint64_t order_ = 0;
@@ -249,6 +251,7 @@ class SftpClient : public std::enable_shared_from_this<SftpClient> {
     SftpExtensions extensions_;
     SftpLimits limits_;
     SftpCounters counters_;
+    GaugeShare in_flight_{sandbox_metrics.sftp_in_flight};
 };
 
 }  // namespace sbxfs

@@ -15,11 +15,13 @@ constexpr std::size_t kHead = 9;  // length, type, id
 std::string& SftpClient::Begin(SftpType type) {
     scratch_.assign(kHead, '\0');
     scratch_[4] = static_cast<char>(type);
+    kind_ = static_cast<std::size_t>(type) - static_cast<std::size_t>(SftpType::kOpen);
     return scratch_;
 }
 
 std::string& SftpClient::BeginExtended(std::string_view name) {
     PutText(name, Begin(SftpType::kExtended));
+    kind_ = sandbox_metrics.sftp_requests.PlaceOf(name);
     return scratch_;
 }
 
@@ -46,7 +48,13 @@ void SftpClient::Finish(Want want, Back back, Extra extra) {
     const std::uint64_t trip = extra.awaited == Awaited::kYes ? answered_trip_ + 1 : 0;
     counters_.round_trips = std::max(counters_.round_trips, trip);
     ++counters_.requests;
+    sandbox_metrics.sftp_requests.AddTo(kind_);
+    if (!extra.data.empty()) {
+        sandbox_metrics.file_bytes.AddTo(static_cast<std::size_t>(Direction::kSent),
+                                         extra.data.size());
+    }
     waiting_.emplace(id, Waiting{want, extra.asked, trip, order_++, std::move(back)});
+    in_flight_.Set(static_cast<std::int64_t>(waiting_.size()));
 
     const bool was_empty = output_.size() == 0;
     output_.Append(scratch_);

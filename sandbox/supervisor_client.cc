@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "sandbox/sandbox_metrics.h"
 
 namespace sbxfs {
 namespace {
@@ -77,13 +78,17 @@ IdentityStat GetIdentity(sup::Reader& frame) {
 
 }  // namespace
 
-std::string& SupervisorClient::Out() {
+std::string& SupervisorClient::Out(sup::Type type) {
+    sandbox_metrics.supervisor_requests.AddTo(static_cast<std::size_t>(type) - 1);
     if (wake_) wake_();
     return out_;
 }
 
 void SupervisorClient::Hello(std::uint64_t epoch) {
-    SupWriter(Out(), sup::Type::kHello).U32(sup::kOldestProtocol).U32(sup::kProtocol).U64(epoch);
+    SupWriter(Out(sup::Type::kHello), sup::Type::kHello)
+        .U32(sup::kOldestProtocol)
+        .U32(sup::kProtocol)
+        .U64(epoch);
 }
 
 void SupervisorClient::Sent(std::size_t count) {
@@ -317,7 +322,7 @@ void SupervisorClient::Start(const StartRequest& request) {
     fields.cwd = ToText(request.cwd);
     fields.user = ToText(request.user);
     fields.script = ToText(request.script);
-    SupWriter writer(Out(), sup::Type::kStart);
+    SupWriter writer(Out(sup::Type::kStart), sup::Type::kStart);
     sup::PutStartFields(writer, fields);
     writer.U32(static_cast<std::uint32_t>(request.env.size()));
     for (const auto& [name, value] : request.env)
@@ -325,23 +330,25 @@ void SupervisorClient::Start(const StartRequest& request) {
 }
 
 void SupervisorClient::Read(EventNumber n, OutputSizes from) {
-    SupWriter(Out(), sup::Type::kRead).U64(Raw(n)).U64(from.out).U64(from.err);
+    SupWriter(Out(sup::Type::kRead), sup::Type::kRead).U64(Raw(n)).U64(from.out).U64(from.err);
 }
 
 void SupervisorClient::Credit(std::uint32_t bytes) {
-    SupWriter(Out(), sup::Type::kCredit).U32(bytes);
+    SupWriter(Out(sup::Type::kCredit), sup::Type::kCredit).U32(bytes);
 }
 
 void SupervisorClient::Signal(EventNumber n, int signal) {
-    SupWriter(Out(), sup::Type::kSignal).U64(Raw(n)).U32(static_cast<std::uint32_t>(signal));
+    SupWriter(Out(sup::Type::kSignal), sup::Type::kSignal)
+        .U64(Raw(n))
+        .U32(static_cast<std::uint32_t>(signal));
 }
 
 void SupervisorClient::Forget(EventNumber n) {
-    SupWriter(Out(), sup::Type::kForget).U64(Raw(n));
+    SupWriter(Out(sup::Type::kForget), sup::Type::kForget).U64(Raw(n));
 }
 
 void SupervisorClient::Use() {
-    SupWriter(Out(), sup::Type::kUse);
+    SupWriter(Out(sup::Type::kUse), sup::Type::kUse);
 }
 
 void SupervisorClient::StatBatch(const std::vector<std::string>& paths,
@@ -362,7 +369,7 @@ void SupervisorClient::StatBatch(const std::vector<std::string>& paths,
             if (!frame.ok()) return done(Violation("malformed StatOk"));
             done(std::move(stats));
         });
-    SupWriter writer(Out(), sup::Type::kStat);
+    SupWriter writer(Out(sup::Type::kStat), sup::Type::kStat);
     writer.U32(request).U32(static_cast<std::uint32_t>(asked));
     for (const std::string& path : paths)
         writer.String(ToText(path));
@@ -393,7 +400,7 @@ void SupervisorClient::Fetch(const std::vector<std::string>& paths, std::uint32_
             if (!frame.ok() || !good) return done(Violation("malformed FetchOk"));
             done(std::move(files));
         });
-    SupWriter writer(Out(), sup::Type::kFetch);
+    SupWriter writer(Out(sup::Type::kFetch), sup::Type::kFetch);
     writer.U32(request).U32(most).U32(static_cast<std::uint32_t>(asked));
     for (const std::string& path : paths)
         writer.String(ToText(path));
@@ -415,7 +422,7 @@ void SupervisorClient::Processes(UniqueFunction<void(Result<std::vector<RemotePr
             if (!frame.ok()) return done(Violation("malformed ProcessesOk"));
             done(std::move(processes));
         });
-    SupWriter(Out(), sup::Type::kProcesses).U32(request);
+    SupWriter(Out(sup::Type::kProcesses), sup::Type::kProcesses).U32(request);
 }
 
 void SupervisorClient::Environment(UniqueFunction<void(Result<std::vector<std::string>>)> done) {
@@ -431,7 +438,7 @@ void SupervisorClient::Environment(UniqueFunction<void(Result<std::vector<std::s
             if (!frame.ok()) return done(Violation("malformed EnvironOk"));
             done(std::move(variables));
         });
-    SupWriter(Out(), sup::Type::kEnviron).U32(request);
+    SupWriter(Out(sup::Type::kEnviron), sup::Type::kEnviron).U32(request);
 }
 
 void SupervisorClient::SetTimer(std::int64_t lifetime_ms, std::int64_t idle_ms, ExpiryAction action,
@@ -445,7 +452,7 @@ void SupervisorClient::SetTimer(std::int64_t lifetime_ms, std::int64_t idle_ms, 
             if (!(*answer)->ok()) return done(Violation("malformed TimerOk"));
             done(state);
         });
-    SupWriter(Out(), sup::Type::kTimer)
+    SupWriter(Out(sup::Type::kTimer), sup::Type::kTimer)
         .U32(request)
         .U64(static_cast<std::uint64_t>(lifetime_ms))
         .U64(static_cast<std::uint64_t>(idle_ms))
@@ -457,7 +464,7 @@ void SupervisorClient::Ping(Done done) {
         NextRequest(sup::Type::kPong, [done = std::move(done)](const Result<Frame*>& answer) {
             done(answer ? Ok() : Status(answer.error()));
         });
-    SupWriter(Out(), sup::Type::kPing).U32(request);
+    SupWriter(Out(sup::Type::kPing), sup::Type::kPing).U32(request);
 }
 
 void SupervisorClient::Shutdown(bool clear_spool, Done done) {
@@ -465,7 +472,7 @@ void SupervisorClient::Shutdown(bool clear_spool, Done done) {
         NextRequest(sup::Type::kPong, [done = std::move(done)](const Result<Frame*>& answer) {
             done(answer ? Ok() : Status(answer.error()));
         });
-    SupWriter(Out(), sup::Type::kShutdown).U32(request).U8(clear_spool ? 1 : 0);
+    SupWriter(Out(sup::Type::kShutdown), sup::Type::kShutdown).U32(request).U8(clear_spool ? 1 : 0);
 }
 
 }  // namespace sbxfs

@@ -71,7 +71,7 @@ class SupervisorClient final : public SupervisorPort {
         UniqueFunction<void(Result<Frame*>)> done;  // the frame's payload after the request number
     };
 
-    std::string& Out();  // to write a frame to
+    std::string& Out(supervisor::Type type);  // to write a frame of that type to
     std::uint32_t NextRequest(supervisor::Type answer, UniqueFunction<void(Result<Frame*>)> done);
     Status FindMagic(std::string_view& bytes);
     Status HandleFrame(supervisor::Type type, Frame frame);

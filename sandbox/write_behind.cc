@@ -132,6 +132,7 @@ void WriteBehind::Enter(const ChangePtr& change) {
     if (!change->deferred) return;
     const MutexLock lock(mu_);
     unacknowledged_.emplace(change->id, change->what.text);
+    dirty_changes_.Add(1);
 }
 
 void WriteBehind::DependOn(const ChangePtr& change, const ChangePtr& earlier, After when) {
@@ -227,6 +228,7 @@ void WriteBehind::Ended(const ChangePtr& change, const Status& status) {
     if (change->deferred) {
         const MutexLock lock(mu_);
         unacknowledged_.erase(change->id);
+        dirty_changes_.Add(-1);
     }
     if (!status && change->deferred) Lost(*change, status.error());
     for (auto* followers : {&change->after_sent, &change->after_ended}) {
@@ -251,6 +253,7 @@ void WriteBehind::Lost(const Change& change, const Error& why) {
     if (!lost_) lost_ = error;
     newest_ = error;
     ++losses_;
+    sandbox_metrics.lost_changes.Add();
     if (change.data && !change.what.path.empty() && damaged_.size() < kMostDamaged)
         damaged_.insert(change.what.path);
     dirs_.Clear();

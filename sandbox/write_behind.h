@@ -39,6 +39,7 @@
 #include "base/sync.h"
 #include "sandbox/linked_files.h"
 #include "sandbox/remote_files.h"
+#include "sandbox/sandbox_metrics.h"
 #include "sandbox/send_window.h"
 #include "sandbox/server_view.h"
 #include "sandbox/shown_times.h"
@@ -100,6 +101,12 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     // --- any thread ---
     // The oldest change that its caller was told of and the sandbox has not acknowledged.
     std::optional<std::string> FirstUnacknowledged() const;
+    // How much it is, for people: true a moment ago.
+    struct Behind {
+        std::int64_t changes = 0;
+        std::int64_t bytes = 0;
+    };
+    Behind HowMuch() const { return {dirty_changes_.value(), dirty_bytes_.value()}; }
     // Somebody has heard of the changes that were lost.
     void Acknowledge();
 
@@ -255,6 +262,8 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
 
     mutable Mutex mu_{LockRank::kWriteBehind};
     std::map<std::uint64_t, std::string> unacknowledged_ GUARDED_BY(mu_);  // what, by number
+    GaugeShare dirty_changes_{sandbox_metrics.dirty_changes};
+    GaugeShare dirty_bytes_{sandbox_metrics.dirty_bytes};
 
     // Loop thread's own.
     Mode mode_ = Mode::kOff;

@@ -105,6 +105,7 @@ void WriteBehind::LetRoom() {
 
 void WriteBehind::SetDirty(std::uint64_t bytes) {
     dirty_ = bytes;
+    dirty_bytes_.Set(static_cast<std::int64_t>(bytes));
     if (owner_ != nullptr) owner_->OnDirty(bytes);
 }
 

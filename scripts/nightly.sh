@@ -47,6 +47,11 @@ for script in tests/mount/*_test.py; do
     SBXFS_TEST_LINK=20ms python3 "$script" || [ $? = 77 ] || broken=1
 done
 SBXFS_TEST_LINK=20ms python3 tests/mount/as_user.py semantics_test.py || broken=1
+# Everything at once for half an hour: nothing is left, the memory does not grow.
+python3 tests/harness/soak.py --seconds 1800 || broken=1
+# The same for ten minutes of a program whose memory is watched (scripts/test.sh has two).
+configure_and_build asan sbxfs | tail -n 1
+SBXFS_BINARY=$PWD/build/asan/sbxfs python3 tests/harness/soak.py --seconds 600 || broken=1
 # The mount tier with every change waiting for its answer.
 SBXFS_TEST_OPTIONS=writeback=off ctest --test-dir build/dev -L mount -j "$jobs" --output-on-failure || broken=1
 # Both sides in one repository for a minute.

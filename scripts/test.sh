@@ -47,6 +47,9 @@ if [ $quick = no ]; then
         step "tests: $sanitizer, core and protocol"
         run $sanitizer -L 'unit|core|protocol'
     done
+    step "soak: two minutes under the address sanitizer"
+    configure_and_build asan sbxfs | tail -n 1
+    SBXFS_BINARY=$PWD/build/asan/sbxfs PYTHONDONTWRITEBYTECODE=1 python3 tests/harness/soak.py --seconds 120 || [ $? = 77 ]
     step "clang: thread-safety annotations"
     configure_and_build tidy sbxfs | tail -n 1
 fi

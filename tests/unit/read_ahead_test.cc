@@ -132,7 +132,7 @@ TEST(ReadAhead, RandomReadsOfAHugeFileFetchAtMost32TimesWhatTheyRead) {
 }
 
 TEST(AheadWindow, GrowsWithWhatIsUsedAndShrinksWithWhatIsNot) {
-    AheadWindow window(AheadWindow::Limits{.first = 4, .least = 1, .most = 16});
+    AheadWindow window(AheadKind::kFiles, AheadWindow::Limits{.first = 4, .least = 1, .most = 16});
     const SteadyTime start{};
     const auto fill = [&](SteadyTime now) {
         std::size_t count = 0;
@@ -154,7 +154,8 @@ TEST(AheadWindow, GrowsWithWhatIsUsedAndShrinksWithWhatIsNot) {
 }
 
 TEST(AheadWindow, IsBoundedInBytes) {
-    AheadWindow window(AheadWindow::Limits{.first = 100, .first_bytes = 1000, .most_bytes = 4000});
+    AheadWindow window(AheadKind::kFiles,
+                       AheadWindow::Limits{.first = 100, .first_bytes = 1000, .most_bytes = 4000});
     window.Begin("a", 900, SteadyTime{});
     EXPECT_FALSE(window.Fits(101));
     EXPECT_TRUE(window.Fits(100));
