@@ -1,6 +1,7 @@
 #include "fs/metrics_file.h"
 
 #include <dirent.h>
+#include <malloc.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -59,13 +60,16 @@ void WriteSandboxes(MetricsText& text, const MountContext& mount) {
     for (const SandboxPtr& sandbox : mount.sandboxes.List())
         ++counts[sandbox->status()];
     std::uint64_t going = 0;
-    for (const SandboxPtr& sandbox : mount.sandboxes.History())
+    const std::vector<SandboxPtr> history = mount.sandboxes.History();
+    for (const SandboxPtr& sandbox : history)
         going += sandbox->IsGone() ? 0 : 1;
     text.Family("sbxfs_sandboxes", "gauge",
                 "Sandboxes by status, and those that are being destroyed.");
     for (const SandboxStatus status : kStatuses)
         text.Sample("", MetricLabel("status", ToString(status)), counts[status]);
     text.Sample("", MetricLabel("status", "destroying"), going);
+    text.Family("sbxfs_past_sandboxes", "gauge", "Sandboxes that are gone, in .mount/history.");
+    text.Sample(history.size() - going);
 }
 
 struct CloseDirectory {
@@ -101,6 +105,10 @@ void WriteProcess(MetricsText& text) {
     }
     text.Family("process_resident_memory_bytes", "gauge", "Resident memory.");
     text.Sample(pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)));
+    // Of what is resident: the rest is kept for what will be allocated.
+    const struct mallinfo2 heap = ::mallinfo2();
+    text.Family("sbxfs_heap_bytes", "gauge", "Memory that is allocated.");
+    text.Sample(heap.uordblks + heap.hblkhd);
     struct rusage usage {};
     (void)::getrusage(RUSAGE_SELF, &usage);
     text.Family("process_cpu_seconds_total", "counter", "Processor time, user and system.");

@@ -180,6 +180,14 @@ std::size_t ParkingLot::Count() const {
     return places_.size();
 }
 
+std::optional<SteadyTime> ParkingLot::Oldest() const {
+    std::optional<SteadyTime> oldest;
+    const MutexLock lock(mu_);
+    for (const auto& [id, place] : places_)
+        oldest = std::min(place.since, oldest.value_or(place.since));
+    return oldest;
+}
+
 // --- Who waits
 
 // `call(what, since, sink, told)`; no sink: being parked.
@@ -202,7 +210,7 @@ std::array<ParkingLot::Total, ParkingLot::kFors> ParkingLot::Totals() {
     return totals;
 }
 
-std::vector<ParkingLot::Waiting> ParkingLot::Oldest(std::size_t most) {
+std::vector<ParkingLot::Waiting> ParkingLot::Longest(std::size_t most) {
     std::vector<Waiting> all;
     {
         const MutexLock lock(mu_);

@@ -95,6 +95,8 @@ class ParkingLot {
     void FailAll(const Error& error);
 
     std::size_t Count() const;  // parked ones
+    // When the oldest of these came.
+    std::optional<SteadyTime> Oldest() const;
 
     // --- Who waits, parked or watched.
 
@@ -109,7 +111,7 @@ class ParkingLot {
     };
     std::array<Total, kFors> Totals();
     // The oldest first, at most so many.
-    std::vector<Waiting> Oldest(std::size_t most);
+    std::vector<Waiting> Longest(std::size_t most);
 
     // Called, without a lock, when a request waits and nobody has looked after those for long: to call TakeLate() in
     // a while. Set before the first.

@@ -13,7 +13,7 @@ constexpr std::size_t kMostRequests = 100;
 constexpr std::size_t kMostSandboxes = 200;
 
 void LogRequests(MountContext& mount) {
-    for (const ParkingLot::Waiting& waiting : mount.lot.Oldest(kMostRequests)) {
+    for (const ParkingLot::Waiting& waiting : mount.lot.Longest(kMostRequests)) {
         const WaitingFacts facts = FactsOf(mount, waiting);
         Log(LogLevel::kInfo, "state: request",
             {{"op", facts.op},

@@ -9,6 +9,8 @@
 namespace sbxfs {
 namespace {
 
+constexpr Duration kLimitLook = std::chrono::seconds(10);
+
 // One reader of a waiting file. The text is fixed when the wait ends; reads go on from a cursor, whatever
 // offset they name, so that a second read is at the end.
 class OpenWait final : public OpenHandle, public std::enable_shared_from_this<OpenWait> {
@@ -28,20 +30,33 @@ class OpenWait final : public OpenHandle, public std::enable_shared_from_this<Op
         }
         const WaitLimit limit = ShortestLimit();
         if (wait == 0 || !limit) return;
-        // The one that waits for the event keeps both alive; the limit, which may be days away, neither.
-        mount_.timer_loop.Post([&loop = mount_.timer_loop, weak = weak_from_this(),
-                                weak_claim = std::weak_ptr(claim), size, wait, limit = *limit] {
-            RunLater(loop, limit, [weak, weak_claim, size, wait] {
-                const auto late = weak.lock();
-                const auto unanswered = weak_claim.lock();
-                if (late == nullptr || unanswered == nullptr) return;
-                late->wait_->Cancel(wait);
-                late->Answer(*unanswered, size);
-            });
-        });
+        // The one that waits for the event keeps both alive; the limit neither.
+        const SteadyTime deadline = mount_.clock.Steady() + *limit;
+        mount_.timer_loop.Post([weak = weak_from_this(), weak_claim = std::weak_ptr(claim), size,
+                                wait,
+                                deadline] { LookAtLimit(weak, weak_claim, size, wait, deadline); });
     }
 
  private:
+    using Claim = Parked<DataReply>;
+    // Now and then, and not once at the end: that may be days away, and most waits are over long before it. On the
+    // timer loop.
+    static void LookAtLimit(const std::weak_ptr<OpenWait>& weak,
+                            const std::weak_ptr<Claim>& weak_claim, std::size_t size,
+                            std::uint64_t wait, SteadyTime deadline) {
+        const auto self = weak.lock();
+        const auto unanswered = weak_claim.lock();
+        if (self == nullptr || unanswered == nullptr) return;
+        const Duration left = deadline - self->mount_.clock.Steady();
+        if (left <= Duration::zero()) {
+            self->wait_->Cancel(wait);
+            return self->Answer(*unanswered, size);
+        }
+        RunLater(self->mount_.timer_loop, std::min(left, kLimitLook),
+                 [weak, weak_claim, size, wait, deadline] {
+                     LookAtLimit(weak, weak_claim, size, wait, deadline);
+                 });
+    }
     // What comes next of a text that is known; nothing while it is not.
     std::optional<std::string> NextPart(std::size_t size) {
         const MutexLock lock(mu_);

@@ -302,8 +302,10 @@ bool Prefetcher::NextDirectory() {
     if (!owner_->cache().List(next)) {
         // Several in one flight; Arrived() goes on.
         const std::size_t most = std::min(to_walk_.size(), kMostListed);
-        for (std::size_t i = 0; i < most && lists_.Fits(0); ++i) {
-            const std::string directory = to_walk_[i];
+        const std::vector<std::string> first(
+            to_walk_.begin(), std::next(to_walk_.begin(), static_cast<std::ptrdiff_t>(most)));
+        for (const std::string& directory : first) {
+            if (!lists_.Fits(0)) break;
             if (owner_->cache().List(directory) || IsListing(directory)) continue;
             lists_.Begin(directory, 0, owner_->Now());
             walked_.insert(directory);

@@ -9,7 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <set>
@@ -26,6 +26,8 @@ namespace sbxfs {
 
 class CachedFiles;
 
+// Lists and not deques: a deque has half a kilobyte of its own while it is empty, and so they are in all sandboxes but
+// a few, also in those that are history.
 class Prefetcher : public std::enable_shared_from_this<Prefetcher> {
  public:
     explicit Prefetcher(CachedFiles& owner);
@@ -56,7 +58,7 @@ class Prefetcher : public std::enable_shared_from_this<Prefetcher> {
         std::string directory;
         SteadyTime when{};
     };
-    using RecentList = std::deque<Recent>;
+    using RecentList = std::list<Recent>;
     using File = FileCache::Small;
     struct Fetching {
         bool read = false;
@@ -87,16 +89,16 @@ class Prefetcher : public std::enable_shared_from_this<Prefetcher> {
     CachedFiles* owner_;
     RecentList recent_lists_;
     RecentList recent_opens_;
-    std::deque<std::string> last_opened_;  // the newest last: programs have them
+    std::list<std::string> last_opened_;  // the newest last: programs have them
     RecentList recent_looks_;
     std::set<std::string> walked_;              // listings that a walk waits for
     std::map<std::string, SteadyTime> queued_;  // whose children have been put in the queue, when
-    std::deque<std::string> to_list_;
+    std::list<std::string> to_list_;
     std::map<std::string, std::vector<Job>> listing_;  // on their way, and who waits
     std::set<std::string> theirs_;                     // on their way because a program asked
     AheadWindow lists_;
     AheadWindow files_;
-    std::deque<File> to_fetch_;
+    std::list<File> to_fetch_;
     std::map<std::string, Fetching> fetching_;
     std::size_t handles_ = 0;      // of them, those that are opened there
     std::size_t many_bytes_ = 0;   // of them, those that the supervisor reads
@@ -104,7 +106,7 @@ class Prefetcher : public std::enable_shared_from_this<Prefetcher> {
     // come next, in the order of a program that goes by name.
     std::string top_;
     std::string at_;
-    std::deque<std::string> to_walk_;
+    std::list<std::string> to_walk_;
     std::set<std::string> walked_through_;  // directories below the top whose files were taken
 };
 

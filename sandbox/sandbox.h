@@ -18,7 +18,7 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -266,11 +266,11 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     GoneCallback on_gone_;
     std::unique_ptr<Attachment> attachment_;
     SupervisorPort* port_ = nullptr;  // the attachment's, while its supervisor answers
-    std::deque<std::pair<TtlChange, Done>> ttl_waiting_;
+    std::list<std::pair<TtlChange, Done>> ttl_waiting_;
     std::uint64_t ttl_turn_ = 0;  // changes when the write that waits for the timer is over
     SteadyTime use_told_{};
     bool use_untold_ = false;
-    std::uint64_t expiry_checks_ = 0;
+    std::optional<SteadyTime> expiry_look_;  // when UpdateExpiring() comes by itself
     bool stopped_ = false;
     std::optional<Stage> entering_;  // by a verb; its commit is on its way
     bool started_again_ = false;     // so the phases of the launch stand

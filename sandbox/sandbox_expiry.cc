@@ -307,9 +307,16 @@ void Sandbox::UpdateExpiring() {
         SetStatus(SandboxStatus::kReady, "");
     }
     if (*left <= soon_ms) return;  // use and ttl come here by themselves
-    const std::uint64_t mine = ++expiry_checks_;
-    Later(std::chrono::milliseconds(*left - soon_ms), [mine](Sandbox& self) {
-        if (self.expiry_checks_ == mine) self.UpdateExpiring();
+    // A look that turns out to be too early arms the next one: armed anew by each use, one would be left for each
+    // until the idle time is over.
+    const Duration pause = std::chrono::milliseconds(*left - soon_ms);
+    const SteadyTime due = loop_.clock().Steady() + pause;
+    if (expiry_look_ && *expiry_look_ <= due) return;
+    expiry_look_ = due;
+    Later(pause, [due](Sandbox& self) {
+        if (self.expiry_look_ != due) return;
+        self.expiry_look_.reset();
+        self.UpdateExpiring();
     });
 }
 

@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -286,7 +287,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
         SteadyTime deadline;
         Done done;
     };
-    std::deque<Waiter> waiters_;
+    std::list<Waiter> waiters_;
     TrustedDirs dirs_;
     std::uint64_t trusts_ = 0;  // counts their beginnings: an answer to an earlier one says nothing
     std::optional<ServerView> view_;
@@ -297,7 +298,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     std::unordered_set<std::string> made_;  // in this era: theirs is ours to change
     std::map<std::string, StatePtr, std::less<>>
         states_;                    // files that are open or have changes under way, by name
-    std::deque<StatePtr> stalled_;  // have something to send, when there is room in the flight
+    std::list<StatePtr> stalled_;  // have something to send, when there is room in the flight
     std::uint64_t dirty_ = 0;
     std::uint64_t in_flight_ = 0;  // bytes sent and not acknowledged
     SendWindow window_;
@@ -305,7 +306,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
         SteadyTime deadline;
         Done go;
     };
-    std::deque<RoomWaiter> room_;  // writes that wait for room
+    std::list<RoomWaiter> room_;  // writes that wait for room
     std::size_t open_files_ = 0;
     // What the link carries, in bytes a second; 0: not measured yet.
     double rate_ = 0;

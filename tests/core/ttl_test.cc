@@ -56,6 +56,26 @@ TEST_F(Ttl, IsTheEarlierOfLifetimeAndIdleTime) {
     EXPECT_EQ(info.GetNumber("idle_timeout_seconds"), 600);
 }
 
+// Each command, and each use told to the timer there, left one for as long as the sandbox may idle.
+TEST_F(Ttl, UseLeavesNoTimersBehind) {
+    const auto use = [this](int from, int to) {
+        for (int n = from; n < to; ++n) {
+            ASSERT_EQ(me().Echo("true", "/box/cmd"), 0);
+            Settle();
+            supervisor().Run(n, "", 0);
+            Settle();
+        }
+        Advance(seconds(30));  // what is for a moment only is over
+    };
+    use(1, 3);
+    const std::size_t before = world_.loop.timers();
+    use(3, 33);
+    EXPECT_LE(world_.loop.timers(), before + 1);
+    EXPECT_EQ(StatusOf(), "ready\n");
+    Advance(minutes(9));
+    EXPECT_EQ(StatusOf(), "expiring\n") << "and it is still looked in time";
+}
+
 TEST_F(Ttl, WithoutLimitsIsNone) {
     Use(0, 0);
     EXPECT_EQ(Left("other"), -1);

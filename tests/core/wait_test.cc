@@ -66,6 +66,28 @@ TEST_F(WaitFiles, WaitSecondsEndsWithTheCommand) {
     Advance(std::chrono::seconds(61));  // its limit finds nothing any more
 }
 
+// Who waits for a day at most, for what is over in a second, left a timer for a day.
+TEST_F(WaitFiles, ALimitThatIsFarAwayLeavesNoTimerBehind) {
+    Submit();
+    Advance(std::chrono::seconds(30));
+    const std::size_t before = world_.loop.timers();
+    for (int i = 0; i < 20; ++i) {
+        const auto wait = OpenWait("wait.86400");
+        const auto read = wait->StartRead();
+        Advance(std::chrono::milliseconds(10));
+        mount().context().lot.Cancel(read->interrupt());
+        EXPECT_EQ(read->Await().error, EINTR);
+    }
+    const auto last = OpenWait("wait.86400");
+    const auto read = last->StartRead();
+    Advance(std::chrono::hours(1));
+    EXPECT_FALSE(read->answered());
+    EXPECT_LE(world_.loop.timers(), before + 1);
+    Advance(std::chrono::hours(23));
+    EXPECT_EQ(read->Await().bytes, "queued\n");
+    EXPECT_LE(world_.loop.timers(), before);
+}
+
 TEST_F(WaitFiles, WaitOfNoTimeAsks) {
     Submit();
     const auto wait = OpenWait("wait.0");
