@@ -41,26 +41,28 @@ TEST_F(Gauges, CommandsAreCountedWhereTheyAre) {
     const std::uint64_t exited = Ended("exited");
     const std::uint64_t failed = Ended("failed");
     const std::uint64_t refused = Ended("refused");
-    for (int i = 0; i < 3; ++i)
+    const std::uint64_t lost = Ended("lost");
+    for (int i = 0; i < 4; ++i)
         EXPECT_EQ(me().Echo("true", "/box/cmd"), 0);
     Settle();
-    EXPECT_EQ(Commands(), Pair(3, 0));
+    EXPECT_EQ(Commands(), Pair(4, 0));
     supervisor().Started(1);
     Settle();
-    EXPECT_EQ(Commands(), Pair(2, 1));
+    EXPECT_EQ(Commands(), Pair(3, 1));
     EXPECT_EQ(Shown("sbxfs_commands_running"), 1);
     supervisor().Exit(1);
     Settle();
-    EXPECT_EQ(Commands(), Pair(2, 0));
+    EXPECT_EQ(Commands(), Pair(3, 0));
     supervisor().Run(2, "", 7);
     Settle();
-    EXPECT_EQ(Commands(), Pair(1, 0));
+    EXPECT_EQ(Commands(), Pair(2, 0));
     EXPECT_EQ(me().Rmdir("/box"), 0);
     Settle();
     EXPECT_EQ(Commands(), Pair(0, 0));
     EXPECT_EQ(Ended("exited"), exited + 1);
     EXPECT_EQ(Ended("failed"), failed + 1);
     EXPECT_EQ(Ended("refused"), refused + 1);
+    EXPECT_EQ(Ended("lost"), lost + 1) << "the third: told to start, and nobody knows";
 }
 
 TEST_F(Gauges, ARestartCountsWhatStillRunsOnce) {

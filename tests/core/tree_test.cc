@@ -271,7 +271,7 @@ TEST_F(Tree, WaitTakesWholeSecondsOnly) {
 TEST_F(Tree, MountShowsTemplatesConfigurationAndVersion) {
     EXPECT_EQ(me().List("/.mount"),
               (Names{"README.md", "bin", "config.toml", "history", "info.json", "last_error", "log",
-                     "new", "snapshots", "templates", "version"}));
+                     "metrics", "new", "snapshots", "templates", "version"}));
     EXPECT_EQ(me().List("/.mount/templates"), Names{"default.toml"});
     const std::string text = me().Cat("/.mount/templates/default.toml");
     EXPECT_TRUE(text.starts_with("[templates.default]\nprovider = \"local\"\n")) << text;

@@ -50,8 +50,9 @@ SAME = ("sbxfs_inodes", "sbxfs_sandboxes", "process_open_fds")
 # What is kept by design: a destroyed sandbox is history for a week, the number and name of a forgotten event stay used.
 KIB = 1 / 1024
 SANDBOX, EVENT = 28 * KIB, 0.5 * KIB
-# What is allocated when nothing goes on may grow by that and by what fills up once, such as SQLite's cache of pages.
-HEAP_NOISE = 3.0  # MiB
+# What is allocated when nothing goes on may grow by that and by what fills up once, such as the buffers of links and
+# SQLite's cache of pages.
+HEAP_NOISE = 5.0  # MiB
 # The resident memory in the second half by that and by so much a minute; free pages of the heap are given back late.
 SLOPE = 1.0  # MiB a minute
 RSS_NOISE = 12.0  # MiB
@@ -300,10 +301,11 @@ class Soak:
     def warm_up(self) -> None:
         """Once through everything, so that what is made once is there."""
         for number, (kind, _) in enumerate(KINDS):
-            load = kind(self.daemon.mnt, ["a", "b"], 100 + number)
-            for _ in range(3):
-                load.turn()
-            load.end()
+            for box in ("a", "b"):
+                load = kind(self.daemon.mnt, [box], 1000 + 2 * number + (box == "b"))
+                for _ in range(11 if kind is Files else 2):  # every tenth has a large file
+                    load.turn()
+                load.end()
 
     def sample(self, stop: threading.Event) -> None:
         assert self.daemon.process is not None
