@@ -90,20 +90,21 @@ double SecondsOf(const timeval& time) {
     return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
 }
 
-// The names that every Prometheus client gives them.
+// Not under the names that every Prometheus client gives them: node_exporter, whose textfile collector brings these, has those
+// of its own.
 void WriteProcess(MetricsText& text) {
-    text.Family("process_open_fds", "gauge", "Open descriptors.");
+    text.Family("sbxfs_process_open_fds", "gauge", "Open descriptors.");
     text.Sample(OpenDescriptors());
     struct rlimit files {};
     (void)::getrlimit(RLIMIT_NOFILE, &files);
-    text.Family("process_max_fds", "gauge", "How many there may be.");
+    text.Family("sbxfs_process_max_fds", "gauge", "How many there may be.");
     text.Sample(files.rlim_cur);
     std::uint64_t pages = 0;
     if (const Result<std::string> statm = ReadWholeFile("/proc/self/statm")) {
         const std::vector<std::string> fields = Split(*statm, ' ');
         if (fields.size() > 1) pages = ParseNumber<std::uint64_t>(fields[1]).value_or(0);
     }
-    text.Family("process_resident_memory_bytes", "gauge", "Resident memory.");
+    text.Family("sbxfs_process_resident_memory_bytes", "gauge", "Resident memory.");
     text.Sample(pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)));
     // Of what is resident: the rest is kept for what will be allocated.
     const struct mallinfo2 heap = ::mallinfo2();
@@ -111,7 +112,7 @@ void WriteProcess(MetricsText& text) {
     text.Sample(heap.uordblks + heap.hblkhd);
     struct rusage usage {};
     (void)::getrusage(RUSAGE_SELF, &usage);
-    text.Family("process_cpu_seconds_total", "counter", "Processor time, user and system.");
+    text.Family("sbxfs_process_cpu_seconds_total", "counter", "Processor time, user and system.");
     text.Seconds("", "", SecondsOf(usage.ru_utime) + SecondsOf(usage.ru_stime));
 }
 

@@ -46,7 +46,7 @@ MIB = 1 << 20
 ZERO = ("sbxfs_dirty_bytes", "sbxfs_dirty_changes", "sbxfs_commands_queued", "sbxfs_commands_running",
         "sbxfs_sftp_requests_in_flight", "sbxfs_requests_waiting", "sbxfs_requests_waiting_oldest_seconds",
         "sbxfs_open_handles", "sbxfs_cache_bytes", "sbxfs_cache_entries")
-SAME = ("sbxfs_inodes", "sbxfs_sandboxes", "process_open_fds")
+SAME = ("sbxfs_inodes", "sbxfs_sandboxes", "sbxfs_process_open_fds")
 # What is kept by design: a destroyed sandbox is history for a week, the number and name of a forgotten event stay used.
 KIB = 1 / 1024
 SANDBOX, EVENT = 28 * KIB, 0.5 * KIB
