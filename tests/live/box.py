@@ -86,7 +86,7 @@ class Box:
         """Runs to a good end; what it printed."""
         event = self.submit(script)
         said = event.wait(limit)
-        assert said == "exited 0", f"{script!r}: {said}: {event.stderr!r} {event.text('error')}"
+        assert said == "exited 0", f"{script!r}: {said}: {event.stderr!r} {event.text('error')!r}"
         return event.stdout.decode()
 
     def event(self, name: str | int) -> Event:
