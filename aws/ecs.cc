@@ -191,8 +191,7 @@ void Ecs::ListTasks(const ListTasksRequest& request, ArnsDone done) {
     Json body = Json::Object().Set("cluster", request.cluster).Set("maxResults", std::int64_t{100});
     SetIfAny(body, "startedBy", request.started_by);
     SetIfAny(body, "desiredStatus", request.desired_status);
-    NextPage("ListTasks", std::move(body), "taskArns", std::make_shared<std::vector<std::string>>(),
-             std::move(done));
+    NextPage("ListTasks", std::move(body), "taskArns", std::make_shared<Pages>(), std::move(done));
 }
 
 void Ecs::ListTaskDefinitions(const std::string& family, ArnsDone done) {
@@ -202,24 +201,24 @@ void Ecs::ListTaskDefinitions(const std::string& family, ArnsDone done) {
                     .Set("sort", "DESC")
                     .Set("maxResults", std::int64_t{100});
     NextPage("ListTaskDefinitions", std::move(body), "taskDefinitionArns",
-             std::make_shared<std::vector<std::string>>(), std::move(done));
+             std::make_shared<Pages>(), std::move(done));
 }
 
-void Ecs::NextPage(std::string action, Json body, std::string member,
-                   std::shared_ptr<std::vector<std::string>> found, ArnsDone done) {
+void Ecs::NextPage(std::string action, Json body, std::string member, std::shared_ptr<Pages> pages,
+                   ArnsDone done) {
     Send(action, body, Repeat::kSafe,
-         [ecs = *this, action, body, member = std::move(member), found = std::move(found),
+         [ecs = *this, action, body, member = std::move(member), pages = std::move(pages),
           done = std::move(done)](Outcome<Json> answer) mutable {
              if (!answer) return done(std::move(answer).failure());
              for (const Json& arn : ElementsAt(*answer, member))
-                 if (auto text = arn.AsString()) found->push_back(std::move(*text));
+                 if (auto text = arn.AsString()) pages->found.push_back(std::move(*text));
              const std::string token = TextAt(*answer, "nextToken");
-             if (token.empty()) return done(std::move(*found));
-             // A service that never says the end would keep us here for ever.
-             if (found->size() > kMostPages * 100)
+             if (token.empty()) return done(std::move(pages->found));
+             // A service that never says the end would keep us here for ever, also with nothing on its pages.
+             if (++pages->read >= kMostPages)
                  return done(Malformed("ecs:" + action, "its pages do not end"));
              body.Set("nextToken", token);
-             ecs.NextPage(std::move(action), std::move(body), std::move(member), std::move(found),
+             ecs.NextPage(std::move(action), std::move(body), std::move(member), std::move(pages),
                           std::move(done));
          });
 }

@@ -133,8 +133,12 @@ class Ecs {
 
  private:
     void Send(const std::string& action, const Json& body, Repeat repeat, JsonAnswer done);
-    void NextPage(std::string action, Json body, std::string member,
-                  std::shared_ptr<std::vector<std::string>> found, ArnsDone done);
+    struct Pages {
+        std::vector<std::string> found{};
+        std::size_t read = 0;
+    };
+    void NextPage(std::string action, Json body, std::string member, std::shared_ptr<Pages> pages,
+                  ArnsDone done);
 
     std::shared_ptr<Service> service_;
 };

@@ -3,12 +3,14 @@
 #include <utility>
 
 #include "aws/json_call.h"
+#include "aws/query.h"
 
 namespace sbxfs::aws {
 namespace {
 
 constexpr std::string_view kTarget = "Logs_20140328";
 constexpr std::size_t kMostLines = 10'000;
+constexpr std::size_t kMostPages = 1000;
 
 void ReadLines(const Json& json, const std::string& stream, std::vector<LogLine>& lines) {
     const auto events = json.Find("events");
@@ -22,11 +24,11 @@ void ReadLines(const Json& json, const std::string& stream, std::vector<LogLine>
 }  // namespace
 
 void Logs::FilterLogEvents(const FilterLogRequest& request, LinesDone done) {
-    NextPage("", request, {}, std::move(done));
+    NextPage("", 0, request, {}, std::move(done));
 }
 
-void Logs::NextPage(std::string token, FilterLogRequest request, std::vector<LogLine> found,
-                    LinesDone done) {
+void Logs::NextPage(std::string token, std::size_t pages_read, FilterLogRequest request,
+                    std::vector<LogLine> found, LinesDone done) {
     Json body = Json::Object().Set("logGroupName", request.group);
     if (!request.stream_prefix.empty()) body.Set("logStreamNamePrefix", request.stream_prefix);
     if (!request.pattern.empty()) body.Set("filterPattern", request.pattern);
@@ -34,7 +36,7 @@ void Logs::NextPage(std::string token, FilterLogRequest request, std::vector<Log
     if (!token.empty()) body.Set("nextToken", token);
     service_->Call(
         JsonCall(kTarget, "FilterLogEvents", body, Repeat::kSafe),
-        ExpectJson("logs:FilterLogEvents", [logs = *this, token = std::move(token),
+        ExpectJson("logs:FilterLogEvents", [logs = *this, token = std::move(token), pages_read,
                                             request = std::move(request), found = std::move(found),
                                             done = std::move(done)](Outcome<Json> answer) mutable {
             if (!answer) return done(std::move(answer).failure());
@@ -43,7 +45,10 @@ void Logs::NextPage(std::string token, FilterLogRequest request, std::vector<Log
             // Pages may be empty with more to come; the same token twice is the end.
             if (next.empty() || next == token || found.size() >= kMostLines)
                 return done(std::move(found));
-            logs.NextPage(std::move(next), std::move(request), std::move(found), std::move(done));
+            if (pages_read + 1 >= kMostPages)
+                return done(Malformed("logs:FilterLogEvents", "its pages do not end"));
+            logs.NextPage(std::move(next), pages_read + 1, std::move(request), std::move(found),
+                          std::move(done));
         }));
 }
 

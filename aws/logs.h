@@ -29,15 +29,15 @@ class Logs {
 
     explicit Logs(std::shared_ptr<Service> service) : service_(std::move(service)) {}
 
-    // All pages, at most 10,000 lines.
+    // All pages, at most 10,000 lines; pages without end are a failure.
     void FilterLogEvents(const FilterLogRequest& request, LinesDone done);
     // The last `limit` lines of one stream, oldest first.
     void GetLogEvents(const std::string& group, const std::string& stream, int limit,
                       LinesDone done);
 
  private:
-    void NextPage(std::string token, FilterLogRequest request, std::vector<LogLine> found,
-                  LinesDone done);
+    void NextPage(std::string token, std::size_t pages_read, FilterLogRequest request,
+                  std::vector<LogLine> found, LinesDone done);
 
     std::shared_ptr<Service> service_;
 };
