@@ -280,8 +280,9 @@ Status SupervisorClient::HandleError(Frame& frame) {
     const std::uint32_t request = frame.U32();
     const std::uint64_t n = frame.U64();
     const std::uint32_t code = frame.U32();
-    const std::string text = Printable(View(frame.String()), 1024);
+    std::string text = Printable(View(frame.String()), 1024);
     if (!frame.ok() || code == 0 || code > 4095) return Violation("malformed Error");
+    if (text.empty()) text = "the supervisor refused it without saying why";
     const Error error(Errno{static_cast<int>(code)}, text, Blame::kRemote);
     if (const auto it = waiting_.find(request); request != 0 && it != waiting_.end()) {
         const auto done = std::move(it->second.done);
