@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What takes too long for every change: the crash and link harnesses at every position, and the model test for long. Prints one line of figures per
+# What takes too long for every change: the crash and link harnesses at every position, the model test and the fuzzers for long. Prints one line of figures per
 # session, in the form docs/RELIABILITY.md uses. SBXFS_BINARY: the program under test; JOBS: sessions at a time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -56,6 +56,8 @@ SBXFS_BINARY=$PWD/build/asan/sbxfs python3 tests/harness/soak.py --seconds 600 |
 SBXFS_TEST_OPTIONS=writeback=off ctest --test-dir build/dev -L mount -j "$jobs" --output-on-failure || broken=1
 # Both sides in one repository for a minute.
 SBXFS_SIDES_SECONDS=60 python3 tests/mount/sides_test.py Git || broken=1
+# Each fuzz target for ten minutes.
+scripts/fuzz.sh --seconds 600 || broken=1
 # The package of the release build, as Debian's own checker and a machine of its own see it.
 # shellcheck disable=SC2086 # lists of words
 install_missing $BUILD_PACKAGES dpkg-dev file man-db lintian

@@ -11,6 +11,9 @@ TEST_PACKAGES="libgtest-dev libgmock-dev libbenchmark-dev clang qemu-user dash b
     util-linux uidmap strace git rsync ed zsh nodejs perl vim nano emacs-nox sqlite3 ripgrep make mksh
     ksh93u+m yash dpkg-dev file man-db python3-botocore python3-yaml"
 
+# What scripts/fuzz.sh builds with: the compiler that has libFuzzer, and its run-time libraries.
+FUZZ_PACKAGES="clang libclang-rt-14-dev llvm-14"
+
 # What bench/run.sh compares with and measures by.
 BENCH_PACKAGES="libgtest-dev libgmock-dev libbenchmark-dev sshfs rclone fio git python3"
 

@@ -16,7 +16,9 @@
 #include <asm/stat.h>
 #include <asm/unistd.h>
 
-#if defined(__x86_64__)
+#if defined(SBXFS_SUPERVISOR_CALLS)
+#include SBXFS_SUPERVISOR_CALLS  // tests/fuzz: a kernel of the test
+#elif defined(__x86_64__)
 #include "sandbox/supervisor/sys_x86_64.h"
 #elif defined(__aarch64__)
 #include "sandbox/supervisor/sys_aarch64.h"
