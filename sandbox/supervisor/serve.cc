@@ -144,7 +144,7 @@ void Server::Handle(uint64_t tag, uint32_t events) {
         case Source::kFiles:
             return commands_.OnFileEvents();
         case Source::kShellInput:
-            return shell_.OnRoom();
+            return shell_.OnRoom((events & (EPOLLERR | EPOLLHUP)) != 0);
         case Source::kSpawned:
             return WhichOf(tag) == 0 ? shell_.OnSpawned() : parallel_.OnSpawned(WhichOf(tag));
         case Source::kConnection:

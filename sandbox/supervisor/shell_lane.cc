@@ -286,8 +286,11 @@ void ShellLane::Feed() {
     }
 }
 
-void ShellLane::OnRoom() {
-    if (input_) Feed();
+void ShellLane::OnRoom(bool closed) {
+    if (!input_) return;
+    // A script may close its shell's input, and go on for long: told once, not for as long as that lasts.
+    if (closed) return runtime_.Unwatch(input_.get());
+    Feed();
 }
 
 void ShellLane::OnSpawned() {

@@ -30,8 +30,8 @@ class ShellLane {
     void OnReports();
     // A child of ours ended; true when it was the shell.
     bool OnExit(int pid, int wait_status);
-    // There is room in the pipe to the shell.
-    void OnRoom();
+    // There is room in the pipe to the shell; `closed`: or nobody reads it any more.
+    void OnRoom(bool closed);
     // exec succeeded or failed.
     void OnSpawned();
     void Tick(int64_t now_ms);

@@ -8,8 +8,10 @@
 
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -261,6 +263,40 @@ TEST(Hostile, AttachesThatNeverSpeakMakeRoom) {
     EXPECT_TRUE(client.Sync()) << "the one that counts stays";
     EXPECT_TRUE(silent.front()->AwaitClosed());
     EXPECT_EQ(HoldersOf(spool.Path() + "/lock").size(), 1U);
+}
+
+// Ticks of a hundredth of a second that a process has used.
+long TicksOf(pid_t pid) {
+    std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+    std::string text;
+    std::getline(file, text);
+    std::istringstream rest(text.substr(text.rfind(')') + 2));
+    std::string skipped;
+    for (int field = 3; field < 14; ++field)
+        rest >> skipped;
+    long user = 0;
+    long system = 0;
+    rest >> user >> system;
+    return user + system;
+}
+
+TEST(Hostile, AShellThatClosesItsInputDoesNotKeepTheSupervisorBusy) {
+    const SpoolDir spool;
+    Client client(spool.Path());
+    ASSERT_TRUE(client.Greet(1));
+    client.Run("true");
+    const std::vector<pid_t> holders = HoldersOf(spool.Path() + "/lock");
+    ASSERT_EQ(holders.size(), 1U);
+    const long before = TicksOf(holders[0]);
+    // With the copies that the shell itself keeps.
+    // With the copies that the shell itself keeps.
+    client.Run(
+        "for n in /proc/$$/fd/*; do n=${n##*/}; case $n in 0|1|2) ;; *) eval \"exec $n<&-\";; "
+        "esac; done; "
+        "exec </dev/null; sleep 1");
+    // The second is the script's own; a supervisor that is told of the closed pipe again and again takes all of it.
+    EXPECT_LE(TicksOf(holders[0]) - before, 12);
+    EXPECT_EQ(client.Run("echo ok").out[0], "ok\n");
 }
 
 TEST(Hostile, AFrameThatComesInPiecesIsOneFrame) {
