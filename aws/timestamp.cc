@@ -33,8 +33,9 @@ std::optional<SystemTime> ParseIso8601(const std::string& text) {
     const auto offset = OffsetSeconds(tail);
     if (!offset) return std::nullopt;
     // Some tools write the year 9999 for "never"; the clock's nanoseconds end in 2262.
-    const std::time_t latest = 7258118400;  // 2200-01-01
-    return std::chrono::system_clock::from_time_t(std::min(::timegm(&parts) - *offset, latest));
+    constexpr std::time_t kLatest = 7258118400;  // 2200-01-01
+    const std::time_t seconds = ::timegm(&parts) - *offset;
+    return std::chrono::system_clock::from_time_t(std::clamp(seconds, std::time_t{0}, kLatest));
 }
 
 }  // namespace sbxfs::aws

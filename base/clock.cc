@@ -2,6 +2,7 @@
 
 #include <time.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 
@@ -26,7 +27,10 @@ std::int64_t EpochMs(SystemTime time) {
 }
 
 SystemTime FromEpochMs(std::int64_t ms) {
-    return SystemTime(std::chrono::milliseconds(ms));
+    // The clock's nanoseconds end in 1677 and in 2262; times that others tell need not.
+    constexpr std::int64_t kMost =
+        std::chrono::duration_cast<std::chrono::milliseconds>(SystemTime::duration::max()).count();
+    return SystemTime(std::chrono::milliseconds(std::clamp(ms, -kMost, kMost)));
 }
 
 std::string Rfc3339(SystemTime time) {
