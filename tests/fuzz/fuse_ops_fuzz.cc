@@ -294,7 +294,7 @@ class Story {
                 });
             }
             case 15: {
-                const Ino to = Node();
+                const Ino to = about_ = Node();
                 return Ask<EntryReply>(
                     FileOp::kLink, [&](EntryReply r) { fs().Link(ino, to, name, std::move(r)); });
             }

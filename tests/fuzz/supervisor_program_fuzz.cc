@@ -86,7 +86,7 @@ struct Server {
             case sup::Source::kFiles:
                 return commands.OnFileEvents();
             case sup::Source::kShellInput:
-                return shell.OnRoom();
+                return shell.OnRoom((news.events & 0x18) != 0);  // EPOLLERR, EPOLLHUP
             case sup::Source::kSpawned:
                 return sup::WhichOf(news.tag) == 0 ? shell.OnSpawned()
                                                    : parallel.OnSpawned(sup::WhichOf(news.tag));
