@@ -23,7 +23,8 @@ bool IsPlain(Text text) {
 
 // Why a Start is no command; nullptr when it is one.
 const char* WhyNot(const StartFields& f) {
-    if (f.n == 0 || f.n == UINT64_MAX) return "a command's number is above 0";
+    // Tags of the epoll set have room for this much (runtime.h).
+    if (f.n == 0 || WhichOf(f.n) != f.n) return "a command's number is above 0 and below 2^56";
     if (f.lane != Lane::kSerial && f.lane != Lane::kParallel) return "no such lane";
     if (f.script.size > kMaxScript) return "the script is over 1 MiB";
     if (!IsPlain(f.script)) return "the script has a NUL byte";

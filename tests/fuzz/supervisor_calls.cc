@@ -131,7 +131,6 @@ long WaitForOne(int* status) {
 
 void PlantAt(Plant how, const char* path, const char* bytes, unsigned long size) {
     CHECK(IsOurs(path));
-    const std::string text(bytes, size);
     switch (how) {
         case Plant::kFile:
         case Plant::kAppend: {
@@ -149,7 +148,7 @@ void PlantAt(Plant how, const char* path, const char* bytes, unsigned long size)
             (void)mkdir(path, 0700);
             return;
         case Plant::kLink:
-            (void)!symlink(text.c_str(), path);
+            (void)!symlink(std::string(bytes, size).c_str(), path);
             return;
         case Plant::kRemove: {
             std::error_code ignored;

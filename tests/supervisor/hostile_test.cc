@@ -157,6 +157,12 @@ TEST(Hostile, StartsThatCannotBeAreRefusedAndTheConnectionGoesOn) {
     const std::string large(kMaxScript + 1, ' ');
     const std::string deep = "/" + std::string(5000, 'x');
     expect_refused([](auto& f) { f.n = 0; });
+    expect_refused([](auto& f) { f.n = UINT64_MAX; });
+    // It would be taken for an event of another kind.
+    expect_refused([](auto& f) {
+        f.n = uint64_t{1} << 56;
+        f.lane = Lane::kParallel;
+    });
     expect_refused([](auto& f) { f.lane = static_cast<Lane>(2); });
     expect_refused([&](auto& f) { f.script = AsText(nul); });
     expect_refused([&](auto& f) { f.script = AsText(large); });
