@@ -34,6 +34,42 @@
 namespace sbxfs {
 namespace {
 
+// The line of the first letter beyond ASCII outside of quotes and comments, where TOML has none; 0: there is none. toml++
+// asks of each such letter whether it is a blank, and has undefined behaviour on some (U+00D2).
+std::size_t LineOfForeignLetter(std::string_view text) {
+    std::size_t line = 1;
+    std::size_t at = text.starts_with("\xef\xbb\xbf") ? 3 : 0;
+    const auto skip_to = [&](std::string_view end, bool escapes, bool one_line) {
+        while (at < text.size() && !text.substr(at).starts_with(end)) {
+            if (text[at] == '\n' && one_line) return;
+            if (text[at] == '\\' && escapes) ++at;
+            if (at < text.size() && text[at] == '\n') ++line;
+            ++at;
+        }
+        at = std::min(at + end.size(), text.size());
+    };
+    while (at < text.size()) {
+        const char c = text[at];
+        if (c == '"' || c == '\'') {
+            const std::string_view three = c == '"' ? "\"\"\"" : "'''";
+            const bool many = text.substr(at).starts_with(three);
+            const std::string_view end = many ? three : three.substr(0, 1);
+            at += end.size();
+            skip_to(end, c == '"', !many);
+            continue;
+        }
+        if (c == '#') {
+            while (at < text.size() && text[at] != '\n')
+                ++at;
+            continue;
+        }
+        if (c == '\n') ++line;
+        if (static_cast<unsigned char>(c) >= 0x80) return line;
+        ++at;
+    }
+    return 0;
+}
+
 // Walks one document. Every error says file:line and what to do.
 class Reader {
  public:
@@ -43,6 +79,11 @@ class Reader {
         : file_(std::move(file)), variable_(nullptr), providers_(config.providers) {}
 
     Result<Template> ReadOne(const std::string& name, std::string_view text) {
+        if (const std::size_t line = LineOfForeignLetter(text)) {
+            return Fail(
+                line,
+                "a letter that is not ASCII stands outside of quotes: put the name in quotes");
+        }
         const toml::parse_result parsed = toml::parse(text, file_);
         if (!parsed) {
             return Fail(parsed.error().source().begin.line,
@@ -62,6 +103,11 @@ class Reader {
 
     // `base` with other values of some keys.
     Result<Template> ReadOverrides(Template base, std::string_view text) {
+        if (const std::size_t line = LineOfForeignLetter(text)) {
+            return Fail(
+                line,
+                "a letter that is not ASCII stands outside of quotes: put the name in quotes");
+        }
         const toml::parse_result parsed = toml::parse(text, file_);
         if (!parsed) return Error(Errno{EINVAL}, std::string(parsed.error().description()));
         const toml::table& root = parsed.table();
@@ -72,6 +118,11 @@ class Reader {
     }
 
     Result<Config> Read(std::string_view text) {
+        if (const std::size_t line = LineOfForeignLetter(text)) {
+            return Fail(
+                line,
+                "a letter that is not ASCII stands outside of quotes: put the name in quotes");
+        }
         const toml::parse_result parsed = toml::parse(text, file_);
         if (!parsed) {
             return Fail(parsed.error().source().begin.line,

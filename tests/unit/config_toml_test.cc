@@ -281,5 +281,22 @@ TEST(ConfigFile, EveryKeyOfTheManualIsTaken) {
     }
 }
 
+// toml++ has undefined behaviour on some of them: found by tests/fuzz/config_toml_fuzz.cc.
+TEST(ConfigToml, LettersBeyondAsciiOutsideOfQuotesAreRefusedAndInsideAreTaken) {
+    const Config built_in = BuiltInConfig();
+    for (const char* text : {"\u00d2 = 1\n", "env.\u00d2 = \"x\"\n", "cpu = \u0492\n",
+                             "cpu = 1 \u00a1", "\"a\" = 'b' \u00d2"}) {
+        const auto what = ParseTemplate(built_in, "t", text);
+        ASSERT_FALSE(what.has_value()) << text;
+        EXPECT_NE(what.error().what().find("outside of quotes"), std::string::npos)
+            << what.error().what();
+    }
+    const auto good = ParseTemplate(built_in, "t",
+                                    "# \u00d2\nworkdir = \"/\u00d2\"\nshell = '/bin/sh' # \u0492\n"
+                                    "env = { A = \"\"\"\n\u00d2 \\\" \"\"\", B = '''\u0492''' }\n");
+    ASSERT_TRUE(good.has_value()) << good.error().what();
+    EXPECT_EQ(good->workdir, "/\u00d2");
+}
+
 }  // namespace
 }  // namespace sbxfs
