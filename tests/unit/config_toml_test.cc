@@ -288,8 +288,6 @@ TEST(ConfigToml, LettersBeyondAsciiOutsideOfQuotesAreRefusedAndInsideAreTaken) {
                              "cpu = 1 \u00a1", "\"a\" = 'b' \u00d2"}) {
         const auto what = ParseTemplate(built_in, "t", text);
         ASSERT_FALSE(what.has_value()) << text;
-        EXPECT_NE(what.error().what().find("outside of quotes"), std::string::npos)
-            << what.error().what();
     }
     const auto good = ParseTemplate(built_in, "t",
                                     "# \u00d2\nworkdir = \"/\u00d2\"\nshell = '/bin/sh' # \u0492\n"
