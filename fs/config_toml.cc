@@ -11,9 +11,9 @@
 #undef NDEBUG
 // Its tables of letters end in undefined behaviour for some that are none (is U+00D2 a blank?). Here they end in "no".
 // Test: ConfigToml.LettersBeyondAsciiOutsideOfQuotesAreRefusedAndInsideAreTaken.
-#include <cstdint>
-
 #include <toml++/impl/preprocessor.h>
+
+#include <cstdint>
 #pragma push_macro("TOML_UNREACHABLE")
 #undef TOML_UNREACHABLE
 #define TOML_UNREACHABLE return false

@@ -51,8 +51,8 @@ cd "$out"
 gcov -b -n ./*.gcda 2>/dev/null | python3 -c '
 import re, sys
 groups, shown = {}, set()
-for block in sys.stdin.read().split("\n\n"):
-    name = re.search(r"File .*?(sandbox/[a-z_/]+\.cc)", block)
+for block in re.split(r"(?=^File )", sys.stdin.read(), flags=re.M):
+    name = re.search(r"^File .*?(sandbox/[a-z_/]+\.cc)", block)
     lines = re.search(r"Lines executed:([0-9.]+)% of ([0-9]+)", block)
     taken = re.search(r"Taken at least once:([0-9.]+)% of ([0-9]+)", block)
     ran = re.search(r"Branches executed:([0-9.]+)% of ([0-9]+)", block)
