@@ -272,10 +272,17 @@ TEST_F(AheadBehind, WhileNotQuietBytesOnTheirWayAreNotOvertaken) {
     (void)me().ListPlus("/box/fs/work");
     const auto writer = me().Open("/box/fs/work/f", O_WRONLY);
     ASSERT_EQ(writer->error(), 0);
+    for (int i = 0; i < 3; ++i) {
+        ASSERT_EQ(writer->WriteAt(0, "old"), 0);  // what must be known of its file system is asked
+        Settle();
+    }
+    const Ino ino = me().InoOf("/box/fs/work/f");
     files().SetAnswers(FakeFiles::Answers::kHeld);
-    ASSERT_EQ(writer->Write("new"), 0);
+    ASSERT_EQ(writer->WriteAt(0, "new"), 0);
     const std::size_t before = supervisor().fetches().size();
-    const auto opened = me().StartOpen("/box/fs/work/f", O_RDONLY);
+    const auto opened = me().Ask<OpenReply>("open", ino, "", [&](OpenReply reply) {
+        me().fs().Open(ino, OpenRequest{O_RDONLY, me().who()}, std::move(reply));
+    });
     Settle();
     EXPECT_EQ(supervisor().fetches().size(), before);
     files().SetAnswers(FakeFiles::Answers::kAtOnce);
