@@ -106,7 +106,7 @@ class Commands(MountCase):
 
     def tearDown(self) -> None:
         for key in ("cwd", "shell", "timeout", "user"):
-            (self.config / key).write_text("")
+            (self.config / key).write_text("\n")  # nothing at all would be kept a moment after close(2)
         for key in os.listdir(self.config / "env"):
             (self.config / "env" / key).unlink()
         super().tearDown()
