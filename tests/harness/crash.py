@@ -88,14 +88,15 @@ class TracedDaemon(Daemon):
 class Session:
     """One k: a place of its own, and what is cleaned up whatever happens."""
 
+    relay: Optional[Relay] = None
+    hung = False
+
     def __init__(self) -> None:
         self.place = Place()
         starts = self.place.path / "starts"
         starts.mkdir()
         self.daemon = TracedDaemon(self.place, config=CONFIG.format(starts=starts))
         self.ledger = Ledger(self.daemon, starts)
-        self.relay: Optional[Relay] = None
-        self.hung = False
 
     def __enter__(self) -> "Session":
         return self

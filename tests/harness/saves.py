@@ -305,8 +305,9 @@ class Attempt:
         assert not (save.synced and save.data not in (found, rest)), self.say("fsync said yes, and the data is not there")
         allowed = FAULTS[self.fault][1] if self.happened else ()
         for what, code in save.told:
-            # A rename, or what the kernel asks within an open, finds that the file was never made.
-            missing = errno.ENOENT if what in ("open", "rename") and rest is None else errno.EIO
+            # A rename, what the kernel asks within an open, and fchmod, which comes to us by the name, find that the file
+            # was never made. Its close says why.
+            missing = errno.ENOENT if what in ("open", "rename", "chmod") and rest is None else errno.EIO
             assert code in (*allowed, errno.EIO, missing) and self.happened, self.say(f"{what} failed with {errno.errorcode[code]}")
             assert not (new and what == "rename"), self.say("the rename was made and is said not to be")
         if new and rest is None and not save.told:
