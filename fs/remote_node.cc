@@ -175,7 +175,7 @@ void RemoteNode::DropTwins() {
 std::shared_ptr<RemoteOpenFile> RemoteNode::MakeOpen(const CachedFiles::Opened& opened,
                                                      std::uint64_t changes, int flags) {
     CachedFiles::SetVersion(opened.file, changes);
-    auto file = std::make_shared<RemoteOpenFile>(Self(), opened, changes, AppendsOnly(flags));
+    auto file = std::make_shared<RemoteOpenFile>(Self(), opened, changes, flags);
     const MutexLock lock(open_mu_);
     std::erase_if(open_, [](const auto& weak) { return weak.expired(); });
     open_.push_back(file);
@@ -308,6 +308,10 @@ void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, co
                          answer = std::move(answer)](Result<RemoteStat> stat) {
             self->Changed();
             if (stat && file != nullptr) file->WereSet(*stat, era, before + 2);
+            // tar(1) sets several, one after the other, and the kernel asks in between.
+            FileCache& cache = self->files().cache();
+            if (stat && !cache.IsQuiet() && !self->HasLostItsName())
+                cache.PutStat(cache.Ask(self->RemotePath()), *stat);
             answer(std::move(stat));
         };
         if (handle != nullptr) {

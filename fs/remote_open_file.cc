@@ -1,6 +1,7 @@
 #include "fs/remote_open_file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -11,14 +12,15 @@ namespace sbxfs {
 
 RemoteOpenFile::RemoteOpenFile(const std::shared_ptr<RemoteNode>& node,
                                const CachedFiles::Opened& opened, std::uint64_t changes,
-                               bool direct)
+                               int flags)
     : OpenHandle(node),
       remote_(node),
       file_(opened.file),
       opened_in_(opened.era),
       identity_(opened.identity),
       changes_before_(changes),
-      direct_(direct) {
+      direct_(AppendsOnly(flags)),
+      appends_((flags & O_APPEND) != 0) {
     node->mount().kernel_cache.Opened(node->sandbox()->generation(), node->ino());
     // Somebody may have written since the sandbox said so.
     Keep(opened.stat, opened.era, changes);
@@ -34,7 +36,12 @@ void RemoteOpenFile::Keep(const RemoteStat& stat, FileCache::Era era, std::uint6
 }
 
 void RemoteOpenFile::WereSet(const RemoteStat& stat, FileCache::Era era, std::uint64_t changes) {
-    if (!remote_->files().cache().IsQuiet()) Keep(stat, era, changes);
+    if (remote_->files().cache().IsQuiet()) return;
+    const MutexLock lock(mu_);
+    // What is told of its size may be as old as what was known before.
+    const SteadyTime when =
+        seen_ && seen_->era == era ? seen_->when : remote_->mount().clock.Steady();
+    seen_ = Seen{stat, era, changes, when, changes_, 0};
 }
 
 // It may have others that nobody here can find any more.
@@ -62,7 +69,7 @@ std::optional<Result<RemoteStat>> RemoteOpenFile::KnownStat() const {
 std::optional<Result<RemoteStat>> RemoteOpenFile::KnownToWriter() const {
     const FileCache& cache = remote_->files().cache();
     // Where an append ends is the sandbox's to say.
-    if (direct_ || cache.IsQuiet() || !HasOneName()) return std::nullopt;
+    if (appends_ || cache.IsQuiet() || !HasOneName()) return std::nullopt;
     const FileCache::Era era = cache.era();
     const MutexLock lock(mu_);
     const bool alone =

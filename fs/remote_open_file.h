@@ -17,9 +17,9 @@ namespace sbxfs {
 class RemoteOpenFile final : public OpenHandle,
                              public std::enable_shared_from_this<RemoteOpenFile> {
  public:
-    // `changes`: of the node, before it was opened. `direct`: the kernel keeps nothing of what goes through it.
+    // `changes`: of the node, before it was opened. `flags`: of open(2).
     RemoteOpenFile(const std::shared_ptr<RemoteNode>& node, const CachedFiles::Opened& opened,
-                   std::uint64_t changes, bool direct);
+                   std::uint64_t changes, int flags);
     ~RemoteOpenFile() override;
 
     const RemoteFilePtr& file() const { return file_; }
@@ -67,6 +67,7 @@ class RemoteOpenFile final : public OpenHandle,
     const std::uint64_t changes_before_;          // of the node
     std::atomic<std::uint64_t> changes_{0};       // of them, through this handle
     const bool direct_;
+    const bool appends_;
     std::atomic<bool> wrote_{false};
     mutable Mutex mu_{LockRank::kHandle};
     std::optional<Seen> seen_ GUARDED_BY(mu_);

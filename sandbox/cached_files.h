@@ -175,6 +175,7 @@ class CachedFiles final : public CommandObserver,
     template <class T>
     SeenDone<Result<std::vector<T>>> InTime(SeenDone<std::optional<std::vector<T>>> done);
     FileContentsPtr Whole(std::string bytes) const;
+    bool IsOf(const IdentityStat& identity, const std::string& path, const RemoteStat& shown);
     void Recheck(const std::string& path, Job then);
     struct Fetched {
         FileContentsPtr contents;

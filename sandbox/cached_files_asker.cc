@@ -351,7 +351,13 @@ struct CachedFiles::Opening {
 
     // Of the file that the server has opened, as far as anybody can tell.
     FileContentsPtr Contents() {
-        if (!bytes || !*server || !Agrees(*opened.identity, (*server)->stat)) return nullptr;
+        if (!bytes || !opened.identity || !*server || !owner->IsOf(*opened.identity, path, (*server)->stat))
+            return nullptr;
+        // Another name of it may have changes on their way that are not known to be its own.
+        if (opened.identity->nlink > 1) {
+            owner->cache_.Linked(path);
+            return nullptr;
+        }
         FileContentsPtr whole = owner->Whole(std::move(*bytes));
         whole->era = opened.era;
         return whole;
@@ -360,6 +366,11 @@ struct CachedFiles::Opening {
     void Finish() {
         if (!server || !looked) return;
         FileCache& cache = owner->cache_;
+        // Somebody there may have put another file in its place between the two looks.
+        if (*server && opened.identity && !opened.quiet &&
+            !owner->IsOf(*opened.identity, path, (*server)->stat))
+            opened.identity.reset();
+        if (opened.identity) opened.recent = IsRecent(*opened.identity, looked_at_ns);
         const FileContentsPtr whole = Contents();
         if (*server && opened.identity && opened.quiet)
             cache.SetBaselines(opened.era, {path}, {*opened.identity}, looked_at_ns);
@@ -456,9 +467,7 @@ void CachedFiles::Asker::OpenPlain(const std::string& path, const OpenHow& how, 
                         known.PutStat(question, stat);
                     }
                     Opened& opened = opening->opened;
-                    const std::int64_t now = owner->TheirNowNs();
-                    if (file) opened.recent = IsRecent(file->stat, now);
-                    if (opened.identity) opened.recent = IsRecent(*opened.identity, now);
+                    if (file) opened.recent = IsRecent(file->stat, owner->TheirNowNs());
                     opening->server = std::move(file);
                     if (!how.create) return opening->Finish();
                     owner->AfterLook([opening](const Status&) { opening->Finish(); }, Ok());

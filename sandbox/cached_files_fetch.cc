@@ -42,7 +42,9 @@ void CachedFiles::LookBehind(const std::string& directory, FileCache::Question q
     if (!CanFetch()) return cache_.Drop(question);
     // Past WriteBehind, where it would wait for the change.
     const auto files = std::make_shared<LinkedFiles::ForAsker>(files_, OnThisLink());
-    files->Lstat(directory, [self = shared_from_this(), files, question](const Result<RemoteStat>& stat) {
+    files->Lstat(directory, [self = shared_from_this(), directory, files,
+                             question](Result<RemoteStat> stat) {
+        if (stat) stat = self->behind_->Shown(directory, *stat);
         self->cache_.PutStat(question, stat);
     });
 }
@@ -102,8 +104,9 @@ void CachedFiles::FetchMany(std::vector<FileCache::Small> files, Job done) {
     }
     port_->Fetch(
         paths, kMostFetched,
-        [weak = weak_from_this(), files = std::move(files), paths, questions, era = cache_.era(),
-         at = TheirNowNs(), done = std::move(done)](Result<std::vector<FetchedFile>> found) {
+        InTime<FetchedFile>([weak = weak_from_this(), files = std::move(files), paths, questions,
+                             era = cache_.era(), at = TheirNowNs(), done = std::move(done)](
+                                std::optional<std::vector<FetchedFile>> found) {
             const auto self = weak.lock();
             if (self == nullptr) return;
             std::vector<IdentityStat> identities;
@@ -113,7 +116,8 @@ void CachedFiles::FetchMany(std::vector<FileCache::Small> files, Job done) {
                 self->cache_.SetBaselines(era, paths, identities, at);
             }
             for (std::size_t i = 0; i < files.size(); ++i) {
-                if (!found || !(*found)[i].bytes || !Agrees((*found)[i].identity, files[i].stat)) {
+                if (!found || !(*found)[i].bytes ||
+                    !self->IsOf((*found)[i].identity, paths[i], files[i].stat)) {
                     self->cache_.Drop(questions[i]);
                     continue;
                 }
@@ -122,7 +126,17 @@ void CachedFiles::FetchMany(std::vector<FileCache::Small> files, Job done) {
                                          FileCache::Names::kUnknown);
             }
             done();
-        });
+        }));
+}
+
+// As Agrees(), where the mtime may be one that was shown before the sandbox told its own.
+bool CachedFiles::IsOf(const IdentityStat& identity, const std::string& path,
+                       const RemoteStat& shown) {
+    DCHECK(loop_.OnThread());
+    if (Agrees(identity, shown)) return true;
+    RemoteStat real = shown;
+    real.mtime = identity.mtime_ns / 1'000'000'000;
+    return Agrees(identity, real) && behind_->Shown(path, real).mtime == shown.mtime;
 }
 
 FileContentsPtr CachedFiles::Whole(std::string bytes) const {

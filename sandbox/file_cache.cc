@@ -330,6 +330,8 @@ void FileCache::Spoil(std::string_view path, Of of, std::optional<Question> by) 
             asked.other_names |= of == Of::kName;
         } else if (asked.path == parent && (asked.lists || of == Of::kName)) {
             asked.spoiled = true;
+        } else if (asked.lists && of == Of::kName && asked.path == ParentOf(parent)) {
+            asked.changed.emplace(Base(parent));
         }
     }
 }

@@ -380,7 +380,7 @@ void Prefetcher::FetchMany(std::vector<File> files) {
         }
         for (const File& file : files)
             self->Finish(file.path);
-        if (self->owner_ != nullptr && !self->top_.empty()) self->PumpFiles();
+        self->PumpLater();
     });
 }
 
@@ -400,7 +400,15 @@ void Prefetcher::FinishIfHere(const std::string& path) {
     const auto it = fetching_.find(path);
     if (it == fetching_.end() || !it->second.read || !it->second.looked) return;
     Finish(path);
-    if (owner_ != nullptr && !top_.empty()) PumpFiles();
+    PumpLater();
+}
+
+// Not from within an answer: it may be the failure of a supervisor that is just being given up, which must not be asked.
+void Prefetcher::PumpLater() {
+    if (owner_ == nullptr || top_.empty()) return;
+    owner_->OnLoop([self = shared_from_this()](CachedFiles&) {
+        if (self->owner_ != nullptr && !self->top_.empty()) self->PumpFiles();
+    });
 }
 
 void Prefetcher::Finish(const std::string& path) {

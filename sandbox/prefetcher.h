@@ -74,6 +74,7 @@ class Prefetcher : public std::enable_shared_from_this<Prefetcher> {
     bool IsHuge(const std::string& directory) const;
     bool IsListing(const std::string& directory) const;
     void PumpFiles();
+    void PumpLater();
     // The next candidates, from the walk's next directory; false when there is none now.
     bool NextDirectory();
     void Take(const std::string& directory);

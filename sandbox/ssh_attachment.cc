@@ -343,14 +343,15 @@ void SshAttachment::SupervisorReady(const SupervisorHello& hello) {
 void SshAttachment::ExecClosed(const Error& why, int exit_status) {
     if (detached_) return;
     const bool was_up = exec_user_->said_hello();
-    exec_user_->client().FailAll(why);
-    if (!supervisor_wanted_) return;
-    if (was_up) {
+    // Before its questions fail: who hears of one must not ask the next.
+    if (was_up && supervisor_wanted_) {
         listener_.OnSupervisorLost(Error(Errno{EHOSTUNREACH},
                                          "the supervisor in the sandbox ended; it is started again",
                                          Blame::kRemote));
-        return RetryExec(why);
     }
+    exec_user_->client().FailAll(why);
+    if (!supervisor_wanted_) return;
+    if (was_up) return RetryExec(why);
     const bool ours = exec_user_->brings() || brought_;
     if (ours && (exit_status == kNotFound || exit_status == kNotExecutable)) {
         brought_ = true;

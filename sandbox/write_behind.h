@@ -115,6 +115,8 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     // Begins anew what is trusted.
     void SetMode(Mode mode);
     Mode mode() const { return mode_; }
+    // With the mtime that is shown of what the sandbox says of a path.
+    RemoteStat Shown(const std::string& path, RemoteStat stat);
     // From now on the sandbox's own mtimes are shown of what it has.
     void ForgetShown();
     // When every change told so far has been acknowledged, or is lost: the first's error. With a bound: ETIMEDOUT, naming
@@ -206,7 +208,6 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void Touched(const std::string& path);
     void ChangedThere(const std::string& path);
     std::int64_t TheirNow() const { return owner_->TheirNowNs() / 1'000'000'000; }
-    RemoteStat Shown(const std::string& path, RemoteStat stat);
     // What the sandbox says of a file that has nothing under way.
     void Learned(FileState& state, const RemoteStat& real);
     // An mtime that somebody may have been shown.
@@ -228,6 +229,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void AskFileStat(const Through_& to, const FilePtr& file, StatDone done);
     void SetFileStat(const Through_& to, const FilePtr& file, const StatChange& change,
                      StatDone done);
+    bool MaySetBehind(const BehindFile& file, const StatChange& change);
     void Copy(const Through_& to, const FilePtr& from, FileRange range, const FilePtr& target,
               std::uint64_t offset, CopiedDone done);
     void Sync(const Through_& to, const FilePtr& file, Done done);

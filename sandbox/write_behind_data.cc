@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "sandbox/clean_path.h"
+#include "sandbox/file_cache.h"
 #include "sandbox/write_behind_state.h"
 
 namespace sbxfs {
@@ -301,6 +302,8 @@ void WriteBehind::Opened(const StatePtr& state, const OpenHow& how, OpenedFile o
     const auto file = std::make_shared<BehindFile>(loop_, weak_from_this(), state, how);
     file->inner = std::move(opened.file);
     file->made = how.create && how.exclusive;
+    if (file->made) state->maker = file;
+    state->seen = loop_.clock().Steady();
     file->counted = true;
     ++open_files_;
     if (state->IsClean()) return done(OpenedFile{file, state->stat});
@@ -447,11 +450,12 @@ void WriteBehind::AskFileStat(const Through_& to, const FilePtr& file, StatDone 
                  [weak = weak_from_this(), state, done = std::move(done)](Result<RemoteStat> stat) {
                      const auto self = weak.lock();
                      if (self == nullptr || !stat) return done(std::move(stat));
+                     state->seen = self->loop_.clock().Steady();
                      if (!state->IsClean() && self->mode_ == Mode::kQuiet)
                          return done(self->Tell(*state));
                      // It is being written to again: as large as its callers know it to be.
                      if (!state->IsClean()) {
-                         stat->size = std::max(stat->size, state->stat.size);
+                         stat->size = state->stat.size = std::max(stat->size, state->stat.size);
                          return done(std::move(stat));
                      }
                      self->Learned(*state, *stat);
@@ -459,19 +463,29 @@ void WriteBehind::AskFileStat(const Through_& to, const FilePtr& file, StatDone 
                  });
 }
 
+// Where others write, too: of a file that this handle has just made, with its data and before its close, which waits for
+// all of it. No time that we guessed is told with it, and no size that is older than attributes may be there.
+bool WriteBehind::MaySetBehind(const BehindFile& file, const StatChange& change) {
+    const FileState& state = *file.state;
+    return mode_ == Mode::kShared && !change.size && !change.uid && file.made &&
+           !state.IsClean() && !state.error && file.inner != nullptr &&
+           LinkedFiles::OutlivesACut(*file.inner) && IsSettled(state.path) && MayDefer(state, 0) &&
+           (change.mtime || !state.guessed) &&
+           loop_.clock().Steady() - state.seen < FileCache::kSharedLife;
+}
+
 void WriteBehind::SetFileStat(const Through_& to, const FilePtr& file, const StatChange& change,
                               StatDone done) {
     const StatePtr& state = file->state;
     if (auto refused = Refusal(to, change.size ? Kind::kMakes : Kind::kRemoves))
         return done(*std::move(refused));
-    // Nothing can stand against it. Where others write, too, close(2) waits for it, and no time that we guessed is
-    // told with it.
-    const bool shared = mode_ == Mode::kShared && file->made && MayDefer(*state, 0) &&
-                        (change.mtime || !state->guessed);
-    const bool may_defer = shared || (state->made && MayDefer());
-    if (!change.size && !change.uid && IsSettled(state->path) && may_defer && !state->error) {
+    const bool shared = MaySetBehind(*file, change);
+    const bool quiet = !change.size && !change.uid && IsSettled(state->path) && state->made &&
+                       MayDefer() && !state->error;
+    if (shared || quiet) {
         if (!shared) (void)Tell(*state);
         if (shared) state->guessed = false;
+        if (shared && change.mtime) times_.Forget(state->path);
         if (change.mode) state->stat.mode = (state->stat.mode & S_IFMT) | *change.mode;
         if (change.atime) state->stat.atime = *change.atime;
         if (change.mtime) state->stat.mtime = *change.mtime;

@@ -432,6 +432,10 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
         }
         return done(stat);
     }
+    // fchmod(2) and its like come by the name.
+    const FilePtr maker = state == nullptr ? nullptr : state->maker.lock();
+    if (maker != nullptr && MaySetBehind(*maker, change))
+        return SetFileStat(to, maker, change, std::move(done));
     Through<RemoteStat>(
         std::move(what),
         [to, path, change](StatDone d) { to->SetStat(path, change, std::move(d)); },

@@ -43,6 +43,8 @@ struct WriteBehind::FileState {
     // Where its end is, so that it can be told what a cut has left of an append.
     bool sure = true;
     std::size_t handles = 0;
+    std::weak_ptr<BehindFile> maker;  // the handle that made it where others write, too
+    SteadyTime seen{};                // when the sandbox last told what it is like, to one of the handles
     struct Queued {
         ChangePtr change;
         FilePtr file;  // must be open there; none: by its path

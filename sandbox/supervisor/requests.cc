@@ -91,8 +91,12 @@ bool AreAlike(const StatFields& one, const StatFields& other) {
 // that any more or cannot be read.
 bool AppendFile(View path, const StatFields& fields, Str* to) {
     Str name(path);
-    const Fd file(sys::OpenAt(AT_FDCWD, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
-    if (!file) return false;
+    const Fd file(
+        sys::OpenAt(AT_FDCWD, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+    struct stat before {};
+    // Something else may have been put there since: of a pipe not a byte is taken.
+    if (!file || sys::StatFd(file.get(), &before) != 0 || !AreAlike(FieldsOf(before), fields))
+        return false;
     const size_t start = to->size();
     size_t left = fields.size;
     while (left > 0) {

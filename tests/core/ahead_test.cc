@@ -284,6 +284,50 @@ TEST_F(Ahead, AFileThatACommandLinkedIsReadAnewEachTime) {
     EXPECT_EQ(me().Cat(Local(1, 1)), "TEXT 1.1");
 }
 
+// Who heard that a question had failed asked the next, of the supervisor that was being given up: that file was waited for
+// by everybody who opened it from then on.
+TEST_F(Ahead, ASupervisorThatDiesDuringAWalkTakesNoFileWithIt) {
+    for (int f = 0; f < 3; ++f)
+        EXPECT_EQ(me().Cat(Local(0, f)), Text(0, f));
+    supervisor().holds_fetches = true;
+    for (int f = 3; f < 10; ++f)
+        EXPECT_EQ(me().Cat(Local(0, f)), Text(0, f));
+    Settle();
+    machine().CutSupervisor();
+    Settle();
+    supervisor().holds_fetches = false;
+    machine().ConnectSupervisor();
+    Settle();
+    Advance(seconds(5));
+    for (int d = 0; d < 10; ++d) {
+        for (int f = 0; f < 10; ++f)
+            EXPECT_EQ(me().Cat(Local(d, f)), Text(d, f));
+    }
+}
+
+// A supervisor that is stuck holds up no file for longer than a second: the file server has it, too.
+TEST_F(Ahead, ASupervisorThatDoesNotAnswerHoldsUpNoFileForLong) {
+    for (int f = 0; f < 3; ++f)
+        EXPECT_EQ(me().Cat(Local(0, f)), Text(0, f));
+    supervisor().holds_fetches = true;
+    for (int f = 3; f < 10; ++f)
+        EXPECT_EQ(me().Cat(Local(0, f)), Text(0, f));
+    const Ino ino = me().InoOf(Local(9, 9));
+    const auto opened = me().Ask<OpenReply>("open", ino, "", [&](OpenReply reply) {
+        me().fs().Open(ino, OpenRequest{O_RDONLY, me().who()}, std::move(reply));
+    });
+    Settle();
+    Advance(milliseconds(1001));
+    Advance(milliseconds(1001));
+    ASSERT_TRUE(opened->Now().has_value());
+    const Answer answer = me().Finish(opened);
+    EXPECT_EQ(answer.error, 0);
+    const auto released = me().Ask<EmptyReply>("release", ino, "", [&](EmptyReply reply) {
+        me().fs().Release(answer.opened.handle, std::move(reply));
+    });
+    EXPECT_EQ(me().FinishCode(released), 0);
+}
+
 TEST_F(Ahead, WhileNotQuietEveryOpenAsks) {
     supervisor().others.resize(1);
     Command([] {});

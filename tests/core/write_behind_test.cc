@@ -527,10 +527,10 @@ TEST_F(Behind, WhereOthersWriteTooAFileMadeHereIsWrittenAndSetWithoutWaiting) {
     owner.uid = 1000;
     AttrChange mode;
     mode.mode = 0640;
+    // The kernel gives a handle with ftruncate(2) alone.
     for (const AttrChange& change : {times, owner, mode}) {
         const auto set = me().Ask<AttrReply>("setattr", file->ino(), "", [&](AttrReply reply) {
-            me().fs().SetAttr(file->ino(), change, file->opened().handle, me().who(),
-                              std::move(reply));
+            me().fs().SetAttr(file->ino(), change, Handle{}, me().who(), std::move(reply));
         });
         Settle();
         ASSERT_TRUE(set->Now().has_value());
@@ -549,6 +549,45 @@ TEST_F(Behind, WhereOthersWriteTooAFileMadeHereIsWrittenAndSetWithoutWaiting) {
     EXPECT_EQ(stat->mtime, 1'000'000'000);
     EXPECT_EQ(files().Content("/work/new"), "abcabcabc");
     EXPECT_EQ(me().Stat("/box/fs/work/new").mtime, SystemTime(seconds(1'000'000'000)));
+}
+
+// Nothing else would have close(2) wait for it.
+TEST_F(Behind, WhereOthersWriteTooTheModeOfAFileWithoutDataWaits) {
+    supervisor().others.resize(1);
+    Advance(seconds(3));
+    for (const char* name : {"/box/fs/work/one", "/box/fs/work/two", "/box/fs/work/three"}) {
+        EXPECT_EQ(me().Echo("x", name), 0);
+        Settle();
+    }
+    const auto file = me().Create("/box/fs/work/new", O_WRONLY | O_CREAT | O_EXCL, 0600);
+    ASSERT_EQ(file->error(), 0);
+    Hold();
+    AttrChange mode;
+    mode.mode = 0640;
+    const auto set = me().Ask<AttrReply>("setattr", file->ino(), "", [&](AttrReply reply) {
+        me().fs().SetAttr(file->ino(), mode, Handle{}, me().who(), std::move(reply));
+    });
+    Settle();
+    EXPECT_FALSE(set->Now().has_value());
+    LetGo();
+    EXPECT_EQ(me().FinishCode(set), 0);
+    EXPECT_EQ(files().Stat("/work/new")->mode & 07777, 0640U);
+}
+
+// Where it ends is the sandbox's to say: somebody there appends, too.
+TEST_F(Behind, WhereOthersWriteTooAnAppenderThatReadsIsToldTheRealSize) {
+    supervisor().others.resize(1);
+    Advance(seconds(3));
+    const auto file = me().Open("/box/fs/work/old", O_RDWR | O_APPEND);
+    ASSERT_EQ(file->error(), 0);
+    files().Append("/work/old", "theirs");
+    ASSERT_EQ(file->Write("ours"), 0);
+    Settle();
+    const auto asked = me().Ask<AttrReply>("getattr", file->ino(), "", [&](AttrReply reply) {
+        me().fs().GetAttr(file->ino(), file->opened().handle, std::move(reply));
+    });
+    EXPECT_EQ(me().Finish(asked).entry.attr.size, files().Content("/work/old").size());
+    EXPECT_EQ(files().Content("/work/old"), "oldtheirsours");
 }
 
 TEST_F(Behind, WhereOthersWriteTooTheDirectoryOfANameIsKnownAfterAChange) {

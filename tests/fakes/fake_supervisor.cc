@@ -70,6 +70,13 @@ class FakeSupervisor::Port final : public SupervisorPort,
     }
     void Fetch(const std::vector<std::string>& paths, std::uint32_t most,
                UniqueFunction<void(Result<std::vector<FetchedFile>>)> done) override {
+        CHECK(supervisor_.port_.get() == this);  // used after the link it belonged to was gone
+        if (supervisor_.holds_fetches) {
+            waiting_.push_back([done = std::move(done)] {
+                done(Error(Errno{EHOSTUNREACH}, "link lost", Blame::kRemote));
+            });
+            return;
+        }
         Ask<std::vector<FetchedFile>>(
             [paths, most](FakeSupervisor& to) -> Result<std::vector<FetchedFile>> {
                 to.fetches_.push_back(paths);

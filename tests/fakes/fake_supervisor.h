@@ -71,6 +71,7 @@ class FakeSupervisor {
     std::vector<RemoteProcess> others;
     std::function<IdentityStat(const std::string&)> look;
     std::function<std::optional<std::string>(const std::string&)> read;
+    bool holds_fetches = false;  // until the link ends
     // The paths of each batch it was asked to look at.
     const std::vector<std::vector<std::string>>& looks() const { return looks_; }
     // And to read.

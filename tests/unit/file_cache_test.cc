@@ -309,6 +309,15 @@ TEST_F(Cache, AListingSaysNothingOfWhatChangedWhileItCame) {
     EXPECT_FALSE(KnowsMissing("/d/none"));
 }
 
+TEST_F(Cache, AListingSaysNothingOfTheAttributesOfADirectoryInWhichANameChangedWhileItCame) {
+    const auto listing = cache_.AskList("/d");
+    cache_.Made(cache_.ChangingName("/d/sub/f"), File());
+    cache_.PutList(listing, std::vector<RemoteEntry>{{"sub", Dir()}, {"other", File()}});
+    EXPECT_FALSE(Knows("/d/sub"));
+    EXPECT_TRUE(Knows("/d/other"));
+    EXPECT_TRUE(cache_.List("/d"));
+}
+
 TEST_F(Cache, AListingSaysNothingOfAFileThatWasWrittenWhileItCame) {
     const auto listing = cache_.AskList("/d");
     cache_.Changed("/d/f");
