@@ -11,8 +11,7 @@
 namespace sbxfs {
 
 RemoteOpenFile::RemoteOpenFile(const std::shared_ptr<RemoteNode>& node,
-                               const CachedFiles::Opened& opened, std::uint64_t changes,
-                               int flags)
+                               const CachedFiles::Opened& opened, std::uint64_t changes, int flags)
     : OpenHandle(node),
       remote_(node),
       file_(opened.file),

@@ -40,9 +40,10 @@ class CachedFile final : public RemoteFile, public std::enable_shared_from_this<
         std::weak_ptr<CachedFiles> owner;
         std::string path;
         OpenHow how;
-        RemoteFilePtr real;        // none: lazy
-        RemoteStat stat;           // at the open
-        FileContentsPtr contents;  // the path's, if they may be shared; else what was fetched with the open
+        RemoteFilePtr real;  // none: lazy
+        RemoteStat stat;     // at the open
+        FileContentsPtr
+            contents;  // the path's, if they may be shared; else what was fetched with the open
         // Of the path, seen while it was opened; none where it says nothing.
         std::optional<IdentityStat> identity;
         ReadAhead::Limits limits;

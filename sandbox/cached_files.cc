@@ -111,8 +111,7 @@ void CachedFiles::SetVersion(const RemoteFilePtr& file, std::uint64_t version) {
 }
 
 RemoteFilePtr CachedFiles::Wrap(const std::string& path, const OpenHow& how, const OpenedFile& file,
-                                const Opened& opened, FileCache::Names names,
-                                Fetched fetched) {
+                                const Opened& opened, FileCache::Names names, Fetched fetched) {
     CachedFile::Setup setup{weak_from_this(),
                             path,
                             how,

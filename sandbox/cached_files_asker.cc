@@ -198,19 +198,20 @@ void CachedFiles::Asker::Symlink(const std::string& target, const std::string& p
 void CachedFiles::Asker::Link(const std::string& from, const std::string& to, StatDone done) {
     owner_->cache_.Changed(from);
     const FileCache::Question question = owner_->cache_.ChangingName(to);
-    const auto directory = owner_->cache_.IsQuiet() ? FileCache::Directory::kKeep
-                                                    : FileCache::Directory::kForget;
-    files_.Link(from, to, [owner = owner_, question, directory, from, to,
-                           done = std::move(done)](Result<RemoteStat> stat) mutable {
-        FileCache& known = owner->cache_;
-        known.Made(question, stat, stat ? directory : FileCache::Directory::kKeep);
-        known.Changed(from);
-        if (stat) {
-            known.Linked(from);
-            known.Linked(to);
-        }
-        owner->AfterLook(std::move(done), std::move(stat));
-    });
+    const auto directory =
+        owner_->cache_.IsQuiet() ? FileCache::Directory::kKeep : FileCache::Directory::kForget;
+    files_.Link(from, to,
+                [owner = owner_, question, directory, from, to,
+                 done = std::move(done)](Result<RemoteStat> stat) mutable {
+                    FileCache& known = owner->cache_;
+                    known.Made(question, stat, stat ? directory : FileCache::Directory::kKeep);
+                    known.Changed(from);
+                    if (stat) {
+                        known.Linked(from);
+                        known.Linked(to);
+                    }
+                    owner->AfterLook(std::move(done), std::move(stat));
+                });
     LookBehind(to, {question});
 }
 
@@ -351,7 +352,8 @@ struct CachedFiles::Opening {
 
     // Of the file that the server has opened, as far as anybody can tell.
     FileContentsPtr Contents() {
-        if (!bytes || !opened.identity || !*server || !owner->IsOf(*opened.identity, path, (*server)->stat))
+        if (!bytes || !opened.identity || !*server ||
+            !owner->IsOf(*opened.identity, path, (*server)->stat))
             return nullptr;
         // Another name of it may have changes on their way that are not known to be its own.
         if (opened.identity->nlink > 1) {
@@ -458,9 +460,9 @@ void CachedFiles::Asker::OpenPlain(const std::string& path, const OpenHow& how, 
                     if (how.truncate && !how.create) known.Changed(path);
                     if (how.create) {
                         const bool locking = file && how.exclusive && !known.IsQuiet();
-                        known.Made(question, stat,
-                                   locking ? FileCache::Directory::kForget
-                                           : FileCache::Directory::kKeep);
+                        known.Made(
+                            question, stat,
+                            locking ? FileCache::Directory::kForget : FileCache::Directory::kKeep);
                     } else if (how.truncate) {
                         known.Drop(question);
                     } else {

@@ -42,11 +42,11 @@ void CachedFiles::LookBehind(const std::string& directory, FileCache::Question q
     if (!CanFetch()) return cache_.Drop(question);
     // Past WriteBehind, where it would wait for the change.
     const auto files = std::make_shared<LinkedFiles::ForAsker>(files_, OnThisLink());
-    files->Lstat(directory, [self = shared_from_this(), directory, files,
-                             question](Result<RemoteStat> stat) {
-        if (stat) stat = self->behind_->Shown(directory, *stat);
-        self->cache_.PutStat(question, stat);
-    });
+    files->Lstat(directory,
+                 [self = shared_from_this(), directory, files, question](Result<RemoteStat> stat) {
+                     if (stat) stat = self->behind_->Shown(directory, *stat);
+                     self->cache_.PutStat(question, stat);
+                 });
 }
 
 // A small file on its way into the cache.

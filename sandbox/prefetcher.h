@@ -101,8 +101,8 @@ class Prefetcher : public std::enable_shared_from_this<Prefetcher> {
     AheadWindow files_;
     std::list<File> to_fetch_;
     std::map<std::string, Fetching> fetching_;
-    std::size_t handles_ = 0;      // of them, those that are opened there
-    std::size_t many_bytes_ = 0;   // of them, those that the supervisor reads
+    std::size_t handles_ = 0;     // of them, those that are opened there
+    std::size_t many_bytes_ = 0;  // of them, those that the supervisor reads
     // Where the walk through files is: its topmost directory, the one whose files were taken last, and those that
     // come next, in the order of a program that goes by name.
     std::string top_;

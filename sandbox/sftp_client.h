@@ -242,7 +242,7 @@ class SftpClient : public std::enable_shared_from_this<SftpClient> {
     UniqueFunction<void(Status)> ready_;
     SftpInput input_;
     SftpOutput output_;
-    std::string scratch_;  // the head of the packet being written
+    std::string scratch_;   // the head of the packet being written
     std::size_t kind_ = 0;  // of that packet, for metrics
     WaitingMap waiting_;
     std::uint32_t next_id_;

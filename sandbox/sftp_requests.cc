@@ -73,7 +73,8 @@ void SftpClient::Open(std::string_view path, std::uint32_t flags, const SftpAttr
 
 void SftpClient::Close(std::string_view handle, Awaited awaited, DoneBack done) {
     PutText(handle, Begin(SftpType::kClose));
-    Finish(Want::kStatus, std::move(done), Extra{.whole = {}, .data = {}, .asked = 0, .awaited = awaited});
+    Finish(Want::kStatus, std::move(done),
+           Extra{.whole = {}, .data = {}, .asked = 0, .awaited = awaited});
 }
 
 void SftpClient::Read(std::string_view handle, std::uint64_t offset, std::uint32_t size,
@@ -94,9 +95,8 @@ void SftpClient::Write(std::string_view handle, std::uint64_t offset, FileBytes 
     PutText(handle, out);
     Put64(offset, out);
     Put32(static_cast<std::uint32_t>(part.size()), out);
-    Finish(
-        Want::kStatus, std::move(done),
-        Extra{.whole = std::move(whole), .data = part, .asked = 0, .awaited = Awaited::kYes});
+    Finish(Want::kStatus, std::move(done),
+           Extra{.whole = std::move(whole), .data = part, .asked = 0, .awaited = Awaited::kYes});
 }
 
 void SftpClient::Lstat(std::string_view path, AttrsBack done) {

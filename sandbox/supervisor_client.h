@@ -14,8 +14,8 @@
 #include <variant>
 #include <vector>
 
-#include "base/result.h"
 #include "base/loop.h"
+#include "base/result.h"
 #include "sandbox/supervisor/protocol.h"
 #include "sandbox/supervisor_port.h"
 

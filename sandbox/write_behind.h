@@ -51,10 +51,10 @@ namespace sbxfs {
 class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
  public:
     struct Limits {
-        std::uint64_t dirty = 64U << 20;     // bytes that are not acknowledged, in all
-        std::uint64_t at_close = 1U << 20;   // of a file: with more, close(2) waits
-        std::size_t changes = 8192;          // not acknowledged
-        std::size_t open_files = 400;        // that the server holds for us
+        std::uint64_t dirty = 64U << 20;    // bytes that are not acknowledged, in all
+        std::uint64_t at_close = 1U << 20;  // of a file: with more, close(2) waits
+        std::size_t changes = 8192;         // not acknowledged
+        std::size_t open_files = 400;       // that the server holds for us
         Duration wait = std::chrono::seconds(30);
         Duration name_wait = std::chrono::seconds(5);
     };
@@ -296,10 +296,10 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     bool view_asked_ = false;
     std::map<std::string, VolumePtr> volumes_;  // by mount point
     ShownTimes times_;
-    std::int64_t newest_mtime_ = 0;  // that was seen, but none of the future
+    std::int64_t newest_mtime_ = 0;         // that was seen, but none of the future
     std::unordered_set<std::string> made_;  // in this era: theirs is ours to change
     std::map<std::string, StatePtr, std::less<>>
-        states_;                    // files that are open or have changes under way, by name
+        states_;                   // files that are open or have changes under way, by name
     std::list<StatePtr> stalled_;  // have something to send, when there is room in the flight
     std::uint64_t dirty_ = 0;
     std::uint64_t in_flight_ = 0;  // bytes sent and not acknowledged

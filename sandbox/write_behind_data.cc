@@ -467,10 +467,9 @@ void WriteBehind::AskFileStat(const Through_& to, const FilePtr& file, StatDone 
 // all of it. No time that we guessed is told with it, and no size that is older than attributes may be there.
 bool WriteBehind::MaySetBehind(const BehindFile& file, const StatChange& change) {
     const FileState& state = *file.state;
-    return mode_ == Mode::kShared && !change.size && !change.uid && file.made &&
-           !state.IsClean() && !state.error && file.inner != nullptr &&
-           LinkedFiles::OutlivesACut(*file.inner) && IsSettled(state.path) && MayDefer(state, 0) &&
-           (change.mtime || !state.guessed) &&
+    return mode_ == Mode::kShared && !change.size && !change.uid && file.made && !state.IsClean() &&
+           !state.error && file.inner != nullptr && LinkedFiles::OutlivesACut(*file.inner) &&
+           IsSettled(state.path) && MayDefer(state, 0) && (change.mtime || !state.guessed) &&
            loop_.clock().Steady() - state.seen < FileCache::kSharedLife;
 }
 

@@ -44,7 +44,7 @@ struct WriteBehind::FileState {
     bool sure = true;
     std::size_t handles = 0;
     std::weak_ptr<BehindFile> maker;  // the handle that made it where others write, too
-    SteadyTime seen{};                // when the sandbox last told what it is like, to one of the handles
+    SteadyTime seen{};  // when the sandbox last told what it is like, to one of the handles
     struct Queued {
         ChangePtr change;
         FilePtr file;  // must be open there; none: by its path

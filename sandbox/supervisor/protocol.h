@@ -33,14 +33,14 @@
 namespace sbxfs::supervisor {
 
 inline constexpr uint32_t kOldestProtocol = 1;
-inline constexpr uint32_t kProtocol = 2;  // the newest; 2 has kFetch
+inline constexpr uint32_t kProtocol = 2;                    // the newest; 2 has kFetch
 inline constexpr char kMagic[] = "\n<sbxfs-supervisor>\n";  // without the final NUL
 inline constexpr uint32_t kMaxFrame = 4U << 20;             // of `length`
 inline constexpr uint32_t kMaxScript = 1U << 20;
 inline constexpr uint32_t kMaxOutputChunk = 64U << 10;
 inline constexpr uint32_t kFirstCredit = 1U << 20;  // bytes of Output a connection may start with
-inline constexpr uint32_t kMaxBatch = 4096;         // paths in a Stat or Fetch, entries in a Processes
-inline constexpr uint32_t kMaxFetched = 2U << 20;   // bytes of files in one FetchOk
+inline constexpr uint32_t kMaxBatch = 4096;  // paths in a Stat or Fetch, entries in a Processes
+inline constexpr uint32_t kMaxFetched = 2U << 20;  // bytes of files in one FetchOk
 
 enum class Type : uint8_t {
     // daemon to supervisor

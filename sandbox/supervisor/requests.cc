@@ -395,8 +395,9 @@ bool Session::HandleFetch(Reader& reader) {
             PutStatFields(writer, fields);
             writer.U64(static_cast<uint64_t>(fields.birth_ns));
             // An empty one may be of /proc. What is no file is not opened: that can have effects.
-            const bool wanted = fields.error == 0 && (fields.mode & sys::kTypeMask) == sys::kRegular && fields.size > 0 &&
-                                fields.size <= most && fields.size <= room;
+            const bool wanted = fields.error == 0 &&
+                                (fields.mode & sys::kTypeMask) == sys::kRegular &&
+                                fields.size > 0 && fields.size <= most && fields.size <= room;
             const size_t front = out.size();
             writer.U8(1).U32(static_cast<uint32_t>(fields.size));
             if (wanted && AppendFile(path, fields, &out)) {

@@ -595,8 +595,7 @@ TEST_F(Behind, WhereOthersWriteTooTheDirectoryOfANameIsKnownAfterAChange) {
     Advance(seconds(3));
     EXPECT_EQ(me().Mkdir("/box/fs/work/one"), 0);
     const std::uint64_t before = files().RoundTrips();
-    EXPECT_EQ(me().Stat("/box/fs/work").mtime,
-              SystemTime(seconds(files().Stat("/work")->mtime)));
+    EXPECT_EQ(me().Stat("/box/fs/work").mtime, SystemTime(seconds(files().Stat("/work")->mtime)));
     EXPECT_EQ(files().RoundTrips(), before);
     EXPECT_EQ(me().Unlink("/box/fs/work/old"), 0);
     const std::uint64_t again = files().RoundTrips();

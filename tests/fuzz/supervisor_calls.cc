@@ -19,7 +19,6 @@
 
 #include "base/check.h"
 
-
 namespace sbxfs::fuzz {
 
 MadeUp made_up;

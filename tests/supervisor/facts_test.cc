@@ -150,10 +150,17 @@ TEST(Fetch, IsTheBytesOfSmallRegularFilesAndAStatOfAll) {
     std::ofstream(root + "/empty") << "";
     std::filesystem::create_symlink("small", root + "/link");
     ASSERT_EQ(mkfifo((root + "/fifo").c_str(), 0600), 0);
-    const std::vector<std::string> paths = {root + "/small",   root + "/limit", root + "/large",
-                                            root + "/empty",   root + "/link",  root + "/fifo",
-                                            root,              "/dev/zero",     "/proc/self/status",
-                                            root + "/missing", "relative"};
+    const std::vector<std::string> paths = {root + "/small",
+                                            root + "/limit",
+                                            root + "/large",
+                                            root + "/empty",
+                                            root + "/link",
+                                            root + "/fifo",
+                                            root,
+                                            "/dev/zero",
+                                            "/proc/self/status",
+                                            root + "/missing",
+                                            "relative"};
     const std::vector<Fetched> found = Fetch(client, paths, 100);
     ASSERT_EQ(found.size(), paths.size());
     EXPECT_EQ(found[0].bytes, small);

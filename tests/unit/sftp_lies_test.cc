@@ -278,7 +278,8 @@ TEST(SftpLies, VersionsThatLieEndTheSessionOrAreNotBelieved) {
         if (!fed) {
             ++refused;
             EXPECT_EQ(heard, 1);
-            EXPECT_EQ(good, bytes.starts_with(truth));  // what comes behind a good one ends it later
+            EXPECT_EQ(good,
+                      bytes.starts_with(truth));  // what comes behind a good one ends it later
         }
         client->FailAll(Error(Errno{EHOSTUNREACH}, "cut"));
         EXPECT_EQ(heard, 1);

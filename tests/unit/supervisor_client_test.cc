@@ -283,7 +283,8 @@ TEST_F(SupervisorBytes, FetchedFilesAreAsLargeAsTheySayAndNoLargerThanWanted) {
     std::optional<Result<std::vector<FetchedFile>>> got;
     const auto fetch = [&] {
         got.reset();
-        client_->Fetch({"/a"}, 4, [&](Result<std::vector<FetchedFile>> files) { got = std::move(files); });
+        client_->Fetch({"/a"}, 4,
+                       [&](Result<std::vector<FetchedFile>> files) { got = std::move(files); });
     };
     fetch();
     ASSERT_TRUE(client_->Feed(FetchOk(1, 3, 1, "abc")));
