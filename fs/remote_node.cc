@@ -143,6 +143,20 @@ std::shared_ptr<RemoteOpenFile> RemoteNode::AnyOpenFile() const {
     return nullptr;
 }
 
+std::optional<RemoteStat> RemoteNode::KnownToWriter() const {
+    std::vector<std::shared_ptr<RemoteOpenFile>> open;  // dies after the lock
+    {
+        const MutexLock lock(open_mu_);
+        for (const auto& weak : open_) {
+            if (auto file = weak.lock()) open.push_back(std::move(file));
+        }
+    }
+    for (const auto& file : open) {
+        if (const auto known = file->KnownToWriter(); known && *known) return **known;
+    }
+    return std::nullopt;
+}
+
 void RemoteNode::Changed() {
     ++changes_;
     if (!HasLostItsName()) files().cache().Changed(RemotePath());
@@ -320,6 +334,10 @@ void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, co
             self->FilesFor(id).SetStat(self->RemotePath(), what, std::move(done));
         }
     };
+    // tar(1) and cp(1) set the mtime alone of what they have just written.
+    if (wanted.mtime && !wanted.atime) {
+        if (const auto known = KnownToWriter()) wanted.atime = known->atime;
+    }
     if (wanted.atime.has_value() == wanted.mtime.has_value() &&
         wanted.uid.has_value() == wanted.gid.has_value()) {
         return apply(wanted, AnswerAttr(std::move(parked)));

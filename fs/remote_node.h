@@ -101,6 +101,8 @@ class RemoteNode final : public Node {
     Result<Entry> ToAttr(const RemoteStat& stat) const;
     void Vanished(const std::string& name);
     std::shared_ptr<RemoteOpenFile> AnyOpenFile() const;
+    // RemoteOpenFile's, of any that is open.
+    std::optional<RemoteStat> KnownToWriter() const;
     StatDone AnswerAttr(Parked<AttrReply> parked);
     // A link's target as it is shown; `path`: the link's.
     std::string Contained(const std::string& target, const std::string& path) const;

@@ -363,6 +363,7 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
         WriteNow(to, file, std::move(first), [](const Status&) {});
         return WriteNow(to, file, std::move(rest), std::move(done));
     }
+    file->written = true;
     const std::uint64_t size = payload.bytes.size();
     if (deferred && file->how.append) payload.offset = state->stat.size;
     const std::uint64_t from = file->how.append ? state->stat.size : payload.offset;
@@ -463,11 +464,11 @@ void WriteBehind::AskFileStat(const Through_& to, const FilePtr& file, StatDone 
                  });
 }
 
-// Where others write, too: of a file that this handle has just made, with its data and before its close, which waits for
-// all of it. No time that we guessed is told with it, and no size that is older than attributes may be there.
+// Where others write, too: of a file that this handle has just made and written, before its close, which waits for it.
+// No time that we guessed is told with it, and no size that is older than attributes may be there.
 bool WriteBehind::MaySetBehind(const BehindFile& file, const StatChange& change) {
     const FileState& state = *file.state;
-    return mode_ == Mode::kShared && !change.size && !change.uid && file.made && !state.IsClean() &&
+    return mode_ == Mode::kShared && !change.size && !change.uid && file.made && file.written &&
            !state.error && file.inner != nullptr && LinkedFiles::OutlivesACut(*file.inner) &&
            IsSettled(state.path) && MayDefer(state, 0) && (change.mtime || !state.guessed) &&
            loop_.clock().Steady() - state.seen < FileCache::kSharedLife;

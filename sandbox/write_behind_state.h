@@ -90,6 +90,7 @@ class WriteBehind::BehindFile final : public RemoteFile {
     bool counted = false;        // in open_files_
     bool wrote = false;          // something, behind its caller's back
     bool made = false;           // the file, by this open
+    bool written = false;        // to; its close waits for what follows
     std::optional<Error> error;  // the first that came late: told at fsync and close
 
  private:
