@@ -105,10 +105,10 @@ class Locks(SidesCase):
                             "  ( : > lock ) 2>/dev/null || continue\n"
                             "  read -r c < count; echo $((c + 1)) >| count; rm lock; n=$((n + 1))\n"
                             "  sleep 0.01\ndone\necho $n")
-        ours, waited = 0, 0
+        ours, theirs, waited = 0, 0, 0
         deadline = time.monotonic() + 40 * patience()
-        while ours < 40:
-            self.assertLess(time.monotonic(), deadline, f"{ours} times in, {waited} times not")
+        while ours < 40 or theirs <= 10:
+            self.assertLess(time.monotonic(), deadline, f"{ours} times in, {waited} times not, they {theirs} times")
             # Without the lock: what is cached of it now must not be believed once the lock is held.
             (self.here / "count").read_bytes()
             try:
@@ -119,6 +119,7 @@ class Locks(SidesCase):
                 continue
             fd = os.open(self.here / "count", os.O_RDONLY)
             count = int(os.read(fd, 100))
+            theirs = count - ours
             os.close(fd)
             fd = os.open(self.here / "count", os.O_WRONLY | os.O_TRUNC)
             os.write(fd, b"%d\n" % (count + 1))
