@@ -1,8 +1,8 @@
 #include "fs/slow_watch.h"
 
 #include <algorithm>
+#include <string>
 
-#include "base/log.h"
 #include "fs/caller.h"
 #include "fs/mount_context.h"
 #include "fs/request_metrics.h"
@@ -15,23 +15,16 @@ constexpr Duration kShortestPause = std::chrono::milliseconds(250);
 // Of one look; a cut link makes all that are under way late at once.
 constexpr std::size_t kMostLines = 8;
 
-}  // namespace
-
-std::string_view ToString(ParkingLot::For what) {
-    switch (what) {
-        case ParkingLot::For::kSandbox:
-            return "sandbox";
-        case ParkingLot::For::kAsked:
-            return "asked";
-        case ParkingLot::For::kJournal:
-            return "journal";
-    }
-    return "?";
-}
+struct WaitingFacts {
+    std::string op;
+    std::string path;
+    std::string box;  // empty: none
+    pid_t pid = 0;
+    std::int64_t ms = 0;
+};
 
 WaitingFacts FactsOf(MountContext& mount, const ParkingLot::Waiting& waiting) {
     WaitingFacts facts;
-    facts.what = ToString(waiting.what);
     facts.ms =
         std::chrono::duration_cast<std::chrono::milliseconds>(mount.clock.Steady() - waiting.since)
             .count();
@@ -49,6 +42,32 @@ WaitingFacts FactsOf(MountContext& mount, const ParkingLot::Waiting& waiting) {
     const std::string first = facts.path.substr(1, end == std::string::npos ? end : end - 1);
     if (first != ".mount") facts.box = first;
     return facts;
+}
+
+}  // namespace
+
+std::string_view ToString(ParkingLot::For what) {
+    switch (what) {
+        case ParkingLot::For::kSandbox:
+            return "sandbox";
+        case ParkingLot::For::kAsked:
+            return "asked";
+        case ParkingLot::For::kJournal:
+            return "journal";
+    }
+    return "?";
+}
+
+void LogWaiting(LogLevel level, std::string_view event, MountContext& mount,
+                const ParkingLot::Waiting& waiting) {
+    const WaitingFacts facts = FactsOf(mount, waiting);
+    Log(level, event,
+        {{"op", facts.op},
+         {"path", facts.path},
+         {"box", facts.box},
+         {"pid", facts.pid},
+         {"for", ToString(waiting.what)},
+         {"ms", facts.ms}});
 }
 
 void SlowWatch::Start() {
@@ -74,16 +93,8 @@ void SlowWatch::Look() {
         if (waiting.facts) request_metrics.slow.AddTo(static_cast<std::size_t>(waiting.facts->op));
     }
     const std::size_t lines = std::min(late.requests.size(), kMostLines);
-    for (std::size_t i = 0; i < lines; ++i) {
-        const WaitingFacts facts = FactsOf(mount_, late.requests[i]);
-        Log(LogLevel::kWarning, "a request waits",
-            {{"op", facts.op},
-             {"path", facts.path},
-             {"box", facts.box},
-             {"pid", facts.pid},
-             {"for", facts.what},
-             {"ms", facts.ms}});
-    }
+    for (std::size_t i = 0; i < lines; ++i)
+        LogWaiting(LogLevel::kWarning, "a request waits", mount_, late.requests[i]);
     if (late.requests.size() > lines)
         Log(LogLevel::kWarning, "more requests wait", {{"count", late.requests.size() - lines}});
     if (late.next) LookIn(std::max(kShortestPause, *late.next + kSlow - now));

@@ -3,8 +3,9 @@
 #pragma once
 
 #include <memory>
-#include <string>
+#include <string_view>
 
+#include "base/log.h"
 #include "fs/parking_lot.h"
 
 namespace sbxfs {
@@ -25,16 +26,10 @@ class SlowWatch : public std::enable_shared_from_this<SlowWatch> {
     MountContext& mount_;
 };
 
-// What is known of a request that waits, as the log has it.
-struct WaitingFacts {
-    std::string op;
-    std::string path;
-    std::string box;  // empty: none
-    pid_t pid = 0;    // of the process that asks, as far as it can be seen
-    std::int64_t ms = 0;
-    std::string_view what;  // "sandbox", "asked", "journal"
-};
-WaitingFacts FactsOf(MountContext& mount, const ParkingLot::Waiting& waiting);
+// A line of the log about a request that waits: op, path, box, pid of the process that asks as far as it can be seen, what
+// for, how long.
+void LogWaiting(LogLevel level, std::string_view event, MountContext& mount,
+                const ParkingLot::Waiting& waiting);
 std::string_view ToString(ParkingLot::For what);
 
 }  // namespace sbxfs

@@ -13,16 +13,8 @@ constexpr std::size_t kMostRequests = 100;
 constexpr std::size_t kMostSandboxes = 200;
 
 void LogRequests(MountContext& mount) {
-    for (const ParkingLot::Waiting& waiting : mount.lot.Longest(kMostRequests)) {
-        const WaitingFacts facts = FactsOf(mount, waiting);
-        Log(LogLevel::kInfo, "state: request",
-            {{"op", facts.op},
-             {"path", facts.path},
-             {"box", facts.box},
-             {"pid", facts.pid},
-             {"for", facts.what},
-             {"ms", facts.ms}});
-    }
+    for (const ParkingLot::Waiting& waiting : mount.lot.Longest(kMostRequests))
+        LogWaiting(LogLevel::kInfo, "state: request", mount, waiting);
 }
 
 void LogSandboxes(const MountContext& mount) {

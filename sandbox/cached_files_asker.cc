@@ -11,6 +11,15 @@
 
 namespace sbxfs {
 
+namespace {
+
+// A name that was made or moved where others work may be a lock that was taken.
+FileCache::Directory AfterLocking(const FileCache& cache, bool made) {
+    return made && !cache.IsQuiet() ? FileCache::Directory::kForget : FileCache::Directory::kKeep;
+}
+
+}  // namespace
+
 // --- Asker: what asks
 
 void CachedFiles::Asker::AskStat(const std::string& path, StatDone done) {
@@ -198,13 +207,11 @@ void CachedFiles::Asker::Symlink(const std::string& target, const std::string& p
 void CachedFiles::Asker::Link(const std::string& from, const std::string& to, StatDone done) {
     owner_->cache_.Changed(from);
     const FileCache::Question question = owner_->cache_.ChangingName(to);
-    const auto directory =
-        owner_->cache_.IsQuiet() ? FileCache::Directory::kKeep : FileCache::Directory::kForget;
     files_.Link(from, to,
-                [owner = owner_, question, directory, from, to,
+                [owner = owner_, question, from, to,
                  done = std::move(done)](Result<RemoteStat> stat) mutable {
                     FileCache& known = owner->cache_;
-                    known.Made(question, stat, stat ? directory : FileCache::Directory::kKeep);
+                    known.Made(question, stat, AfterLocking(known, stat.has_value()));
                     known.Changed(from);
                     if (stat) {
                         known.Linked(from);
@@ -234,9 +241,8 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
     Done renamed = [owner = owner_, from, to, linked, below = std::move(below), gone, came,
                     arrives = std::move(arrives), done = std::move(done)](Status status) mutable {
         FileCache& known = owner->cache_;
-        const bool locking = status && !known.IsQuiet();
-        const auto directory =
-            locking ? FileCache::Directory::kForget : FileCache::Directory::kKeep;
+        const FileCache::Directory directory = AfterLocking(known, status.has_value());
+        const bool arrived = status && directory == FileCache::Directory::kKeep;
         const Result<RemoteStat> unknown = Error(Errno{EAGAIN}, "");
         // Where both names lead to one file rename(2) does nothing, and says that all is well.
         if (linked) {
@@ -245,7 +251,7 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
             known.Gone(gone, status, directory);
         }
         // Else what is there now is known by type at best; the next look tells all.
-        known.Made(came, status && !locking ? arrives : unknown, directory);
+        known.Made(came, arrived ? arrives : unknown, directory);
         if (status && linked) known.Linked(to);
         if (status) {
             for (const std::string& path : below)
@@ -350,11 +356,9 @@ struct CachedFiles::Opening {
     Opened opened;
     OpenedDone done;
 
-    // Of the file that the server has opened, as far as anybody can tell.
-    FileContentsPtr Contents() {
-        if (!bytes || !opened.identity || !*server ||
-            !owner->IsOf(*opened.identity, path, (*server)->stat))
-            return nullptr;
+    // Of the file that the server has opened, `same` as the supervisor's as far as anybody can tell.
+    FileContentsPtr Contents(bool same) {
+        if (!bytes || !same) return nullptr;
         // Another name of it may have changes on their way that are not known to be its own.
         if (opened.identity->nlink > 1) {
             owner->cache_.Linked(path);
@@ -369,11 +373,11 @@ struct CachedFiles::Opening {
         if (!server || !looked) return;
         FileCache& cache = owner->cache_;
         // Somebody there may have put another file in its place between the two looks.
-        if (*server && opened.identity && !opened.quiet &&
-            !owner->IsOf(*opened.identity, path, (*server)->stat))
-            opened.identity.reset();
+        const bool same =
+            *server && opened.identity && owner->IsOf(*opened.identity, path, (*server)->stat);
+        if (*server && !same && !opened.quiet) opened.identity.reset();
         if (opened.identity) opened.recent = IsRecent(*opened.identity, looked_at_ns);
-        const FileContentsPtr whole = Contents();
+        const FileContentsPtr whole = Contents(same);
         if (*server && opened.identity && opened.quiet)
             cache.SetBaselines(opened.era, {path}, {*opened.identity}, looked_at_ns);
         if (contents && whole != nullptr && opened.quiet) {
@@ -459,10 +463,8 @@ void CachedFiles::Asker::OpenPlain(const std::string& path, const OpenHow& how, 
                         file ? Result<RemoteStat>(file->stat) : Result<RemoteStat>(file.error());
                     if (how.truncate && !how.create) known.Changed(path);
                     if (how.create) {
-                        const bool locking = file && how.exclusive && !known.IsQuiet();
-                        known.Made(
-                            question, stat,
-                            locking ? FileCache::Directory::kForget : FileCache::Directory::kKeep);
+                        known.Made(question, stat,
+                                   AfterLocking(known, file.has_value() && how.exclusive));
                     } else if (how.truncate) {
                         known.Drop(question);
                     } else {

@@ -483,9 +483,12 @@ void WriteBehind::SetFileStat(const Through_& to, const FilePtr& file, const Sta
     const bool quiet = !change.size && !change.uid && IsSettled(state->path) && state->made &&
                        MayDefer() && !state->error;
     if (shared || quiet) {
-        if (!shared) (void)Tell(*state);
-        if (shared) state->guessed = false;
-        if (shared && change.mtime) times_.Forget(state->path);
+        if (shared) {
+            state->guessed = false;
+            if (change.mtime) times_.Forget(state->path);
+        } else {
+            (void)Tell(*state);
+        }
         if (change.mode) state->stat.mode = (state->stat.mode & S_IFMT) | *change.mode;
         if (change.atime) state->stat.atime = *change.atime;
         if (change.mtime) state->stat.mtime = *change.mtime;
