@@ -81,7 +81,7 @@ std::optional<CachedFiles::Opened> CachedFiles::KnownOpen(const std::string& pat
     OnLoop([path](CachedFiles& self) { self.prefetcher_->Opened(path); });
     const FileCache::Era era = cache_.era();
     const auto held = cache_.Contents(path);
-    if (!held || !held->contents->IsWhole()) return std::nullopt;
+    if (!held) return std::nullopt;
     CachedFile::Setup setup{
         weak_from_this(),    path, how, nullptr, held->stat, held->contents, held->identity,
         AheadLimits(*store_)};
@@ -91,6 +91,9 @@ std::optional<CachedFiles::Opened> CachedFiles::KnownOpen(const std::string& pat
     // Who begins another era, or changes the name, after this look finds it among the lazy ones.
     const auto again = cache_.Contents(path);
     if (!again || again->contents != held->contents || cache_.era() != era) return std::nullopt;
+    // Its bytes will be asked for: it is opened meanwhile.
+    if (!held->contents->IsWhole())
+        OnLoop([file](CachedFiles&) { file->WithReal([](const Result<RemoteFilePtr>&) {}); });
     Opened opened{file, held->stat, held->identity, era, true, false};
     opened.recent = held->identity ? IsRecent(*held->identity, TheirNowNs())
                                    : IsRecent(held->stat, TheirNowNs());

@@ -232,6 +232,8 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
     Result<RemoteStat> arrives = Error(Errno{EAGAIN}, "");
     if (before_from.IsThere() && !S_ISDIR((*before_from.itself)->mode) && !linked)
         arrives = **before_from.itself;
+    const auto held = cache.Contents(from);
+    FileContentsPtr contents = held ? held->contents : nullptr;
     std::vector<std::string> below = cache.LinkedBelow(from);
     const FileCache::Question gone = cache.ChangingName(from);
     const FileCache::Question came = cache.ChangingName(to);
@@ -239,7 +241,8 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
     for (auto& file : owner_->lazy_->At(to))
         lazy.push_back(std::move(file));
     Done renamed = [owner = owner_, from, to, linked, below = std::move(below), gone, came,
-                    arrives = std::move(arrives), done = std::move(done)](Status status) mutable {
+                    arrives = std::move(arrives), contents = std::move(contents),
+                    done = std::move(done)](Status status) mutable {
         FileCache& known = owner->cache_;
         const FileCache::Directory directory = AfterLocking(known, status.has_value());
         const bool arrived = status && directory == FileCache::Directory::kKeep;
@@ -248,10 +251,11 @@ void CachedFiles::Asker::Rename(const std::string& from, const std::string& to, 
         if (linked) {
             known.Made(gone, unknown, directory);
         } else {
-            known.Gone(gone, status, directory);
+            // Written to meanwhile it is another file's, or no longer what it was.
+            if (!known.Gone(gone, status, directory)) contents.reset();
         }
         // Else what is there now is known by type at best; the next look tells all.
-        known.Made(came, arrived ? arrives : unknown, directory);
+        known.Made(came, arrived ? arrives : unknown, directory, std::move(contents));
         if (status && linked) known.Linked(to);
         if (status) {
             for (const std::string& path : below)

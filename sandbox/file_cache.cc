@@ -366,7 +366,8 @@ FileCache::Question FileCache::ChangingName(const std::string& path) {
     return question;
 }
 
-void FileCache::Made(Question question, const Result<RemoteStat>& stat, Directory directory) {
+void FileCache::Made(Question question, const Result<RemoteStat>& stat, Directory directory,
+                     FileContentsPtr contents) {
     const MutexLock lock(mu_);
     auto node = asked_.extract(question);
     if (node.empty()) return;
@@ -388,12 +389,16 @@ void FileCache::Made(Question question, const Result<RemoteStat>& stat, Director
     Keep(asked.path, *stat);
     // A directory that was made here has no names yet.
     if (S_ISDIR(stat->mode)) Present(asked.path).names_fact = {clock_.Steady(), true};
+    if (contents == nullptr || !quiet_ || contents->era != era_) return;
+    Entry& entry = Present(asked.path);
+    entry.contents = std::move(contents);
+    entry.single = true;
 }
 
-void FileCache::Gone(Question question, const Status& status, Directory directory) {
+bool FileCache::Gone(Question question, const Status& status, Directory directory) {
     const MutexLock lock(mu_);
     auto node = asked_.extract(question);
-    if (node.empty()) return;
+    if (node.empty()) return false;
     const Asked& asked = node.mapped();
     const std::string_view parent = ParentOf(asked.path);
     Spoil(asked.path, Of::kName, question);
@@ -405,13 +410,14 @@ void FileCache::Gone(Question question, const Status& status, Directory director
     const auto above = entries_.find(parent);
     if (asked.spoiled || asked.era != era_ || !status) {
         if (above != entries_.end()) above->second.names_fact = {};
-        return;
+        return false;
     }
     if (above != entries_.end()) {
         const auto name = above->second.names.find(Base(asked.path));
         if (name != above->second.names.end()) above->second.names.erase(name);
     }
     Keep(asked.path, std::nullopt);
+    return true;
 }
 
 void FileCache::Linked(const std::string& path) {

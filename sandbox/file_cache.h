@@ -115,9 +115,11 @@ class FileCache {
     Question AskBehind(const std::string& directory, std::vector<Question> changes);
     // kForget: a lock may have been taken by it, and what was seen of the directory before is of no use.
     enum class Directory { kKeep, kForget };
+    // `contents`: all or parts of what has arrived there by a rename, which has no other name.
     void Made(Question question, const Result<RemoteStat>& stat,
-              Directory directory = Directory::kKeep);
-    void Gone(Question question, const Status& status, Directory directory = Directory::kKeep);
+              Directory directory = Directory::kKeep, FileContentsPtr contents = {});
+    // Whether nothing else was changed there meanwhile.
+    bool Gone(Question question, const Status& status, Directory directory = Directory::kKeep);
     // Several names lead to the file from now on.
     void Linked(const std::string& path);
     // Files below that are known to have other names, for who moves the directory.

@@ -94,17 +94,22 @@ void CheckRemoval(RemoteFiles& files, const std::string& path, Alone alone,
 }
 
 void CheckRename(RemoteFiles& files, const std::string& from, const std::string& to,
-                 RemoteFiles::Replace replace, std::optional<RemoteStat> moved, Alone alone,
+                 RemoteFiles::Replace replace, const Renamed& sent, Alone alone,
                  VerdictDone<Unit> done) {
     using Found = Verdict<Unit>;
     LookAtBoth(files, from, to,
-               [replace, moved, alone, done = std::move(done)](const Result<RemoteStat>& source,
-                                                               const Result<RemoteStat>& target) {
+               [replace, sent, alone, done = std::move(done)](const Result<RemoteStat>& source,
+                                                              const Result<RemoteStat>& target) {
                    // Where we are alone it can have gone nowhere else, also if nobody has heard
                    // what it was, and whatever was done to it since.
                    const bool arrived =
-                       target && (alone == Alone::kYes || (moved && Alike(*moved, *target)));
-                   if (IsMissing(source) && arrived) return done(Found::Finished(Ok()));
+                       target && (alone == Alone::kYes || (sent.was && Alike(*sent.was, *target)));
+                   // The server makes a new file with O_EXCL only when the name has become free, and nothing is
+                   // written to it before its maker has been answered.
+                   const bool followed =
+                       source && sent.size > 0 && S_ISREG(source->mode) && source->size == 0;
+                   if ((IsMissing(source) || followed) && arrived)
+                       return done(Found::Finished(Ok()));
                    // Without replacing, a server links and unlinks: both may be one file.
                    // What is at the old name may be somebody's new file.
                    const bool untouched =

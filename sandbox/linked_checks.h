@@ -32,7 +32,8 @@ class Verdict {
 template <class T>
 using VerdictDone = UniqueFunction<void(Verdict<T>)>;
 
-// Whether nobody but us was there to make the same change, and nothing of ours that uses its names was sent behind it.
+// Whether nobody but us was there to make the same change, and nothing of ours that uses its names was sent behind it, but for
+// what Renamed says.
 enum class Alone { kNo, kYes };
 
 void CheckMakeDir(RemoteFiles& files, const std::string& path, VerdictDone<RemoteStat> done);
@@ -42,9 +43,12 @@ void CheckLink(RemoteFiles& files, const std::string& from, const std::string& t
                VerdictDone<RemoteStat> done);
 // Of a directory or anything else. What is there may be somebody's new one unless we were alone.
 void CheckRemoval(RemoteFiles& files, const std::string& path, Alone alone, VerdictDone<Unit> done);
-// `moved`: what was at `from` when the rename was sent, if that was heard.
+struct Renamed {
+    std::optional<RemoteStat> was;  // at the old name when the rename was sent, if that was heard
+    std::uint64_t size = 0;  // not 0: a new file may have been made at the old name behind it
+};
 void CheckRename(RemoteFiles& files, const std::string& from, const std::string& to,
-                 RemoteFiles::Replace replace, std::optional<RemoteStat> moved, Alone alone,
+                 RemoteFiles::Replace replace, const Renamed& sent, Alone alone,
                  VerdictDone<Unit> done);
 // Opens what O_EXCL made, if it is ours.
 void CheckExclusive(RemoteFiles& files, const std::string& path, const OpenHow& how, Alone alone,

@@ -484,8 +484,8 @@ void FileOperations::Link(const std::string& from, const std::string& to_path, S
         std::move(done));
 }
 
-void FileOperations::Rename(const std::string& from, const std::string& to_path, Replace replace,
-                            Done done) {
+void FileOperations::RenameFile(const std::string& from, const std::string& to_path,
+                                Replace replace, std::uint64_t size, Done done) {
     // What is moved is looked at in the same flight: after a cut it tells whether it has arrived.
     const auto moved = std::make_shared<std::optional<RemoteStat>>();
     auto operation = std::make_unique<TypedOperation<Unit>>(
@@ -501,9 +501,9 @@ void FileOperations::Rename(const std::string& from, const std::string& to_path,
                     d(std::move(status));
                 });
         },
-        [from, to_path, replace, moved](LinkedFiles& files, RemoteFiles& to, Alone alone,
-                                        VerdictDone<Unit> d) {
-            CheckRename(to, from, to_path, replace, *moved, alone,
+        [from, to_path, replace, size, moved](LinkedFiles& files, RemoteFiles& to, Alone alone,
+                                              VerdictDone<Unit> d) {
+            CheckRename(to, from, to_path, replace, {*moved, size}, alone,
                         [weak = files.weak_from_this(), from, to_path,
                          d = std::move(d)](Verdict<Unit> verdict) {
                             const auto self = weak.lock();

@@ -71,7 +71,12 @@ class FileOperations : public RemoteFiles {
     void Symlink(const std::string& target, const std::string& path, StatDone done) override;
     void Link(const std::string& from, const std::string& to, StatDone done) override;
     void Rename(const std::string& from, const std::string& to, Replace replace,
-                Done done) override;
+                Done done) override {
+        RenameFile(from, to, replace, 0, std::move(done));
+    }
+    // Of `size` bytes. Not 0: a new file may be made at `from` right behind this.
+    void RenameFile(const std::string& from, const std::string& to, Replace replace,
+                    std::uint64_t size, Done done);
     void Statfs(const std::string& path, StatfsDone done) override;
     void Open(const std::string& path, const OpenHow& how, OpenDone done) override;
     void Read(const RemoteFilePtr& file, FileRange range, BytesDone done) override;

@@ -173,9 +173,11 @@ void WriteBehind::DependOnConflicts(const ChangePtr& change, Reach reach) {
             const bool same_name = earlier->what.path == path || earlier->what.other == path;
             const bool moves = change->what.vacates || earlier->what.vacates;
             // A new file in the place of a removed one: removed once more, it is made once more, and nothing is written to it
-            // before.
-            const bool instead = change->data && change->what.named && earlier->what.removes &&
-                                 earlier->what.other.empty();
+            // before. In the place of a renamed one: it is empty, and that was not (CheckRename).
+            const bool left = earlier->what.other.empty() ||
+                              (earlier->what.path == path && earlier->what.carries > 0);
+            const bool instead =
+                change->data && change->what.named && earlier->what.removes && left;
             const bool told_apart = !same_name || !moves || instead;
             DependOn(change, earlier, in_order && told_apart ? After::kSent : After::kEnded);
         }

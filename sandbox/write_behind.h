@@ -144,8 +144,9 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
         std::string other;  // of a rename or link
         Reach reach = Reach::kPath;
         bool removes = false;
-        bool vacates = false;  // a name that it changes is free, or another file's, afterwards
-        bool named = true;     // changes a name: the bound is shorter
+        bool vacates = false;       // a name that it changes is free, or another file's, afterwards
+        std::uint64_t carries = 0;  // bytes of the file that it renames, if they are known
+        bool named = true;          // changes a name: the bound is shorter
     };
 
     using Through_ = std::shared_ptr<FileOperations>;

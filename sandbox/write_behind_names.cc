@@ -370,8 +370,9 @@ void WriteBehind::Rename(const Through_& to, const std::string& from, const std:
         Touched(from);
         Touched(path);
         Moved(from, path);
-        Defer(std::move(what), [this, from, path, replace](Done ended) {
-            patient_->Rename(from, path, replace, std::move(ended));
+        if (S_ISREG(moved->mode)) what.carries = moved->size;
+        Defer(std::move(what), [this, from, path, replace, carries = what.carries](Done ended) {
+            patient_->RenameFile(from, path, replace, carries, std::move(ended));
         });
         return done(Ok());
     }

@@ -256,6 +256,43 @@ TEST_F(Ahead, ACommandStartsOnlyWhenFilesOpenedWithoutAskingAreOpenThere) {
     EXPECT_EQ(lazy->Read(), "text 0.0");
 }
 
+// Parts of it are in memory: what else is read waits for the open that is under way.
+TEST_F(Ahead, AFileOfWhichPartsAreKnownIsOpenedWithoutWaiting) {
+    const std::string large = std::string(1U << 20, 'a') + std::string(1U << 20, 'b');
+    files().PutFile("/work/t/large", large);
+    Advance(seconds(5));
+    for (int i = 0; i < 2; ++i)
+        EXPECT_EQ(me().Open("/box/fs/work/t/large", O_RDONLY)->ReadAt(1U << 20, 4096).size(),
+                  4096U);
+    Settle();
+    const std::size_t opens = files().Count("open /work/t/large");
+    files().SetAnswers(FakeFiles::Answers::kHeld);
+    const auto file = me().Open("/box/fs/work/t/large", O_RDONLY);
+    EXPECT_EQ(file->error(), 0);
+    EXPECT_EQ(file->ReadAt(1U << 20, 4096), large.substr(1U << 20, 4096));
+    Settle();
+    EXPECT_EQ(files().Count("open /work/t/large"), opens + 1);
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    files().ReleaseAll();
+    Settle();
+    EXPECT_EQ(file->ReadAt(0, 4096), large.substr(0, 4096));
+}
+
+TEST_F(Ahead, WhatIsWrittenWhileARenameIsUnderWayIsRead) {
+    Learn(Local(0, 0));
+    const auto file = me().Open(Local(0, 0), O_RDWR);
+    EXPECT_EQ(file->ReadAt(0, 4), "text");
+    files().SetAnswers(FakeFiles::Answers::kHeld);
+    const auto renamed = me().StartRename(Local(0, 0), "/box/fs/work/t/moved");
+    Settle();
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    EXPECT_EQ(file->Write("TEXT"), 0);
+    files().ReleaseAll();
+    Settle();
+    EXPECT_EQ(me().FinishCode(renamed), 0);
+    EXPECT_EQ(me().Cat("/box/fs/work/t/moved"), "TEXT 0.0");
+}
+
 TEST_F(Ahead, DropCachesForgetsContents) {
     Learn(Local(0, 0));
     const std::int64_t mtime = files().Stat(Name(0, 0))->mtime;

@@ -199,6 +199,37 @@ TEST_F(AheadBehind, AFileOpenedWithoutAskingSurvivesItsReplacementWhileItIsStill
     EXPECT_EQ(me().Cat("/box/fs/work/new"), "another");
 }
 
+// As git does with its index, and editors with what they save.
+TEST_F(AheadBehind, WhatIsKnownOfAFileGoesAlongWithItsRename) {
+    ASSERT_EQ(me().Echo("old", "/box/fs/work/file"), 0);
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/tmp"), 0);
+    Settle();
+    EXPECT_EQ(me().Cat("/box/fs/work/tmp"), "new content");
+    EXPECT_EQ(me().Rename("/box/fs/work/tmp", "/box/fs/work/file"), 0);
+    Settle();
+    const std::size_t opens = files().Count("open /work/file");
+    const std::size_t reads = Fetched();
+    EXPECT_EQ(me().Cat("/box/fs/work/file"), "new content");
+    EXPECT_EQ(files().Count("open /work/file"), opens);
+    EXPECT_EQ(Fetched(), reads);
+    EXPECT_EQ(me().Echo("newer", "/box/fs/work/file"), 0);
+    EXPECT_EQ(me().Cat("/box/fs/work/file"), "newer");
+}
+
+TEST_F(AheadBehind, WhatIsKnownOfAFileGoesAlongWithItsRenameWhileThatIsOnItsWay) {
+    ASSERT_EQ(me().Echo("old", "/box/fs/work/file"), 0);
+    Settle();
+    files().SetAnswers(FakeFiles::Answers::kHeld);
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/tmp"), 0);
+    EXPECT_EQ(me().Cat("/box/fs/work/tmp"), "new content");
+    EXPECT_EQ(me().Rename("/box/fs/work/tmp", "/box/fs/work/file"), 0);
+    EXPECT_EQ(me().Cat("/box/fs/work/file"), "new content");
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    files().ReleaseAll();
+    Settle();
+    EXPECT_EQ(me().Cat("/box/fs/work/file"), "new content");
+}
+
 TEST_F(AheadWritten, WhatWasWrittenThroughTwoHandlesIsReadFromTheSandbox) {
     const auto one = me().Create("/box/fs/work/new", O_WRONLY);
     const auto two = me().Open("/box/fs/work/new", O_WRONLY);

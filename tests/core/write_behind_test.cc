@@ -229,16 +229,72 @@ TEST_F(Behind, ARenameOfWhichNothingWasHeardBeforeACutIsFoundByItsTarget) {
     EXPECT_EQ(me().Cat("/box/error"), "");
 }
 
-// As editors save that keep the old file. Both on their way at once, a look at the name after a cut would find the new
-// file, and move that.
+// As editors save that keep the old file. Both are on their way at once: a look at the name after a cut finds the old file, or
+// none, or the new one, which is empty.
 TEST_F(Behind, AfterACutARenameDoesNotMoveTheNewFileThatHasTakenTheName) {
     Hold();
     ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/old~"), 0);
     ASSERT_EQ(me().Echo("new content", "/box/fs/work/old"), 0);
+    EXPECT_TRUE(IsHeld("open /work/old"));
     HappenUnheard();
     EXPECT_EQ(files().Content("/work/old~"), "old");
     EXPECT_EQ(files().Content("/work/old"), "new content");
     EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
+TEST_F(Behind, AfterACutARenameThatNothingCameOfIsRepeatedBeforeTheNewFileIsMade) {
+    Hold();
+    ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/old~"), 0);
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old"), 0);
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    machine().Cut();
+    Advance(seconds(3));
+    EXPECT_EQ(files().Content("/work/old~"), "old");
+    EXPECT_EQ(files().Content("/work/old"), "new content");
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
+TEST_F(Behind, AfterACutTheNewFileIsMadeBehindARenameThatHappened) {
+    Hold();
+    ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/old~"), 0);
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old"), 0);
+    ASSERT_TRUE(files().Held().front().starts_with("lstat"));
+    ASSERT_TRUE(files().Held().at(1).starts_with("rename"));
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    files().LoseAnswer(Error(Errno{EIO}, "cut", Blame::kRemote));
+    files().LoseAnswer(Error(Errno{EIO}, "cut", Blame::kRemote));
+    machine().Cut();
+    Advance(seconds(3));
+    EXPECT_EQ(files().Content("/work/old~"), "old");
+    EXPECT_EQ(files().Content("/work/old"), "new content");
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
+// An empty file looks like the new one.
+TEST_F(Behind, ANewFileIsNotMadeBeforeTheEmptyOneThatLeavesItsNameHasGone) {
+    ASSERT_EQ(me().Echo("", "/box/fs/work/empty"), 0);
+    Settle();
+    Hold();
+    ASSERT_EQ(me().Rename("/box/fs/work/empty", "/box/fs/work/empty~"), 0);
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/empty"), 0);
+    EXPECT_TRUE(IsHeld("rename"));
+    EXPECT_FALSE(IsHeld("open /work/empty"));
+    HappenUnheard();
+    EXPECT_EQ(files().Content("/work/empty~"), "");
+    EXPECT_EQ(files().Content("/work/empty"), "new content");
+}
+
+// Where the rename is refused, the old file keeps its name and its content.
+TEST_F(Behind, ANewFileBehindARefusedRenameTakesNothingAway) {
+    Hold();
+    ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/old~"), 0);
+    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old"), 0);
+    FailHeld("rename", Error(Errno{EACCES}, "permission denied"));
+    LetGo();
+    EXPECT_EQ(files().Content("/work/old"), "old");
+    EXPECT_FALSE(files().Exists("/work/old~"));
+    EXPECT_NE(me().Cat("/box/error").find("permission denied"), std::string::npos);
+    Settle();
 }
 
 TEST_F(Behind, AfterACutARemovalDoesNotTakeAwayWhatHasTakenTheName) {
