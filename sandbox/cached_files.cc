@@ -371,6 +371,11 @@ void CachedFiles::OnDirty(std::uint64_t bytes) {
     claimed_ = bytes;
 }
 
+std::uint64_t CachedFiles::RoomForDirty() const {
+    const std::uint64_t others = store_->Claimed() - claimed_;
+    return store_->most() - std::min<std::uint64_t>(others, store_->most());
+}
+
 std::int64_t CachedFiles::TheirNowNs() const {
     return (EpochMs(loop_.clock().System()) + skew_ms_) * 1'000'000;
 }

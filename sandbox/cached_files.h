@@ -110,6 +110,7 @@ class CachedFiles final : public CommandObserver,
     void OnSettled(const std::string& path) override { cache_.Changed(path); }
     std::int64_t TheirNowNs() const override;
     void OnDirty(std::uint64_t bytes) override;
+    std::uint64_t RoomForDirty() const override;
     // Called when a change came to nothing that its caller was told had been made.
     std::function<void(const std::string& path, const Error& why)> on_lost;
     // Called when nobody can tell whether a change was made.

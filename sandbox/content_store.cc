@@ -30,6 +30,11 @@ void ContentStore::Unclaim(std::size_t bytes) {
     claimed_ -= std::min(bytes, claimed_);
 }
 
+std::size_t ContentStore::Claimed() const {
+    const MutexLock lock(mu_);
+    return claimed_;
+}
+
 std::size_t ContentStore::Bytes() const {
     const MutexLock lock(mu_);
     return bytes_;

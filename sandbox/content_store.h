@@ -39,6 +39,7 @@ class ContentStore : public std::enable_shared_from_this<ContentStore> {
     // Bytes that others hold under the same bound (dirty data): so many more, or fewer.
     void Claim(std::size_t bytes);
     void Unclaim(std::size_t bytes);
+    std::size_t Claimed() const;
 
     std::size_t most() const { return most_; }
     std::size_t Bytes() const;

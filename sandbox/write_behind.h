@@ -90,6 +90,8 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
         virtual void OnSettled(const std::string& path) = 0;
         // So many bytes are unacknowledged now.
         virtual void OnDirty(std::uint64_t bytes) = 0;
+        // How many may be, as far as the memory of the mount goes and what its other sandboxes have of it.
+        virtual std::uint64_t RoomForDirty() const = 0;
     };
 
     WriteBehind(Loop& loop, std::shared_ptr<LinkedFiles> files, Limits limits);

@@ -64,11 +64,15 @@ bool WriteBehind::MayDefer(const FileState& state, std::uint64_t bytes) {
 }
 
 std::uint64_t WriteBehind::DirtyBound() const {
-    const std::uint64_t first = std::min(limits_.dirty, kFirstBound);
+    // Something of each sandbox is always on its way: who waits for room is let go by its own answers.
+    const std::uint64_t memory =
+        owner_ == nullptr ? limits_.dirty : std::max(owner_->RoomForDirty(), kLeastBound);
+    const std::uint64_t first = std::min({limits_.dirty, kFirstBound, memory});
     if (rate_ <= 0) return first;
     const auto carried = static_cast<std::uint64_t>(rate_ * kBoundSeconds);
     // Over a short way the server is as fast as the writer, or the one to wait for.
-    return std::clamp(carried, kLeastBound, window_.IsNear() ? first : limits_.dirty);
+    const std::uint64_t most = window_.IsNear() ? first : std::min(limits_.dirty, memory);
+    return std::clamp(carried, std::min(kLeastBound, most), most);
 }
 
 // The rate counts only while somebody waits for room: else it is the writer who is measured.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "sandbox/content_store.h"
 #include "tests/support/mount_test.h"
 
 namespace sbxfs::testing {
@@ -16,7 +17,7 @@ using std::chrono::seconds;
 
 class Behind : public MountTest {
  protected:
-    Behind() : MountTest(WithWriteBehind()) {}
+    explicit Behind(MountSetup setup = WithWriteBehind()) : MountTest(std::move(setup)) {}
     void SetUp() override {
         MountTest::SetUp();
         MakeBox();
@@ -698,6 +699,56 @@ TEST_F(Behind, NothingIsWrittenBehindWhereRoomIsShort) {
     const Answer answer = me().Finish(created);
     EXPECT_EQ(answer.error, 0);
     const Client::File file(me(), answer.entry.ino, answer);
+}
+
+// Memory is the mount's: what other sandboxes have on their way counts.
+class BehindOfMany : public Behind {
+ protected:
+    static constexpr std::size_t kMemory = 6U << 20;
+    BehindOfMany() : BehindOfMany(std::make_shared<ContentStore>(kMemory)) {}
+    explicit BehindOfMany(const std::shared_ptr<ContentStore>& memory)
+        : Behind(With(memory)), memory_(memory) {}
+    static MountSetup With(const std::shared_ptr<ContentStore>& memory) {
+        MountSetup setup = WithWriteBehind();
+        setup.contents = memory;
+        return setup;
+    }
+    // How much is written before somebody has to wait for an answer.
+    std::size_t WrittenAhead() {
+        const auto file = me().Create("/box/fs/work/new", O_WRONLY);
+        Settle();
+        Hold();
+        const std::string piece(128U << 10, 'x');
+        std::size_t written = 0;
+        RecordingPtr waits;
+        while (written < 2 * kMemory) {
+            waits = file->StartWrite(piece);
+            Settle();
+            if (!waits->Now().has_value()) break;
+            (void)me().Finish(waits);
+            waits = nullptr;
+            written += piece.size();
+        }
+        LetGo();
+        EXPECT_EQ(waits == nullptr ? 0 : me().FinishCode(waits), 0);
+        return written;
+    }
+
+    const std::shared_ptr<ContentStore> memory_;
+};
+
+TEST_F(BehindOfMany, WhatIsOnItsWayIsBoundedByTheMemoryOfTheMount) {
+    EXPECT_EQ(WrittenAhead(), kMemory);
+}
+
+TEST_F(BehindOfMany, WhereOthersHaveTheMemoryALittleIsWrittenAheadAllTheSame) {
+    memory_->Claim(kMemory - (2U << 20));
+    EXPECT_EQ(WrittenAhead(), 2U << 20);
+    memory_->Claim(2U << 20);
+    EXPECT_EQ(me().Unlink("/box/fs/work/new"), 0);
+    Settle();
+    EXPECT_EQ(WrittenAhead(), 1U << 20);
+    memory_->Unclaim(kMemory);
 }
 
 }  // namespace

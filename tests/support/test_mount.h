@@ -42,6 +42,7 @@ struct MountSetup {
     Duration launch_limit = std::chrono::minutes(10);
     Duration longest_wait{0};
     bool write_behind = false;
+    std::shared_ptr<ContentStore> contents{};  // none: the mount makes its own
     uid_t uid = 1000;
     gid_t gid = 1001;
 };
