@@ -246,6 +246,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void DataEnded(const StatePtr& state, const ChangePtr& change, const FilePtr& file,
                    const Status& status);
     void CreationFailed(const StatePtr& state, const Error& why);
+    void DropUnsent(const StatePtr& state);
     void Discount(FileState& state, const Change& change);
     void Settle(const StatePtr& state, std::uint64_t change, const RemoteStat& real);
     void DependOnUnderWay(const ChangePtr& change, const FileState& state);

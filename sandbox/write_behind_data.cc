@@ -149,6 +149,24 @@ void WriteBehind::CreationFailed(const StatePtr& state, const Error& why) {
     DropIfIdle(state);
 }
 
+// The file is being removed, and nobody has it open: what has not left need not travel. Its CLOSE does.
+void WriteBehind::DropUnsent(const StatePtr& state) {
+    if (state->open != 0 || !state->made) return;
+    std::deque<FileState::Queued> closes;
+    for (const FileState::Queued& next : std::exchange(state->queue, {})) {
+        if (next.change->bytes == 0 || !next.change->deferred) {
+            closes.push_back(next);
+            continue;
+        }
+        Discount(*state, *next.change);
+        Ended(next.change, Ok());
+    }
+    state->queue = std::move(closes);
+    state->tail.reset();
+    state->tail_file.reset();
+    LetRoom();
+}
+
 void WriteBehind::DependOnUnderWay(const ChangePtr& change, const FileState& state) {
     for (const std::uint64_t id : state.under_way) {
         const auto it = pending_.find(id);
@@ -213,12 +231,14 @@ void WriteBehind::Open(const Through_& to, const std::string& path, const OpenHo
         states_[path] = state;
     }
     ++state->handles;
+    ++state->open;
     const bool anew = how.create && (how.exclusive || before.IsFree());
     OpenDone opened = [self = shared_from_this(), state, how, anew,
                        done = std::move(done)](Result<OpenedFile> result) {
         if (result && anew) self->damaged_.erase(state->path);
         if (result) return self->Opened(state, how, std::move(*result), done);
         --state->handles;
+        --state->open;
         self->DropIfIdle(state);
         done(std::move(result).error());
     };
@@ -248,6 +268,7 @@ void WriteBehind::CreateBehind(const std::string& path, const OpenHow& how,
     Touched(path);
     const auto file = std::make_shared<BehindFile>(loop_, weak_from_this(), state, how);
     ++state->handles;
+    ++state->open;
     ++open_files_;
     file->counted = file->wrote = true;
 
@@ -610,6 +631,7 @@ void WriteBehind::Flush(const FilePtr& file, Done done) {
 
 void WriteBehind::Close(const FilePtr& file) {
     const StatePtr& state = file->state;
+    --state->open;
     if (state->error) return;
     if (!file->wrote) {
         if (file->inner != nullptr) patient_->Close(file->inner, [](const Status&) {});

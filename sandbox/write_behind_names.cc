@@ -287,7 +287,9 @@ void WriteBehind::Unlink(const Through_& to, const std::string& path, const Befo
     if (MayDefer() && parent != nullptr && itself && !IsDirectory(*itself) &&
         dirs_.MayRemove(parent->stat, *itself)) {
         Touched(path);
+        const StatePtr removed = StateAt(path);
         Unnamed(path);
+        if (removed != nullptr) DropUnsent(removed);
         Defer(std::move(what),
               [this, path](Done ended) { patient_->Unlink(path, std::move(ended)); });
         return done(Ok());

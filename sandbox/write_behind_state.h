@@ -43,6 +43,7 @@ struct WriteBehind::FileState {
     // Where its end is, so that it can be told what a cut has left of an append.
     bool sure = true;
     std::size_t handles = 0;
+    std::size_t open = 0;             // of them, those whose close(2) has not come
     std::weak_ptr<BehindFile> maker;  // the handle that made it where others write, too
     SteadyTime seen{};  // when the sandbox last told what it is like, to one of the handles
     struct Queued {

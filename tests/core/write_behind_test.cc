@@ -701,6 +701,27 @@ TEST_F(Behind, NothingIsWrittenBehindWhereRoomIsShort) {
     const Client::File file(me(), answer.entry.ino, answer);
 }
 
+TEST_F(Behind, WhatIsRemovedBeforeItHasLeftDoesNotTravel) {
+    Hold();
+    ASSERT_EQ(me().Echo("of no use", "/box/fs/work/tmp"), 0);
+    ASSERT_EQ(me().Unlink("/box/fs/work/tmp"), 0);
+    LetGo();
+    EXPECT_EQ(files().Count("write /work/tmp"), 0U);
+    EXPECT_EQ(files().Count("open /work/tmp"), 1U);
+    EXPECT_FALSE(files().Exists("/work/tmp"));
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
+TEST_F(Behind, WhatIsRemovedWhileSomebodyHasItOpenIsStillThereForHim) {
+    Hold();
+    const auto file = me().Create("/box/fs/work/tmp", O_RDWR);
+    ASSERT_EQ(file->Write("of some use"), 0);
+    ASSERT_EQ(me().Unlink("/box/fs/work/tmp"), 0);
+    LetGo();
+    EXPECT_EQ(file->ReadAt(0, 100), "of some use");
+    EXPECT_FALSE(files().Exists("/work/tmp"));
+}
+
 // Memory is the mount's: what other sandboxes have on their way counts.
 class BehindOfMany : public Behind {
  protected:
