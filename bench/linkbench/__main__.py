@@ -39,7 +39,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", metavar="LIST", default=",".join(peers.DEFAULT),
                         help="of " + ",".join(one.name for one in peers.ALL) + " (default: %(default)s)")
     parser.add_argument("--files", type=int, help="in the tree; published figures are of 763")
-    parser.add_argument("--reuse", type=Path, metavar="JSON", help="an earlier run's results, for peers that are not run")
+    parser.add_argument("--reuse", type=Path, action="append", default=[], metavar="JSON",
+                        help="another run's results, for peers that are not run; may be repeated")
     parser.add_argument("--limit", type=float, default=600, help="seconds for one sample (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR",
                         help="results.json, RESULTS.md and the charts (default: %(default)s)")
@@ -122,7 +123,9 @@ def main() -> None:
 
 def write(options: argparse.Namespace, rounds: Rounds, facts: dict[str, Any], scale: Scale, done: int) -> None:
     """After each round: a run that is broken off has said something."""
-    results = known_before(options.reuse, rounds.results())
+    results = rounds.results()
+    for path in options.reuse:
+        results = known_before(path, results)
     run = {"machine": facts, "scale": dataclasses.asdict(scale), "rounds": done, "results": results,
            "goals": [dataclasses.asdict(verdict) for verdict in goals.verdicts(results)], "failures": rounds.failures}
     options.out.mkdir(parents=True, exist_ok=True)

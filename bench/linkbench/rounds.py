@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from live.place import Place, wait_until
 
@@ -146,10 +146,8 @@ def summary(values: list[float]) -> dict[str, Any]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "values": values}
 
 
-def known_before(path: Optional[Path], results: dict[str, Any]) -> dict[str, Any]:
-    """The results, and for peers that were not run those of an earlier run."""
-    if path is None:
-        return results
+def known_before(path: Path, results: dict[str, Any]) -> dict[str, Any]:
+    """The results, and for peers that were not run those of another run."""
     earlier = json.loads(path.read_text())["results"]
     for situation, by_result in earlier.items():
         for result, peers in by_result.items():
