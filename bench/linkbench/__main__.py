@@ -18,7 +18,7 @@ from live.place import Place, sbxfs  # noqa: E402
 
 from linkbench import charts, goals, peers, report, workloads  # noqa: E402
 from linkbench.peers import Peer  # noqa: E402
-from linkbench.rounds import Rounds, Situation, known_before  # noqa: E402
+from linkbench.rounds import Rounds, Situation, with_others  # noqa: E402
 from linkbench.server import Server  # noqa: E402
 from linkbench.workloads import Scale, Workload  # noqa: E402
 
@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
                         help="of " + ",".join(one.name for one in peers.ALL) + " (default: %(default)s)")
     parser.add_argument("--files", type=int, help="in the tree; published figures are of 763")
     parser.add_argument("--reuse", type=Path, action="append", default=[], metavar="JSON",
-                        help="another run's results, for peers that are not run; may be repeated")
+                        help="another run's results, for what this one does not measure; may be repeated")
     parser.add_argument("--limit", type=float, default=600, help="seconds for one sample (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR",
                         help="results.json, RESULTS.md and the charts (default: %(default)s)")
@@ -125,7 +125,7 @@ def write(options: argparse.Namespace, rounds: Rounds, facts: dict[str, Any], sc
     """After each round: a run that is broken off has said something."""
     results = rounds.results()
     for path in options.reuse:
-        results = known_before(path, results)
+        results = with_others(results, path)
     run = {"machine": facts, "scale": dataclasses.asdict(scale), "rounds": done, "results": results,
            "goals": [dataclasses.asdict(verdict) for verdict in goals.verdicts(results)], "failures": rounds.failures}
     options.out.mkdir(parents=True, exist_ok=True)

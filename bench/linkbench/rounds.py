@@ -14,7 +14,6 @@ from typing import Any, Callable
 
 from live.place import Place, wait_until
 
-from linkbench import goals
 from linkbench.peers import Peer
 from linkbench.server import Server
 from linkbench.workloads import Sample, Scale, Workload
@@ -146,15 +145,11 @@ def summary(values: list[float]) -> dict[str, Any]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "values": values}
 
 
-def known_before(path: Path, results: dict[str, Any]) -> dict[str, Any]:
-    """The results, and for peers that were not run those of another run."""
-    earlier = json.loads(path.read_text())["results"]
-    for situation, by_result in earlier.items():
+def with_others(results: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The results, and those of another run for whatever this one has not measured."""
+    for situation, by_result in json.loads(path.read_text())["results"].items():
         for result, peers in by_result.items():
-            if situation not in results and not any(result in other for other in results.values()):
-                continue
             for peer, quantities in peers.items():
-                if result in results.get(situation, {}) or peer in goals.SSHFS:
-                    results.setdefault(situation, {}).setdefault(result, {}).setdefault(
-                        peer, {**quantities, "from": {"median": 0, "file": str(path)}})
+                results.setdefault(situation, {}).setdefault(result, {}).setdefault(
+                    peer, {**quantities, "from": {"median": 0, "file": f"{path.parent.name}/{path.name}"}})
     return results
