@@ -49,7 +49,9 @@ done
 SBXFS_TEST_LINK=20ms python3 tests/mount/as_user.py semantics_test.py || broken=1
 # Everything at once for half an hour: nothing is left, the memory does not grow.
 python3 tests/harness/soak.py --seconds 1800 || broken=1
-# The same for ten minutes of a program whose memory is watched (scripts/test.sh has two).
+# Every fault of links, mixed, for an hour.
+python3 tests/harness/faults.py --seconds 3600 || broken=1
+# The soak test for ten minutes of a program whose memory is watched (scripts/test.sh has two).
 configure_and_build asan sbxfs | tail -n 1
 SBXFS_BINARY=$PWD/build/asan/sbxfs python3 tests/harness/soak.py --seconds 600 || broken=1
 # The mount tier with every change waiting for its answer.

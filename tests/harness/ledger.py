@@ -60,9 +60,10 @@ def digest(data: bytes) -> str:
 class Ledger:
     """Makes the calls of a scripted client and knows what must be true afterwards."""
 
-    def __init__(self, daemon: Daemon, starts: Path) -> None:
+    def __init__(self, daemon: Daemon, starts: Path, inside: str = "/starts") -> None:
         self.daemon = daemon
-        self.starts = starts / "log"  # bound into every sandbox
+        self.starts = starts / "log"  # bound into every sandbox, where it is below `inside`
+        self.inside = inside
         self.starts.touch()
         self.starts.chmod(0o666)
         self.sandboxes: list[Sandbox] = []
@@ -87,7 +88,7 @@ class Ledger:
 
     def command(self, box: Sandbox, label: str, body: str, stdout: bytes, **more: Any) -> Command:
         token = f"{box.name}.{box.generation}.{label}"
-        script = f"echo {token} >> /starts/log\n{body}\n"
+        script = f"echo {token} >> {self.inside}/log\n{body}\n"
         command = Command(token, script, stdout, **more)
         box.commands.append(command)
         return command

@@ -1,6 +1,7 @@
-"""A relay in the place of a local sandbox's ssh socket: it passes bytes on, counts those of one connection in one
-direction, and cuts that connection at an exact byte, or lets something else happen there. Connections of others than the
-daemon are not counted. It can also let bytes take their time, swallow all there is, as a dead network does, and let nobody in."""
+"""A relay in the place of a local sandbox's ssh socket, or before a machine's port: it passes bytes on, counts those of one
+connection in one direction, and cuts that connection at an exact byte, or lets something else happen there. Connections of
+others than the daemon are not counted. It can also let bytes take their time, trickle, wait, swallow those of one or both
+directions, as a dead network does, lose one end without the other being told, and let nobody in."""
 
 import os
 import selectors
@@ -15,6 +16,7 @@ from typing import Callable, Optional
 
 IN, OUT = "in", "out"  # to the sandbox, from it
 CHUNK = 1 << 18
+DROP = 512  # bytes that trickle at once
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Connection:
     counted: bool = False
     passed: dict[str, int] = field(default_factory=lambda: {IN: 0, OUT: 0})
     later: "deque[tuple[float, str, bytes]]" = field(default_factory=deque)  # on a long way: when it is over
+    lost: bool = False  # the sandbox's end is gone, and nobody has told the daemon
 
 
 class Relay:
@@ -41,8 +44,12 @@ class Relay:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(new))
         self._listener.listen(64)
-        self._listener.setblocking(False)
         os.rename(new, path)  # in one step: the daemon may be about to connect
+        self._begin()
+
+    def _begin(self) -> None:
+        """With a listener that is there."""
+        self._listener.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ, None)
         self._wake, waker = socket.socketpair()
@@ -54,7 +61,11 @@ class Relay:
         self._cut_now = False
         self._then: Optional[Callable[[], None]] = None
         self._delay = 0.0
-        self._swallows = False
+        self._rate = 0.0  # bytes a second; 0: as many as there are
+        self._holds = False
+        self._hurry = False
+        self._swallows: frozenset[str] = frozenset()  # directions
+        self._lose = False
         self._refuses = False
         self._stopped = False
         self._connections: list[Connection] = []
@@ -103,13 +114,35 @@ class Relay:
         """The daemon is connected by it."""
         return any(connection.daemons for connection in list(self._connections))
 
-    def swallow(self, on: bool) -> None:
-        """Bytes of any connection go nowhere, and nobody is told; what was on its way is lost, so the connections are
-        cut when that ends."""
+    def swallow(self, on: bool, ways: tuple[str, ...] = (IN, OUT)) -> None:
+        """Bytes of any connection in these directions go nowhere, and nobody is told; what was on its way is lost, so the
+        connections are cut when that ends."""
         with self._lock:
-            was, self._swallows = self._swallows, on
+            was, self._swallows = self._swallows, frozenset(ways) if on else frozenset()
         if was and not on:
             self.cut()
+
+    def trickle(self, rate: float) -> None:
+        """So many bytes a second for both directions together; 0 ends that, and what was waiting goes on at once."""
+        self._rate = rate
+        self._hurry = not rate
+        self._waker.send(b"x")
+
+    def hold(self, on: bool) -> None:
+        """Bytes wait here and none is lost, as while somebody retransmits into a dead network; then they go on."""
+        self._holds = on
+        self._hurry = not on
+        self._waker.send(b"x")
+
+    def lose(self) -> None:
+        """Half-open: the sandbox's ends of what is connected now are closed, the daemon's stay, and are deaf."""
+        with self._lock:
+            self._lose = True
+        self._waker.send(b"x")
+
+    def deaf(self) -> int:
+        """Connections that only the daemon believes in."""
+        return sum(connection.lost for connection in list(self._connections))
 
     def refuse(self, on: bool) -> None:
         """Whatever is connected is cut, and whoever connects is turned away."""
@@ -139,9 +172,12 @@ class Relay:
                         self._ready(connection, direction, events)
             with self._lock:
                 cut, self._cut_now = self._cut_now, False
+                lose, self._lose = self._lose, False
+            for connection in list(self._connections) if lose else ():
+                self._lose_end(connection)
             if cut:
                 for connection in list(self._connections):
-                    self._close(connection)
+                    self._close(connection, cut=True)
         for connection in list(self._connections):
             self._close(connection)
         self._listener.close()
@@ -150,7 +186,12 @@ class Relay:
     def _arrive(self) -> float:
         """Hands over what has been on its way for long enough; how soon there is more, at most 5 s."""
         now, soon = time.monotonic(), 5.0
+        if self._holds:
+            return soon
+        hurry, self._hurry = self._hurry, False
         for connection in list(self._connections):
+            if hurry:
+                connection.later = deque((now, direction, data) for _, direction, data in connection.later)
             while connection.later and connection.later[0][0] <= now:
                 _, direction, data = connection.later.popleft()
                 connection.waiting[direction] += data
@@ -171,17 +212,14 @@ class Relay:
         if refuses:
             ours.close()
             return
-        pid = struct.unpack("3i", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-        theirs = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            theirs.connect(str(self._real))
+            theirs = self._reach()
         except OSError:  # the sandbox has ended
             ours.close()
-            theirs.close()
             return
         connection = Connection({IN: theirs, OUT: ours})
         with self._lock:
-            connection.daemons = pid == self._daemon
+            connection.daemons = self._is_daemons(ours)
             if connection.daemons and self._armed is not None:
                 connection.counted = True
                 self._limit, self._armed = self._armed, None
@@ -189,6 +227,27 @@ class Relay:
         for direction, end in connection.ends.items():
             end.setblocking(False)
             self._selector.register(end, selectors.EVENT_READ, (connection, direction))
+
+    def _is_daemons(self, ours: socket.socket) -> bool:
+        pid = struct.unpack("3i", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        return bool(pid == self._daemon)
+
+    def _reach(self) -> socket.socket:
+        theirs = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            theirs.connect(str(self._real))
+        except OSError:
+            theirs.close()
+            raise
+        return theirs
+
+    def _lose_end(self, connection: Connection) -> None:
+        connection.lost = True
+        connection.later.clear()
+        connection.waiting = {IN: b"", OUT: b""}
+        self._watch(connection.ends[IN], 0, (connection, IN))
+        connection.ends[IN].close()
+        self._watch(connection.ends[OUT], selectors.EVENT_READ, (connection, OUT))
 
     def _ready(self, connection: Connection, direction: str, events: int) -> None:
         """`direction` names the end: bytes of that direction are written to it, those of the other come from it."""
@@ -203,6 +262,8 @@ class Relay:
             return
         except OSError:
             data = b""
+        if connection.lost:
+            return None if data else self._close(connection)
         if not data:
             connection.closing = True
             if not connection.waiting[other] and not connection.later:
@@ -212,7 +273,7 @@ class Relay:
             return
         over, rest = False, b""
         with self._lock:
-            if self._swallows:
+            if other in self._swallows:
                 return
             if connection.counted and self._limit is not None:
                 way, at = self._limit
@@ -240,7 +301,7 @@ class Relay:
             self._flush(connection, other)
             time.sleep(0.001)
         if then is None:
-            return self._close(connection)
+            return self._close(connection, cut=True)
         then()
         self.has_cut.set()
         for way in (IN, OUT):
@@ -248,6 +309,12 @@ class Relay:
                 self._pass(connection, way, rest if way == other else b"")
 
     def _pass(self, connection: Connection, direction: str, data: bytes) -> None:
+        if self._rate > 0 or self._holds:
+            at = max(time.monotonic(), connection.later[-1][0] if connection.later else 0)
+            for start in range(0, len(data), DROP):
+                at += DROP / self._rate if self._rate > 0 else 0
+                connection.later.append((at, direction, data[start:start + DROP]))
+            return
         if self._delay > 0 or connection.later:
             connection.later.append((time.monotonic() + self._delay, direction, data))
             return
@@ -288,11 +355,35 @@ class Relay:
         else:
             self._selector.register(end, events, data)
 
-    def _close(self, connection: Connection) -> None:
+    def _close(self, connection: Connection, cut: bool = False) -> None:
         if connection not in self._connections:
             return
         self._connections.remove(connection)
         for end in connection.ends.values():
-            if end in self._selector.get_map():
+            if end.fileno() >= 0 and end in self._selector.get_map():
                 self._selector.unregister(end)
-            end.close()
+            self._end(end, cut)
+
+    def _end(self, end: socket.socket, cut: bool) -> None:
+        end.close()
+
+
+class PortRelay(Relay):
+    """A port of 127.0.0.1 that leads to another, which may change. All connections are the daemon's, and a cut is a reset."""
+
+    def __init__(self, port: int) -> None:
+        self.leads_to = port
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = int(self._listener.getsockname()[1])
+        self._begin()
+
+    def _is_daemons(self, ours: socket.socket) -> bool:
+        return True
+
+    def _reach(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.leads_to), timeout=5)
+
+    def _end(self, end: socket.socket, cut: bool) -> None:
+        if cut and end.fileno() >= 0:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        end.close()

@@ -274,6 +274,21 @@ def forget_names(mnt: Path) -> None:
         raise OSError(ctypes.get_errno(), "remounting")
 
 
+def settle(mnt: Path, boxes: list[Box]) -> dict[str, float]:
+    """What there is when nothing is going on."""
+    for box in boxes:
+        (box.path / "ctl").write_text("drop_caches\n")
+    if os.geteuid() == 0:
+        forget_names(mnt)
+    now = Metrics.read(mnt)
+    found = {}
+    for name in (*ZERO, *SAME):
+        for (_, labels), value in now.families[name].samples.items():
+            # What is destroyed is history for a week.
+            found[name + "".join(f"{{{key}={word}}}" for key, word in labels)] = value
+    return found
+
+
 class Soak:
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
@@ -285,18 +300,7 @@ class Soak:
         self.failed: list[str] = []
 
     def settle(self) -> dict[str, float]:
-        """What there is when nothing is going on."""
-        for box in self.boxes:
-            (box.path / "ctl").write_text("drop_caches\n")
-        if os.geteuid() == 0:
-            forget_names(self.daemon.mnt)
-        now = Metrics.read(self.daemon.mnt)
-        found = {}
-        for name in (*ZERO, *SAME):
-            for (_, labels), value in now.families[name].samples.items():
-                # What is destroyed is history for a week.
-                found[name + "".join(f"{{{key}={word}}}" for key, word in labels)] = value
-        return found
+        return settle(self.daemon.mnt, self.boxes)
 
     def warm_up(self) -> None:
         """Once through everything, so that what is made once is there."""
