@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/packages.sh
 
 if [ -z "${SBXFS_BINARY:-}" ]; then
-    configure_and_build dev sbxfs sbxfs_kill_after sbxfs_far_link | tail -n 1
+    configure_and_build dev sbxfs sbxfs_kill_after sbxfs_far_link sbxfs_lying_sftp | tail -n 1
     SBXFS_BINARY=$PWD/build/dev/sbxfs
 fi
 export SBXFS_BINARY PYTHONDONTWRITEBYTECODE=1
@@ -23,6 +23,8 @@ every crash launching
 every crash destroying
 every fargate remounted
 every fargate abandoned
+# A minute or two each, most of it for tasks that nobody knows whether they were started.
+python3 tests/harness/fargate.py faults --sample 1000 --minutes 60 --jobs "$jobs" || broken=1
 for way in in out; do
     every link steady_$way
     every link again_$way
@@ -56,6 +58,8 @@ configure_and_build asan sbxfs | tail -n 1
 SBXFS_BINARY=$PWD/build/asan/sbxfs python3 tests/harness/soak.py --seconds 600 || broken=1
 # The mount tier with every change waiting for its answer.
 SBXFS_TEST_OPTIONS=writeback=off ctest --test-dir build/dev -L mount -j "$jobs" --output-on-failure || broken=1
+# Two thousand lies of a file server; SBXFS_LIES=0 tells each there is.
+SBXFS_LIES=2000 python3 tests/mount/lying_server_test.py || broken=1
 # Both sides in one repository for a minute.
 SBXFS_SIDES_SECONDS=60 python3 tests/mount/sides_test.py Git || broken=1
 # Each fuzz target for ten minutes.

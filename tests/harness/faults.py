@@ -51,7 +51,7 @@ LOOKS = 2 * OP_TIMEOUT  # a path: the kernel asks again for a name that it knew 
 SLACK = 2.0  # of a busy machine
 FREED = 1.0  # of the contract: whoever waits for our answer, after a signal
 RECOVERY = 60.0  # a link that is whole again, until its sandbox is ready
-KEEPALIVE = 30.0  # silence, until a connection is given up (ssh_attachment.cc)
+KEEPALIVE = 45.0  # silence, until a connection is given up: three times 15 s (ssh_attachment.cc)
 # What an operation may say while the link is as it is; EACCES: another host key. EIO: only where a loss is reported.
 CUT = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EACCES}
 CUT_DATA = CUT | {errno.ESTALE, errno.EIO}
@@ -749,7 +749,9 @@ exclusive = {str(site is self.alone).lower()}
             self.outcomes[said] = self.outcomes.get(said, 0) + 1
             if said == "refused":
                 why = (event / "error").read_text()
-                if ledger.started(command) or not any(word in why for word in ("work", UNKNOWN)) or report.box == "m":
+                untouched = report.box == "m" and not any(
+                    one.box == "m" and "ETIMEDOUT" in one.refusals for one in self.reports)
+                if ledger.started(command) or not any(word in why for word in ("work", UNKNOWN)) or untouched:
                     yield f"{command.token} is refused, was started {ledger.started(command)} times, and says: {why}"
                 continue
             try:
