@@ -32,8 +32,8 @@ class Sshd:
     """One machine somebody already has."""
 
     def __init__(self, place: Place, name: str = "lab", types: tuple[str, ...] = ("ed25519",),
-                 inside: Sequence[str] = ()) -> None:
-        """`inside`: a command that runs another, such as one that makes namespaces first."""
+                 inside: Sequence[str] = (), sftp: str = "") -> None:
+        """`inside`: a command that runs another, such as one that makes namespaces first. `sftp`: a file server in place of sshd's."""
         self.inside = list(inside)
         self.path = place.path / f"sshd-{name}"
         self.path.mkdir(mode=0o755)
@@ -46,6 +46,7 @@ class Sshd:
         self.identity = self.path / "identity"
         self.authorize(make_key(self.identity))
         self.types = types
+        self.sftp = sftp or f"internal-sftp -d {self.home}"
         self.process: Optional[subprocess.Popen[bytes]] = None
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
@@ -70,7 +71,7 @@ PermitRootLogin prohibit-password
 PidFile none
 LogLevel ERROR
 SetEnv HOME={self.home}
-Subsystem sftp internal-sftp -d {self.home}
+Subsystem sftp {self.sftp}
 """)
         with (self.path / "log").open("ab") as log:
             self.process = subprocess.Popen(
