@@ -34,7 +34,7 @@ def configuration(aws: Aws) -> str:
     text += table("templates.lost", {"provider": "lost", "image": "sbxfs:latest", "host_key": "override"})
     text += table("templates.expiring", {"provider": "expiring", "image": "sbxfs:latest", "host_key": "override"})
     text += table("templates.short", {**image, "host_key": "override", "max_lifetime": "3s"})
-    text += table("templates.huge", {**image, "host_key": "override"}) + f'env = {{ BIG = "{"x" * 9000}" }}\n\n'
+    text += table("templates.huge", {**image, "host_key": "override", "workdir": "/" + "x" * 9000})
     return text
 
 

@@ -17,19 +17,21 @@ TEMPLATE = "canary-template-" + uuid.uuid4().hex
 VARIABLE = "canary-variable-" + uuid.uuid4().hex
 COMMAND = "canary-command-" + uuid.uuid4().hex
 AWS = "canary-aws-" + uuid.uuid4().hex
-CANARIES = {"template": TEMPLATE, "config/env": VARIABLE, "env of a command": COMMAND, "AWS": AWS}
+SESSION = "canary-aws-session-" + uuid.uuid4().hex
+CANARIES = {"template": TEMPLATE, "config/env": VARIABLE, "env of a command": COMMAND, "AWS": AWS, "AWS session": SESSION}
+# The daemon's own environment.
+ENVIRONMENT = {"AWS_SECRET_ACCESS_KEY": AWS, "AWS_SESSION_TOKEN": SESSION, "SBXFS_TEST_SECRET": TEMPLATE}
 
 
 def configure(_: Place) -> str:
-    os.environ["AWS_SECRET_ACCESS_KEY"] = AWS  # the daemon's own environment
-    os.environ["SBXFS_TEST_SECRET"] = TEMPLATE
+    os.environ.update(ENVIRONMENT)
     return ('[templates.default]\nprovider = "local"\nworkdir = "/workspace"\n'
             'env = { TEMPLATE_SECRET = "${SBXFS_TEST_SECRET}" }\n')
 
 
 def forget_environment() -> None:
     """The daemon has it; what this script starts from here on shall not."""
-    for name in ("AWS_SECRET_ACCESS_KEY", "SBXFS_TEST_SECRET"):
+    for name in ENVIRONMENT:
         os.environ.pop(name, None)
 
 
@@ -69,6 +71,10 @@ class Secrets(MountCase):
         data = text if isinstance(text, bytes) else text.encode()
         for name, canary in self.secrets().items():
             self.assertNotIn(canary.encode(), data, f"{name} in {where}")
+
+    def is_anothers(self, _: str) -> bool:
+        """A process that no part of sbxfs has made."""
+        return False
 
     def test_what_the_mount_shows(self) -> None:
         """All files but the key itself, and the sandbox's own."""
@@ -114,6 +120,8 @@ class Secrets(MountCase):
             if not entry.isdigit() or int(entry) in (os.getpid(), self.daemon.process.pid):
                 continue
             try:
+                if self.is_anothers(entry):
+                    continue
                 self.expect_none(f"cmdline of {entry}", Path(f"/proc/{entry}/cmdline").read_bytes())
                 environment = Path(f"/proc/{entry}/environ").read_bytes()
                 inside = namespaces(entry) > depth
@@ -121,7 +129,8 @@ class Secrets(MountCase):
                 continue
             looked += 1
             if inside:  # what the daemon was started with and what it knows for itself is none of the sandbox's
-                self.assertNotIn(AWS.encode(), environment, f"the daemon's environment in {entry}")
+                for canary in (AWS, SESSION):
+                    self.assertNotIn(canary.encode(), environment, f"the daemon's environment in {entry}")
                 self.assertNotIn(self.private_key.encode(), environment)
             else:
                 self.expect_none(f"environment of {entry}", environment)

@@ -9,9 +9,11 @@
 namespace sbxfs {
 namespace {
 
+// Nothing of the template's own `env`: whoever may call ecs:DescribeTasks can read this, and commands get that one by one
+// (mount.fargate_secrets).
 std::map<std::string, std::string> EnvironmentFor(const LaunchParts& parts) {
     const Template& what = parts.spec.what;
-    std::map<std::string, std::string> environment = what.env;
+    std::map<std::string, std::string> environment;
     environment["SBXFS_CLIENT_KEY"] = parts.spec.client_key;
     environment["SBXFS_TOKEN"] = std::string(parts.proof.Reveal());
     environment["SBXFS_SSH_PORT"] = std::to_string(parts.settings.ssh_port);
@@ -92,7 +94,7 @@ Result<aws::RunTaskRequest> MakeRunTaskRequest(const LaunchParts& parts) {
         return Error(Errno{E2BIG}, "the sandbox's own settings take " + std::to_string(length) +
                                        " characters and ECS takes " +
                                        std::to_string(aws::kLargestOverrides) +
-                                       ": shorten `env`, or put it into the image or into secrets");
+                                       ": shorten `workdir`");
     return request;
 }
 
