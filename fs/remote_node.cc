@@ -36,6 +36,10 @@ std::int64_t ToSeconds(SystemTime time) {
 // How long statfs(2) waits for a sandbox. Then the last known numbers must do.
 constexpr Duration kSpaceLimit = std::chrono::milliseconds(250);
 
+// Within that the kernel has asked again for a name that was not answered for.
+constexpr Duration kAskedAgain = std::chrono::milliseconds(100);
+constexpr std::size_t kMostUnanswered = 64;  // in one directory
+
 StatfsAnswer ToAnswer(const RemoteStatfs& space) {
     return {space.block_size, space.blocks,     space.blocks_free, space.blocks_available,
             space.files,      space.files_free, space.name_max};
@@ -361,6 +365,19 @@ void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, co
     FilesFor(id).Lstat(RemotePath(), std::move(complete));
 }
 
+std::optional<Error> RemoteNode::Unanswered(std::string_view name, pid_t caller) {
+    const SteadyTime now = mount().clock.Steady();
+    const MutexLock lock(open_mu_);
+    std::erase_if(unanswered_, [now](const Wait& wait) { return wait.until < now; });
+    const auto last = std::find_if(unanswered_.begin(), unanswered_.end(), [&](const Wait& wait) {
+        return wait.name == name && wait.caller == caller;
+    });
+    if (last == unanswered_.end()) return std::nullopt;
+    const Error error = last->error;
+    unanswered_.erase(last);  // once: who asks again later wants to wait
+    return error;
+}
+
 void RemoteNode::Lookup(std::string_view name, EntryReply reply) {
     const Result<std::string> path = ChildPath(name);
     if (!path) {
@@ -373,10 +390,18 @@ void RemoteNode::Lookup(std::string_view name, EntryReply reply) {
         if (!*known) return std::move(reply).Fail(known->error());
         return AnswerChild(std::string(name), **known, std::move(reply));
     }
+    const pid_t caller = reply.caller();
+    if (const auto error = Unanswered(name, caller)) return std::move(reply).Fail(*error);
     auto parked = mount().lot.Park(std::move(reply));
     FilesFor(parked.id())
-        .Lstat(*path, [self = Self(), name = std::string(name),
+        .Lstat(*path, [self = Self(), name = std::string(name), caller,
                        parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
+            if (!stat && stat.error().code() == Errno{ETIMEDOUT}) {
+                const SteadyTime until = self->mount().clock.Steady() + kAskedAgain;
+                const MutexLock lock(self->open_mu_);
+                if (self->unanswered_.size() < kMostUnanswered)
+                    self->unanswered_.push_back({name, caller, until, stat.error()});
+            }
             if (!stat) return parked.Fail(stat.error());
             if (auto taken = parked.Take()) self->AnswerChild(name, *stat, std::move(*taken));
         });

@@ -98,6 +98,9 @@ class RemoteNode final : public Node {
                       EntryReply reply);
     void AnswerOpened(const CachedFiles::Opened& opened, std::uint64_t changes, int flags,
                       OpenReply reply);
+    // The kernel asks at once for a second time when a name that it knew was not answered for; who waits for it has waited
+    // for his bound already.
+    std::optional<Error> Unanswered(std::string_view name, pid_t caller);
     Result<Entry> ToAttr(const RemoteStat& stat) const;
     void Vanished(const std::string& name);
     std::shared_ptr<RemoteOpenFile> AnyOpenFile() const;
@@ -115,12 +118,20 @@ class RemoteNode final : public Node {
     // as cached at this one.
     bool MayKeepPages(const CachedFiles::Opened& opened);
 
+    struct Wait {
+        std::string name;
+        pid_t caller = 0;
+        SteadyTime until{};
+        Error error;
+    };
+
     const SandboxPtr sandbox_;
     const std::uint32_t type_;
     std::atomic<std::uint64_t> changes_{0};
     mutable Mutex open_mu_{LockRank::kHandle};
     std::vector<std::weak_ptr<RemoteOpenFile>> open_ GUARDED_BY(open_mu_);
     bool unlinked_ GUARDED_BY(open_mu_) = false;
+    std::vector<Wait> unanswered_ GUARDED_BY(open_mu_);  // look-ups that have just timed out
     // What the file was like before the kernel could read the pages it has.
     struct Pages {
         FileCache::Era era = 0;

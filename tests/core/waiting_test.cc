@@ -203,6 +203,31 @@ TEST_F(Waiting, EachEndsWithinItsBoundAndWasNotSentAfterwards) {
     EXPECT_EQ(files().Log().size(), before);
 }
 
+// A name that the kernel knew: it asks again when it hears that nobody answered, and would wait for as long once more.
+TEST_F(Waiting, ALookUpThatWasNotAnsweredIsNotWaitedForTwice) {
+    files().SetAnswers(FakeFiles::Answers::kHeld);
+    const auto first = me().StartLookup(work_, "a");
+    const auto beside = me().StartLookup(work_, "d");
+    for (int i = 0; i < 1600 && !(first->answered() && beside->answered()); ++i)
+        Advance(std::chrono::milliseconds(20));
+    EXPECT_EQ(me().FinishCode(first), ETIMEDOUT);
+    EXPECT_EQ(me().FinishCode(beside), ETIMEDOUT);
+    const auto again = me().StartLookup(work_, "a");
+    (void)world_.loop.Run();
+    EXPECT_TRUE(again->answered());
+    // Whoever wants to know once more waits, and so does who comes later.
+    const auto once_more = me().StartLookup(work_, "a");
+    (void)world_.loop.Run();
+    EXPECT_FALSE(once_more->answered());
+    Advance(std::chrono::milliseconds(200));
+    const auto later = me().StartLookup(work_, "d");
+    (void)world_.loop.Run();
+    EXPECT_FALSE(later->answered());
+    Advance(std::chrono::milliseconds(30500));
+    for (const auto& request : {again, once_more, later})
+        EXPECT_EQ(me().FinishCode(request), ETIMEDOUT);
+}
+
 TEST_F(Waiting, WhatTheServerDoesNotAnswerEndsWithinItsBoundToo) {
     files().SetAnswers(FakeFiles::Answers::kHeld);
     const std::vector<RecordingPtr> all = StartAll();

@@ -47,7 +47,7 @@ from live.sshd import Sshd, make_key  # noqa: E402
 
 OP_TIMEOUT = 8.0  # of this mount: shorter than most faults
 NAME_CHANGE = 5.0
-LOOKS = 2 * OP_TIMEOUT  # a path: the kernel asks again for a name that it knew and that was not answered for
+LOOKS = 1.5 * OP_TIMEOUT  # a path: one name that is answered late, and one that is not
 SLACK = 2.0  # of a busy machine
 FREED = 1.0  # of the contract: whoever waits for our answer, after a signal
 RECOVERY = 60.0  # a link that is whole again, until its sandbox is ready
@@ -206,7 +206,6 @@ class Files(Worker):
         """Made and written; whether every answer that counts was good."""
         path = self.path(name)
         self.report.possible[self.key(name)] = {None, "prefix of " + data.hex()[:64], digest(b""), digest(data)}
-        # A name whose look was not answered is looked for once more by the kernel (LOOKS).
         handle = self.attempt("create", LOOKS + NAME_CHANGE, CUT_DATA,
                               lambda: os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
         if handle is None:
