@@ -39,6 +39,9 @@ CHANGING = [["rm", "-rf", "gone"], ["sh", "-c", "echo new > new.tmp && mv new.tm
             ["sh", "-c", "mkdir m && touch m/f && chmod 600 m/f && ln -s f m/l && ln m/f m/h; rm -rf m"],
             ["cp", "-a", "tree", "made"], ["truncate", "-s", "5", "made/a"], ["df", "."]]
 
+# What of HostileTexts() is a name, however ugly.
+NAMES = {b"a\nb", b"\x1b[2J\x07", b"\xff\xfe\x80", b"-rf", b"n" * 255}
+
 
 class Lab:
     liar: Sshd
@@ -256,6 +259,23 @@ class Liars(MountCase):
         print(f"lying server: {told} lies, {len(self.told())} times; seed {SEED}; the longest program took {self.longest[0]:.1f} s "
               f"({self.longest[1]}), the truth was back after at most {self.back[0]:.1f} s ({self.back[1]}); the daemon had at most {self.memory():.0f} MiB", flush=True)
         self.assertGreater(told, COUNT // 3, "the lies were told")
+
+    def test_names_that_are_none_are_not_shown_and_lead_nowhere(self) -> None:
+        box = self.make("n@liar")
+        self.beside = tree_of(Lab.liar.home / "beside")
+        root = Lab.liar.home / "root"
+        before = tree_of(root)
+        (box.path / "ctl").write_text("drop_caches\n")
+        Lab.control.write_text("names\n")
+        self.assertEqual(set(os.listdir(os.fsencode(box.path / "fs" / "tree"))), NAMES)
+        for argv in (["ls", "-lfb", "tree"], ["find", "tree"], ["cp", "-a", "tree", "COPY"], ["grep", "-r", "x", "tree"],
+                     ["rm", "-rf", "tree/sub"], ["rm", "-rf", "repo"]):
+            self.run_in(box, argv)
+        self.check_names(box)
+        self.check_outside()
+        self.check_honest()
+        self.recover(box, "names that are none")
+        self.assertEqual(tree_of(root), before)
 
     def test_listings_without_end_end(self) -> None:
         box = self.make("e@liar")

@@ -3,7 +3,8 @@
 //
 //   lying_sftp CONTROL TOLD SERVER ARGS...
 //
-// CONTROL: `off`; `lie TYPE WHICH TIMES`, TYPE the number of a request, WHICH counted round; `endless`: listings do not end.
+// CONTROL: `off`; `lie TYPE WHICH TIMES`, TYPE the number of a request, WHICH counted round; `endless`: listings do not end;
+// `names`: they have HostileTexts() for names, once.
 // TOLD gets a line for each lie that was told: TYPE, WHICH, how many there are, what it says.
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -64,13 +65,7 @@ class Liar {
         const std::uint32_t id = Get32(std::string_view(packet).substr(5));
         const std::lock_guard lock(mu_);
         if (type == SftpType::kInit) return true;
-        if (type == SftpType::kReaddir && Asked() == "endless") {
-            std::vector<SftpName> names;
-            for (int i = 0; i < kNamesAtOnce; ++i)
-                names.push_back({"endless" + std::to_string(made_++), FileAttrs(1)});
-            WriteAll(STDOUT_FILENO, PeerNames(id, names));
-            return false;
-        }
+        if (type == SftpType::kReaddir && Invented(id)) return false;
         types_[id] = type;
         return true;
     }
@@ -87,6 +82,26 @@ class Liar {
     }
 
  private:
+    // A listing without a server.
+    bool Invented(std::uint32_t id) {
+        const std::string asked = Asked();
+        std::vector<SftpName> names;
+        if (asked == "endless") {
+            for (int i = 0; i < kNamesAtOnce; ++i)
+                names.push_back({"endless" + std::to_string(made_++), FileAttrs(1)});
+        } else if (asked == "names" && listed_++ % 2 == 0) {
+            for (const std::string& text : HostileTexts())
+                names.push_back({text, FileAttrs(1, text.size() % 2 == 0 ? 0100644 : 040755)});
+        } else if (asked == "names") {
+            WriteAll(STDOUT_FILENO, PeerStatus(id, SftpStatus::kEof));
+            return true;
+        } else {
+            return false;
+        }
+        WriteAll(STDOUT_FILENO, PeerNames(id, names));
+        return true;
+    }
+
     std::string Asked() const {
         std::string line;
         std::getline(std::ifstream(control_) >> std::ws, line);
@@ -120,6 +135,7 @@ class Liar {
     std::map<std::uint32_t, SftpType> types_;  // of the requests in flight, by id
     std::string handle_;                       // one that was given
     std::uint64_t made_ = 0;
+    std::uint64_t listed_ = 0;
 };
 
 int Run(std::vector<char*> words) {
