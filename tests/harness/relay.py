@@ -66,6 +66,7 @@ class Relay:
         self._hurry = False
         self._swallows: frozenset[str] = frozenset()  # directions
         self._lose = False
+        self._lost = threading.Event()
         self._refuses = False
         self._stopped = False
         self._connections: list[Connection] = []
@@ -138,7 +139,9 @@ class Relay:
         """Half-open: the sandbox's ends of what is connected now are closed, the daemon's stay, and are deaf."""
         with self._lock:
             self._lose = True
+            self._lost.clear()
         self._waker.send(b"x")
+        assert self._lost.wait(10), "the relay's thread has ended"
 
     def deaf(self) -> int:
         """Connections that only the daemon believes in."""
@@ -173,8 +176,11 @@ class Relay:
             with self._lock:
                 cut, self._cut_now = self._cut_now, False
                 lose, self._lose = self._lose, False
-            for connection in list(self._connections) if lose else ():
-                self._lose_end(connection)
+            if lose:
+                for connection in list(self._connections):
+                    if not connection.lost:
+                        self._lose_end(connection)
+                self._lost.set()
             if cut:
                 for connection in list(self._connections):
                     self._close(connection, cut=True)

@@ -60,6 +60,11 @@ def require(needs_root: bool = False) -> None:
         skip(reason)
 
 
+def slack(seconds: float) -> float:
+    """What a bound is given besides: more where the machine has much else to do."""
+    return seconds * max(1.0, os.getloadavg()[0] / (2 * (os.cpu_count() or 1)))
+
+
 def wait_until(true: Callable[[], T], what: str, limit: float = 20, pause: float = 0.01) -> T:
     """Waits for `true()` and returns it; a deadline says what did not come true, and its last value."""
     deadline = time.monotonic() + limit
