@@ -108,8 +108,15 @@ class Attempt(Session):
     def await_end(self, limit: float = UNANSWERED + 30) -> None:
         """Everything that was removed is gone, says the daemon."""
         history = self.daemon.mnt / ".mount" / "history"
-        wait_until(lambda: all((one / "status").read_text() != "stopping\n" for one in history.iterdir()),
-                   "the provider has confirmed", limit, pause=0.05)
+
+        def waits() -> list[str]:
+            return [f"{one.name}: {(one / 'error').read_text().strip()}; "
+                    f"{[task['status'] for task in self.aws.tasks(one.name.rsplit('.', 1)[0])]}"
+                    for one in history.iterdir() if (one / "status").read_text() == "stopping\n"]
+        try:
+            wait_until(lambda: not waits(), "the provider has confirmed", limit, pause=0.2)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {waits()}") from None
 
     def remove_rest(self, patiently: bool) -> None:
         """A new daemon shows what the old one promised, and removes it."""
