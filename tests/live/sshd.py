@@ -40,6 +40,7 @@ class Sshd:
         # Not in the place, which may lie below /dev: that is not shown in fs/.
         self.home = Path(tempfile.mkdtemp(prefix="sbxfs-home-"))
         place.at_end(lambda: shutil.rmtree(self.home, ignore_errors=True))
+        place.at_end(self.end_supervisors)  # a test that has failed leaves them
         self.port = free_port()
         self.user = getpass.getuser()
         self.host_keys = [make_key(self.path / f"host_{kind}", kind) for kind in types]
@@ -130,6 +131,10 @@ Subsystem sftp {self.sftp}
             subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(file)], check=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return file
+
+    def end_supervisors(self) -> None:
+        for pid in self.supervisors():
+            os.kill(pid, signal.SIGKILL)
 
     def listing(self) -> list[str]:
         """Everything in the home directory."""
