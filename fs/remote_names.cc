@@ -15,6 +15,10 @@ namespace {
 // Whatever a file is, it shows as one of these.
 constexpr std::array<std::uint32_t, 4> kShownTypes = {S_IFREG, S_IFDIR, S_IFLNK, S_IFSOCK};
 
+// Of what is made here: set-user-id and set-group-id bits are not passed on, as with chmod(2); the sticky bit is
+// (mount.posix, open_modes_and_umask).
+constexpr std::uint32_t kNewModes = S_ISVTX | 0777;
+
 Error NotOffered(std::string_view what) {
     return {Errno{EOPNOTSUPP}, "SFTP has no way to make " + std::string(what) +
                                    ": make it with a command in the sandbox"};
@@ -52,7 +56,7 @@ void RemoteNode::Create(std::string_view name, std::uint32_t mode, const OpenReq
     OpenHow how = HowToOpen(request.flags);
     how.create = true;
     how.exclusive = (request.flags & O_EXCL) != 0;
-    how.mode = mode & 0777;
+    how.mode = mode & kNewModes;
     auto parked = mount().lot.Park(std::move(reply));
     FilesFor(parked.id())
         .OpenVerified(*path, how, CachedFiles::Asker::Verify::kNo,
@@ -96,7 +100,7 @@ void RemoteNode::MakeFile(std::string_view name, std::uint32_t mode, EntryReply 
     if (!path) return std::move(reply).Fail(path.error());
     OpenHow how;
     how.write = how.create = how.exclusive = true;
-    how.mode = mode & 0777;
+    how.mode = mode & kNewModes;
     auto parked = mount().lot.Park(std::move(reply));
     FilesFor(parked.id())
         .Open(*path, how,
@@ -115,7 +119,7 @@ void RemoteNode::MakeDir(std::string_view name, std::uint32_t mode, EntryReply r
     if (!path) return std::move(reply).Fail(path.error());
     auto parked = mount().lot.Park(std::move(reply));
     FilesFor(parked.id())
-        .MakeDir(*path, mode & 0777,
+        .MakeDir(*path, mode & kNewModes,
                  [self = Self(), name = std::string(name),
                   parked = std::move(parked)](const Result<RemoteStat>& stat) mutable {
                      if (!stat) return parked.Fail(stat.error());

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -46,7 +47,7 @@ StatfsAnswer ToAnswer(const RemoteStatfs& space) {
 }
 
 Error TooLong() {
-    return {Errno{ENAMETOOLONG}, "a name may have 255 bytes"};
+    return {Errno{ENAMETOOLONG}, "a name may have 255 bytes, and a path in the sandbox 4095"};
 }
 
 }  // namespace
@@ -85,6 +86,9 @@ Result<std::string> RemoteNode::ChildPath(std::string_view name) const {
     if (name.size() > 255) return TooLong();
     if (!IsComponent(name)) return Error(Errno{EINVAL}, "not a file name");
     std::string path = JoinPath(RemotePath(), name);
+    // The server is told whole paths. Not left to it to refuse: what is made would be answered ahead
+    // (Behind.WhatIsKnownToFailFailsAtOnce).
+    if (path.size() >= PATH_MAX) return TooLong();
     if (IsHidden(sandbox_->what(), sandbox_->SpoolDir(), path)) {
         return Error(Errno{EPERM}, "'" + path + "' in the sandbox is not shown in fs/");
     }

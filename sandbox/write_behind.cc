@@ -167,7 +167,9 @@ void WriteBehind::DependOnConflicts(const ChangePtr& change, Reach reach) {
             if (!change->deferred && !earlier->deferred) continue;
             // The server works its channel off in order. Data of a file goes its own way: removals wait
             // for all of it anyway, and what is deferred needs no more.
-            const bool in_order = change->deferred && earlier->deferred;
+            // Where a directory is shut that is not enough: some take a second request, and all are
+            // repeated after a cut (Behind.ADirectoryIsShutWhenWhatWasDoneBelowItHasArrived).
+            const bool in_order = change->deferred && earlier->deferred && !change->what.shuts;
             if (in_order && earlier->data && earlier->sent) continue;
             // After a cut a look at the name tells what became of the one only while nothing else has used it.
             const bool same_name = earlier->what.path == path || earlier->what.other == path;

@@ -405,6 +405,12 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
     const StatePtr state = StateAt(path);
     TrustedDirs::Directory* directory = dirs_.Find(path);
     const std::optional<RemoteStat> known = Known(path, before);
+    // The owner's, since nobody else but root changes a mode.
+    constexpr std::uint32_t kWays = S_IWUSR | S_IXUSR;
+    if (change.mode && (*change.mode & kWays) != kWays && (!known || IsDirectory(*known))) {
+        what.reach = Reach::kTree;
+        what.shuts = true;
+    }
     if (MayDefer() && IsSettled(path) && !change.size && !change.uid && known &&
         made_.contains(path) && !owner_->HasOtherNames(path)) {
         RemoteStat stat = state == nullptr ? *known : Tell(*state);

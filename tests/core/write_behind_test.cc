@@ -2,6 +2,7 @@
 // waits for what, and what becomes of those that come to nothing.
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -609,6 +610,40 @@ TEST_F(Behind, WhereOthersWriteTooAFileMadeHereIsWrittenAndSetWithoutWaiting) {
 }
 
 // Nothing else would have close(2) wait for it.
+// What cp -a and tar do with a directory that may not be written to; a server that is not root cannot change the mode of
+// what is in it any more.
+TEST_F(Behind, ADirectoryIsShutWhenWhatWasDoneBelowItHasArrived) {
+    const auto chmod = [this](Ino ino, std::uint32_t mode) {
+        AttrChange change;
+        change.mode = mode;
+        return me().FinishCode(me().Ask<AttrReply>("setattr", ino, "", [&](AttrReply reply) {
+            me().fs().SetAttr(ino, change, Handle{}, me().who(), std::move(reply));
+        }));
+    };
+    Hold();
+    ASSERT_EQ(me().Mkdir("/box/fs/work/dir"), 0);
+    const Ino dir = me().InoOf("/box/fs/work/dir");
+    {
+        const auto file = me().Create("/box/fs/work/dir/file", O_WRONLY);
+        ASSERT_EQ(file->Write("text"), 0);
+        ASSERT_EQ(chmod(file->ino(), 0600), 0);
+        ASSERT_EQ(file->Flush(), 0);
+    }
+    ASSERT_EQ(me().Mkdir("/box/fs/work/dir/sub"), 0);
+    ASSERT_EQ(chmod(dir, 0500), 0);
+    const auto is_last = [](const std::vector<std::string>& held) {
+        return std::find(held.begin(), held.end(), "setstat /work/dir") != held.end();
+    };
+    while (!files().Held().empty() && !is_last(files().Held())) {
+        files().Release();
+        Settle();
+    }
+    EXPECT_EQ(files().Held().size(), 1U) << "what is below it is still under way";
+    LetGo();
+    EXPECT_EQ(files().Stat("/work/dir/file")->mode & 07777, 0600U);
+    EXPECT_EQ(files().Stat("/work/dir")->mode & 07777, 0500U);
+}
+
 TEST_F(Behind, WhereOthersWriteTooTheModeOfAFileWithoutDataWaits) {
     supervisor().others.resize(1);
     Advance(seconds(3));
@@ -677,6 +712,13 @@ TEST_F(Behind, NamesWaitForTheSandboxWhileSomethingElseLivesThere) {
 TEST_F(Behind, WhatIsKnownToFailFailsAtOnce) {
     EXPECT_EQ(me().Mkdir("/box/fs/work/old"), EEXIST);
     EXPECT_EQ(me().Rmdir("/box/fs/work"), ENOTEMPTY);
+    std::string deep = "/work";
+    for (const std::string name(250, 'd'); deep.size() + 1 + name.size() < PATH_MAX;) {
+        deep += "/" + name;
+        ASSERT_EQ(me().Mkdir("/box/fs" + deep), 0);
+    }
+    EXPECT_EQ(me().Mkdir("/box/fs" + deep + "/" + std::string(250, 'd')), ENAMETOOLONG);
+    EXPECT_EQ(me().Cat("/box/error"), "");
     (void)me().ListPlus("/box/fs/work");
     files().SetReadOnly(true);
     // It was writable a moment ago: what turns out otherwise is reported, not hidden.
