@@ -33,6 +33,11 @@ struct ShellKind {
     bool is(std::string_view other) const { return name == other; }
 };
 
+// Else its bytes are printed, with those of its strings that nobody has set.
+void PrintTo(const ShellKind& kind, std::ostream* out) {
+    *out << kind.name;
+}
+
 std::vector<ShellKind> Shells() {
     std::vector<ShellKind> found;
     for (const ShellKind& kind :
