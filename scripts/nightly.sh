@@ -53,7 +53,13 @@ SBXFS_TEST_LINK=20ms python3 tests/mount/as_user.py semantics_test.py || broken=
 python3 tests/harness/soak.py --seconds 1800 || broken=1
 # Every fault of links, mixed, for an hour.
 python3 tests/harness/faults.py --seconds 3600 || broken=1
-# The soak test for ten minutes of a program whose memory is watched (scripts/test.sh has two).
+# A thousand sandboxes on one mount, 100,000 events of a sandbox, 50,000 files of a directory.
+python3 tests/harness/many.py boxes --count 1000 --idle 30 --limit 1200 || broken=1
+python3 tests/harness/many.py events --count 100000 --limit 1200 || broken=1
+python3 tests/harness/many.py files --count 50000 --limit 1200 || broken=1
+# Values that were never set, and what is lost, as valgrind sees it.
+scripts/valgrind.sh || broken=1
+# Everything at once again, for ten minutes of a program whose memory is watched (scripts/test.sh has two).
 configure_and_build asan sbxfs | tail -n 1
 SBXFS_BINARY=$PWD/build/asan/sbxfs python3 tests/harness/soak.py --seconds 600 || broken=1
 # The mount tier with every change waiting for its answer.

@@ -49,13 +49,13 @@ class Daemon:
         options = [f"state_dir={self.state}", *filter(None, everywhere), *self.options]
         return [*command, "-o", ",".join(options), str(self.mnt)]
 
-    def start(self) -> "Daemon":
+    def start(self, limit: float = 30) -> "Daemon":
         """Returns when the mount is live."""
         self._said_before = self._said()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command("-f"), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=Far.environment() if round_trip() else None)
-        wait_until(self._live, f"the mount on {self.mnt} is live; {self.tail()}", limit=30,
+        wait_until(self._live, f"the mount on {self.mnt} is live; {self.tail()}", limit=limit,
                    pause=0.005)
         return self
 
