@@ -22,6 +22,7 @@
 #include "fs/cli_status.h"
 #include "fs/cli_umount.h"
 #include "fs/command_tree.h"
+#include "fs/connection_guard.h"
 #include "fs/help_text.h"
 #include "sandbox/providers/local/helper.h"
 
@@ -422,6 +423,7 @@ int Main(int argc, char** argv) {
         return LocalHelperMain(argc, argv);
     if (argc == 3 && std::string_view(argv[1]) == "connect-socket")
         return ConnectSocketCommand(argv[2]);
+    if (argc == 2 && std::string_view(argv[1]) == "connection-guard") return ConnectionGuardMain();
     const std::string_view program = ProgramName(argv[0]);
     if (program == "mount.sbxfs" || program == "mount.fuse.sbxfs") return MountHelper(argc, argv);
     if (program == "umount.sbxfs" || program == "umount.fuse.sbxfs")

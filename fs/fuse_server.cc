@@ -13,6 +13,8 @@
 #include <memory>
 #include <utility>
 
+#include "base/log.h"
+#include "fs/connection_guard.h"
 #include "fs/file_system.h"
 #include "fs/fuse_channel.h"
 #include "fs/fuse_ops.h"
@@ -22,6 +24,8 @@
 namespace sbxfs {
 namespace {
 
+// A kill -9 at a bad moment leaves the clients waiting.
+constexpr const char* kUnguarded = "nobody ends the connection if this process is killed";
 constexpr unsigned kThreads = 4;  // none of them ever waits
 
 Error MountFailure(const FuseServer::Options& options) {
@@ -59,6 +63,7 @@ struct FuseServer::Session {
     fuse_session* fuse = nullptr;
     bool mounted = false;
     bool handlers = false;
+    std::unique_ptr<ConnectionGuard> guard;
 
     explicit Session(FileSystem& served) : fs(served) {}
     Session(const Session&) = delete;
@@ -69,6 +74,7 @@ struct FuseServer::Session {
         if (fuse == nullptr) return;
         if (handlers) fuse_remove_signal_handlers(fuse);
         if (mounted) fuse_session_unmount(fuse);
+        guard.reset();  // until here a kill may still find somebody who waits
         fuse_session_destroy(fuse);
     }
 };
@@ -104,6 +110,11 @@ Result<std::unique_ptr<FuseServer>> FuseServer::Mount(const Options& options, Fi
     if (fuse_session_custom_io(session->fuse, &io, fuse_session_fd(session->fuse)) != 0) {
         return Error(Errno{EIO}, "libfuse refuses its own descriptor", Blame::kBug);
     }
+    Result<std::unique_ptr<ConnectionGuard>> guard = ConnectionGuard::Start(options.mountpoint);
+    if (guard)
+        session->guard = *std::move(guard);
+    else
+        Log(LogLevel::kInfo, kUnguarded, {{"why", guard.error()}});
     fs.context().kernel_cache.Connect(std::make_unique<FuseNotifier>(session->fuse));
     return std::unique_ptr<FuseServer>(new FuseServer(std::move(session), fs, options.mountpoint));
 }
@@ -116,6 +127,10 @@ Status FuseServer::Run() {
     const MountWatch watch(
         mountpoint_, [this] { return fs_.context().handles.Count() == 0; },
         [main = ::pthread_self()] { (void)::pthread_kill(main, SIGTERM); });
+    if (session_->guard != nullptr) {
+        if (const Status watching = session_->guard->AwaitWatching(); !watching)
+            Log(LogLevel::kInfo, kUnguarded, {{"why", watching.error()}});
+    }
     fuse_loop_config* config = fuse_loop_cfg_create();
     fuse_loop_cfg_set_max_threads(config, kThreads);  // idle ones stay, as is libfuse's default
     fuse_loop_cfg_set_clone_fd(config, 0);

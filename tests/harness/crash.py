@@ -112,8 +112,7 @@ class Session:
             self.relay.stop()
 
     def abandon(self) -> None:
-        """Frees whoever waits for the daemon. One that was killed while it had the kernel drop a page that its client is
-        writing to is never quite dead, and its connection is open: who waits for it can be freed by force only."""
+        """Frees whoever waits for the daemon, also if it is never quite dead and nothing guards it: by force."""
         self.hung = True
         if self.daemon.process is not None:
             self.daemon.process.kill()

@@ -53,6 +53,40 @@ def _touches(process: Path, needle: str, own_namespace: str) -> str:
     return ""
 
 
+def stat_of(process: Path) -> tuple[str, str, int]:
+    """Name, state and parent."""
+    name, rest = (process / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+    state, parent = rest.split()[:2]
+    return name, state, int(parent)
+
+
+def guards() -> dict[int, int]:
+    """The processes that end the connection of a daemon that is killed (fs/connection_guard.h), and whose children they
+    are."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        try:
+            if entry.isdigit():
+                name, state, parent = stat_of(Path("/proc") / entry)
+                if name == "sbxfs-guard" and state not in "ZX":
+                    found[int(entry)] = parent
+        except OSError:
+            pass  # gone meanwhile
+    return found
+
+
+def orphaned_guards() -> list[str]:
+    left = []
+    for guard, parent in guards().items():
+        try:
+            name = stat_of(Path(f"/proc/{parent}"))[0]
+        except OSError:
+            name = "nobody"
+        if "sbxf" not in name:  # also as mount.fuse.sbxfs, of which the kernel keeps 15 letters
+            left.append(f"process {guard}: guards a connection, its parent is {name}")
+    return left
+
+
 def control_groups_of(owner: str) -> list[str]:
     """Control groups whose name holds `owner`, which is a mount id."""
     found = subprocess.run(["find", "/sys/fs/cgroup", "-name", f"*{owner}*", "-prune"],
@@ -79,6 +113,7 @@ def left_behind(place: Path, state: Path, owners: Iterable[str], limit: float = 
     deadline = time.monotonic() + limit
     while True:
         left = [f"process {pid}: {what}" for pid, what in processes_of(place).items()]
+        left += orphaned_guards()
         left += [f"box directory {token}" for token in sorted(tokens(state))]
         left += [f"mounted: {point}" for point in _mounts(state)]
         for owner in owners:

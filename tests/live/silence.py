@@ -70,6 +70,10 @@ class Waiter:
             time.sleep(0.0005)
         return time.monotonic() - since
 
+    def last_words(self) -> str:
+        """Of one whose call has failed."""
+        return os.read(self._said, 500).decode()
+
     def close(self) -> None:
         if not self.ended():
             os.kill(self.pid, signal.SIGKILL)

@@ -2,7 +2,7 @@
 """as_user.py SCRIPT [ARGS]: runs a test script as an ordinary user who mounts through fusermount3.
 
 For root only, who becomes such a user in a mount namespace of its own: with a name, a home, a readable copy of
-program and tests, and a /dev/fuse as most machines have it. Anybody else runs the scripts themselves."""
+program and tests, and a /dev/fuse and fusectl as most machines have them. Anybody else runs the scripts themselves."""
 
 import os
 import shutil
@@ -55,6 +55,10 @@ def inside(place: Path, words: list[str]) -> None:
     os.mknod(fuse, stat.S_IFCHR, os.stat("/dev/fuse").st_rdev)
     fuse.chmod(0o666)
     run("mount", "--bind", fuse, "/dev/fuse")
+
+    connections = Path("/sys/fs/fuse/connections")
+    if not any(connections.iterdir()):
+        run("mount", "-t", "fusectl", "none", connections)
 
     home = place / "home"
     home.mkdir()
