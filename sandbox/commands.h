@@ -244,7 +244,7 @@ class Commands final : public SupervisorListener,
     void KeepToLimit(const EventPtr& event, OutputStream stream);
     void TellBudget(const EventPtr& event);
     void DropOutput(EventNumber n);
-    void AppendToLog(const EventPtr& event);
+    static std::string LogLine(const CommandRecord& finished);
     void WriteLog();
     void RestoreLog(const std::vector<CommandRecord>& records);
     void RestoreHoles(Event& event) const;
@@ -252,7 +252,7 @@ class Commands final : public SupervisorListener,
     void FinishIfComplete(const EventPtr& event);
     void Finish(const EventPtr& event, EventState state);
     void FinishAs(const EventPtr& event, EventStatus status, const std::string& reason);
-    void Publish(const EventPtr& event, const EventState& state);
+    void Publish(const EventPtr& event, const EventState& state, const std::string& line);
     void ReleaseSpool(EventNumber n);
     void RecordSoon(const EventPtr& event);
     void RecordRunning(const EventPtr& event);
@@ -284,8 +284,8 @@ class Commands final : public SupervisorListener,
     std::uint64_t next_ GUARDED_BY(mu_) = 1;
     std::uint64_t next_wait_ GUARDED_BY(mu_) = 1;
     std::optional<Error> closed_ GUARDED_BY(mu_);
-    std::uint64_t log_size_ GUARDED_BY(mu_) = 0;
-    std::size_t unlogged_ GUARDED_BY(mu_) = 0;  // finished, and not in the file yet
+    std::uint64_t log_kept_ GUARDED_BY(mu_) = 0;  // bytes of log.jsonl in its file
+    std::string log_tail_ GUARDED_BY(mu_);        // the lines that are not there yet
 
     ChangeSignal changes_;
 
@@ -302,7 +302,6 @@ class Commands final : public SupervisorListener,
     std::set<EventNumber> active_parallel_;
     CommandObserver* observer_ = nullptr;
     std::uint64_t next_finish_ = 1;
-    std::string log_waiting_;  // lines that are not in the file yet
     bool log_writing_ = false;
     std::optional<NextRefusal> refusal_;  // as the journal has it
     std::optional<std::string> ended_;    // why nothing will be started any more

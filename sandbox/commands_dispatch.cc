@@ -412,11 +412,14 @@ void Commands::FinishAs(const EventPtr& event, EventStatus status, const std::st
 void Commands::Finish(const EventPtr& event, EventState state) {
     event->finishing = true;
     if (state.finish_order == 0) state.finish_order = next_finish_++;
+    CommandRecord record;
     {
         const MutexLock lock(mu_);
         state.stdout_holes = event->stdout_holes;
         state.stderr_holes = event->stderr_holes;
+        record = event->record;
     }
+    record.state = state;
     event->script.reset();
     const EventNumber n = event->record.n;
     waiting_serial_.erase(n);
@@ -424,8 +427,9 @@ void Commands::Finish(const EventPtr& event, EventState state) {
     const bool was_active = active_serial_.erase(n) + active_parallel_.erase(n) > 0;
     if (was_active && observer_ != nullptr && reconciled_) observer_->Settled(Active());
     store_.UpdateCommand(
-        generation_, n, state, [self = shared_from_this(), event, state](const Status& status) {
-            if (status) return self->Publish(event, state);
+        generation_, n, state,
+        [self = shared_from_this(), event, state, line = LogLine(record)](const Status& status) {
+            if (status) return self->Publish(event, state, line);
             // Not shown before it is kept: an outcome, once read, never changes.
             self->Post([event, state](Commands& commands) {
                 commands.Later(kRetry,
@@ -442,7 +446,7 @@ void Commands::Count(EventStatus from, EventStatus to) {
     if (to == EventStatus::kRunning) running_.Add(1);
 }
 
-void Commands::Publish(const EventPtr& event, const EventState& state) {
+void Commands::Publish(const EventPtr& event, const EventState& state, const std::string& line) {
     std::map<std::uint64_t, Job> waiters;
     {
         const MutexLock lock(mu_);
@@ -451,7 +455,7 @@ void Commands::Publish(const EventPtr& event, const EventState& state) {
         event->record.state = state;
         waiters.swap(event->waiters);
         --unfinished_;
-        ++unlogged_;
+        log_tail_ += line;  // whoever reads the outcome finds the line, too
     }
     const bool failed = state.status == EventStatus::kExited && state.exit_code != 0;
     Counter& ended = sandbox_metrics.commands_ended;
@@ -459,11 +463,12 @@ void Commands::Publish(const EventPtr& event, const EventState& state) {
     for (auto& [id, job] : waiters)
         job();
     changes_.Fire(Raw(event->record.n));
+    changes_.Fire(kLogChanged);
     Post([event](Commands& commands) {
         // Not before its outcome is kept. Another refusal meanwhile is in the journal in its place.
         if (std::exchange(event->spends_refusal, false) && !commands.refusal_)
             commands.store_.DropRefusal(commands.generation_);
-        commands.AppendToLog(event);
+        commands.WriteLog();
         commands.TellBudget(event);
         commands.ReleaseSpool(event->record.n);
     });

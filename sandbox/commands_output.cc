@@ -187,16 +187,32 @@ void Commands::DropOutput(EventNumber n) {
 
 std::uint64_t Commands::LogSize() const {
     const MutexLock lock(mu_);
-    return log_size_;
+    return log_kept_ + log_tail_.size();
 }
 
 bool Commands::IsOver() const {
     const MutexLock lock(mu_);
-    return closed_ && unfinished_ == 0 && unlogged_ == 0;
+    return closed_ && unfinished_ == 0;
 }
 
+// What is not in the file yet is read from memory.
 void Commands::ReadLog(FileRange range, BytesDone done) {
-    outputs_.ReadLog(generation_, range, std::move(done));
+    std::string newest;
+    {
+        const MutexLock lock(mu_);
+        const std::uint64_t from = std::max(range.offset, log_kept_);
+        const std::uint64_t to = std::min(range.offset + range.size, log_kept_ + log_tail_.size());
+        if (from < to) newest = log_tail_.substr(from - log_kept_, to - from);
+        const std::uint64_t kept = log_kept_ - std::min(range.offset, log_kept_);
+        range.size = static_cast<std::size_t>(std::min<std::uint64_t>(range.size, kept));
+    }
+    if (range.size == 0) return done(std::move(newest));
+    outputs_.ReadLog(generation_, range,
+                     [newest = std::move(newest), size = range.size,
+                      done = std::move(done)](Result<std::string> bytes) mutable {
+                         if (bytes && bytes->size() == size) *bytes += newest;
+                         done(std::move(bytes));
+                     });
 }
 
 // The journal knows what finished and in which order; the file may lack the newest lines.
@@ -216,52 +232,43 @@ void Commands::RestoreLog(const std::vector<CommandRecord>& records) {
         next_finish_ = std::max(next_finish_, order + 1);
         if (order != 0 && !there.contains(record.n)) missing[order] = &record;
     }
-    for (const auto& [order, record] : missing) {
-        const EventState& state = record->state;
-        log_waiting_ += EventToJson({*record,
-                                     {state.stdout_size, state.stderr_size},
-                                     {},
-                                     state.stdout_holes,
-                                     state.stderr_holes})
-                            .Dump() +
-                        "\n";
-    }
-    {
-        const MutexLock lock(mu_);
-        log_size_ = text.size();
-        unlogged_ = missing.size();
-    }
+    const MutexLock lock(mu_);
+    log_kept_ = text.size();
+    for (const auto& [order, record] : missing)
+        log_tail_ += LogLine(*record);
 }
 
-void Commands::AppendToLog(const EventPtr& event) {
+std::string Commands::LogLine(const CommandRecord& finished) {
     EventView view;
-    {
-        const MutexLock lock(mu_);
-        view = {event->record, event->have, event->arrived, event->stdout_holes,
-                event->stderr_holes};
-    }
-    log_waiting_ += EventToJson(view).Dump() + "\n";
-    WriteLog();
+    view.record = finished;
+    view.stdout_holes = finished.state.stdout_holes;
+    view.stderr_holes = finished.state.stderr_holes;
+    return EventToJson(view).Dump() + "\n";
 }
 
 void Commands::WriteLog() {
-    if (log_waiting_.empty() || std::exchange(log_writing_, true)) return;
-    const std::string lines = std::exchange(log_waiting_, {});
+    DCHECK(loop_.OnThread());
+    if (log_writing_) return;
+    std::string lines;
+    std::uint64_t at = 0;
+    {
+        const MutexLock lock(mu_);
+        lines = log_tail_;
+        at = log_kept_;
+    }
+    if (lines.empty()) return;
+    log_writing_ = true;
+    const std::size_t size = lines.size();
     outputs_.WriteLog(
-        generation_, LogSize(), lines, [self = shared_from_this(), lines](const Status& status) {
-            self->Post([lines, ok = status.has_value()](Commands& commands) {
+        generation_, at, std::move(lines), [self = shared_from_this(), size](const Status& status) {
+            self->Post([size, ok = status.has_value()](Commands& commands) {
                 commands.log_writing_ = false;
-                if (!ok) {
-                    commands.log_waiting_.insert(0, lines);
-                    return commands.Later(kRetry, [](Commands& again) { again.WriteLog(); });
-                }
+                if (!ok) return commands.Later(kRetry, [](Commands& again) { again.WriteLog(); });
                 {
                     const MutexLock lock(commands.mu_);
-                    commands.log_size_ += lines.size();
-                    commands.unlogged_ -=
-                        static_cast<std::size_t>(std::count(lines.begin(), lines.end(), '\n'));
+                    commands.log_kept_ += size;
+                    commands.log_tail_.erase(0, size);
                 }
-                commands.changes_.Fire(kLogChanged);
                 commands.WriteLog();
             });
         });

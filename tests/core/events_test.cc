@@ -3,6 +3,9 @@
 #include <fcntl.h>
 #include <signal.h>
 
+#include <algorithm>
+#include <filesystem>
+
 #include "tests/support/mount_test.h"
 
 namespace sbxfs::testing {
@@ -42,6 +45,40 @@ class Events : public MountTest {
         Settle();
     }
 };
+
+// The disk has its line a moment later, or much later.
+TEST_F(Events, TheLogHasTheLineOfWhateverStatusSaysHasEnded) {
+    EXPECT_EQ(Submit(), 0);
+    Settle();
+    supervisor().Started(1);
+    supervisor().Exit(1, 3);
+    Settle();
+    const std::string first = me().Cat("/box/events/log.jsonl");
+    const std::string log = world_.dir / "state/events/1/log.jsonl";
+    std::filesystem::rename(log, log + ".aside");
+    std::filesystem::create_directory(log);  // no line can be written
+
+    EXPECT_EQ(Submit(), 0);
+    Settle();
+    supervisor().Started(2);
+    supervisor().Exit(2, 4);
+    Settle();
+    EXPECT_EQ(Get(2, "status"), "exited\n");
+    const std::string second =
+        me().Open("/box/events/log.jsonl", O_RDONLY)->ReadAt(first.size(), 65536);
+    EXPECT_TRUE(second.starts_with("{\"n\":2,")) << second;
+    EXPECT_EQ(std::count(second.begin(), second.end(), '\n'), 1);
+
+    std::filesystem::remove(log);
+    std::filesystem::rename(log + ".aside", log);
+    EXPECT_EQ(me().Cat("/box/events/log.jsonl"), first + second) << "from the file and from memory";
+    Advance(std::chrono::seconds(2));
+    Settle();
+    EXPECT_EQ(std::filesystem::file_size(log), first.size() + second.size());
+    EXPECT_EQ(me().Cat("/box/events/log.jsonl"), first + second);
+    KillAndStart();
+    EXPECT_EQ(me().Cat("/box/events/log.jsonl"), first + second);
+}
 
 TEST_F(Events, AreQueuedThenRunningThenExited) {
     EXPECT_EQ(Submit("make"), 0);
