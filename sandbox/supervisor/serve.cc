@@ -160,8 +160,10 @@ void Server::Tick() {
     expiry_.Tick(now);
     const Timers::Due due = timers_.Check(now, commands_.AnyRunning());
     if (due != Timers::Due::kNothing) expiry_.Begin(due, timers_.action(), now);
-    shell_.Advance();
-    session_.Pump();
+    do {
+        shell_.Advance();
+        session_.Pump();
+    } while (session_.HandleWaiting());
 }
 
 int Server::Timeout() const {

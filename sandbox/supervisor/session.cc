@@ -12,7 +12,7 @@ constexpr int64_t kHelloMs = 60000;
 // What may wait in our buffer: enough to keep the channel busy, little enough that a Done behind it
 // is not late.
 constexpr size_t kHighWater = 128U << 10;
-// Answers beyond this make us stop reading requests.
+// Answers beyond this make us stop reading and handling requests.
 constexpr size_t kAnswersWater = 1U << 20;
 
 }  // namespace
@@ -58,15 +58,28 @@ void Session::OnConnection(uint64_t which, uint32_t events) {
         return;
     }
     const bool closed = connection.Receive() == Connection::State::kClosed;
+    HandleFrames(slot);
+    if (closed && connection.IsOpen()) Drop(slot);
+}
+
+// A few bytes can ask for megabytes: those that find too much waiting are handled when that has gone out.
+bool Session::HandleFrames(uint64_t slot) {
+    Connection& connection = connections_[slot];
+    bool any = false;
     Type type{};
     View payload;
-    while (!ended_ && connection.IsOpen() && connection.NextFrame(&type, &payload)) {
+    while (!ended_ && connection.IsOpen() && connection.Unsent() < kAnswersWater &&
+           connection.NextFrame(&type, &payload)) {
+        any = true;
         if (HandleFrame(slot, type, payload)) continue;
         connection.Flush();  // the error, as far as it goes
         Drop(slot);
-        return;
     }
-    if (closed && connection.IsOpen()) Drop(slot);
+    return any;
+}
+
+bool Session::HandleWaiting() {
+    return daemon_ != kNobody && HandleFrames(daemon_);
 }
 
 void Session::Tick(int64_t now_ms) {

@@ -28,6 +28,8 @@ class Session {
     void OnConnection(uint64_t which, uint32_t events);
     // Tells the daemon what is new, as far as the channel takes it.
     void Pump();
+    // Requests that came while too many answers waited, when they no longer do; whether there were any.
+    bool HandleWaiting();
     void Tick(int64_t now_ms);
     int64_t NextTick() const;
     bool HasUnsent() const { return daemon_ != kNobody && connections_[daemon_].Unsent() > 0; }
@@ -40,6 +42,7 @@ class Session {
 
     Connection& Daemon() { return connections_[daemon_]; }
     void Drop(uint64_t slot);
+    bool HandleFrames(uint64_t slot);
     bool HandleFrame(uint64_t slot, Type type, View payload);
     bool HandleHello(uint64_t slot, Reader& reader);
     bool HandleStart(Reader& reader);

@@ -206,6 +206,35 @@ TEST(Fetch, IsBoundedInAllAndTellsTheRestAllTheSame) {
     EXPECT_EQ(found.back().bytes, "last");
 }
 
+TEST(Fetch, AsksForMegabytesInFewBytesAndIsAnsweredAsFastAsTheDaemonReads) {
+    const SpoolDir spool;
+    Client client(spool.Path());
+    ASSERT_TRUE(client.Greet(1));
+    const std::string path = spool.Root() + "/f";
+    std::ofstream(path) << std::string(1U << 20, 'x');
+    constexpr std::size_t kRequests = 60;
+    std::string frames;
+    for (std::size_t i = 0; i < kRequests; ++i) {
+        frames += Frame(Type::kFetch, [&](auto& w) {
+            w.U32(static_cast<std::uint32_t>(i)).U32(1U << 20).U32(1).String(AsText(path));
+        });
+    }
+    client.Send(frames);  // all there before the first is answered
+    client.Number(Type::kPing, 77);
+    ASSERT_TRUE(client.Await([&] { return !client.pongs.empty(); }, std::chrono::minutes(1)));
+    ASSERT_EQ(client.answers.size(), kRequests);
+    for (std::size_t i = 0; i < kRequests; ++i) {
+        Reader reader(client.answers[i].data() + 1, client.answers[i].size() - 1);
+        EXPECT_EQ(reader.U32(), i);
+        EXPECT_GT(client.answers[i].size(), 1U << 20);
+    }
+    const std::vector<pid_t> holders = HoldersOf(spool.Path() + "/lock");
+    ASSERT_EQ(holders.size(), 1U);
+    const std::string status = ReadText("/proc/" + std::to_string(holders[0]) + "/status");
+    EXPECT_LT(std::stoul(status.substr(status.find("VmHWM:") + 6)), 12U << 10)
+        << "KiB, at its most";
+}
+
 TEST(Fetch, IsWholeOrNothingWhileTheFileIsWritten) {
     const SpoolDir spool;
     Client client(spool.Path());
