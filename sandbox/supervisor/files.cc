@@ -56,18 +56,65 @@ long ReadEntries(int dir, void* to, size_t size) {
     return sys::ListDir(dir, to, size);
 }
 
+namespace {
+
+// A level costs a descriptor and 2 KiB of stack.
+constexpr int kMaxLevels = 16;
+// A commands' processes may go on making names; a tree that nobody adds to takes one round for kMaxLevels of its depth.
+constexpr int kMaxRounds = 4096;
+
+// One round of taking a tree apart: one listing of each directory down to kMaxLevels. What lies deeper is moved up into
+// the top directory, where the next round begins with it.
+struct Round {
+    int top;
+    uint64_t* next_name;
+    bool progress = false;
+
+    void Empty(int dir, int level) {
+        ListNames(dir, [&](View entry) { progress = Take(dir, entry.data, level) || progress; });
+    }
+
+ private:
+    bool Take(int dir, const char* name, int level) {
+        const long error = sys::UnlinkAt(dir, name);
+        if (error != -EISDIR && error != -EPERM) return error == 0;
+        if (sys::UnlinkAt(dir, name, AT_REMOVEDIR) == 0) return true;
+        if (level == kMaxLevels) return MoveUp(dir, name);
+        const Fd inner(sys::OpenAt(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+        if (!inner) return false;
+        Empty(inner.get(), level + 1);
+        return sys::UnlinkAt(dir, name, AT_REMOVEDIR) == 0;
+    }
+
+    bool MoveUp(int dir, const char* name) {
+        Str fresh;
+        for (int tries = 0; tries < 8; ++tries) {
+            fresh.clear();
+            fresh.append("deep-").Number((*next_name)++);
+            const long error = sys::MoveAt(dir, name, top, fresh.c_str());
+            if (error == 0) return true;
+            if (error != -EEXIST) return false;
+        }
+        return true;  // somebody has made such names; there are more
+    }
+};
+
+}  // namespace
+
 long RemoveTree(int dir, const char* name) {
     long error = sys::UnlinkAt(dir, name);
     if (error != -EISDIR && error != -EPERM) return error;
-    // Names may appear while we remove; each round is one listing from the start.
-    for (int round = 0; round < 16; ++round) {
+    uint64_t next_name = 0;
+    for (int rounds = 0; rounds < kMaxRounds; ++rounds) {
         error = sys::UnlinkAt(dir, name, AT_REMOVEDIR);
         if (error != -ENOTEMPTY && error != -EEXIST) return error;
-        const Fd inner(sys::OpenAt(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-        if (!inner) return -ENOTDIR;
-        ListNames(inner.get(), [&](View entry) { RemoveTree(inner.get(), entry.data); });
+        const Fd top(sys::OpenAt(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+        if (!top) return -ENOTDIR;
+        Round round{top.get(), &next_name};
+        round.Empty(top.get(), 1);
+        if (!round.progress) break;
     }
-    return error;
+    return sys::UnlinkAt(dir, name, AT_REMOVEDIR);
 }
 
 void AppendErrno(Str* to, long error) {

@@ -47,7 +47,8 @@ long ListEntries(int dir, Each each);
 template <class Each>
 long ListNames(int dir, Each each);
 
-// Removes a directory and everything in it, following no links.
+// Removes a directory and everything in it, following no links. Commands may have made the tree: how deep it is costs
+// neither stack nor descriptors.
 long RemoveTree(int dir, const char* name);
 
 // strerror(3), for the errnos a user may meet; else "error N".

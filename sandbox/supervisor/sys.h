@@ -199,6 +199,11 @@ inline long UnlinkAt(int dir, const char* path, int flags = 0) {
 inline long RenameAt(int dir, const char* from, const char* to) {
     return Call(__NR_renameat2, dir, AsLong(from), dir, AsLong(to), 0);
 }
+// Never over what is there: -EEXIST.
+inline long MoveAt(int from_dir, const char* from, int to_dir, const char* to) {
+    constexpr long kNoReplace = 1;
+    return Call(__NR_renameat2, from_dir, AsLong(from), to_dir, AsLong(to), kNoReplace);
+}
 inline long ReadLinkAt(int dir, const char* path, char* to, size_t size) {
     return Call(__NR_readlinkat, dir, AsLong(path), AsLong(to), static_cast<long>(size));
 }

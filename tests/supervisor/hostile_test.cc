@@ -233,6 +233,34 @@ TEST(Hostile, ASpoolThatIsTakenApartLosesItsCommandsAndNothingElse) {
     EXPECT_EQ(next.Run("echo ok").out[0], "ok\n");
 }
 
+// 2 KiB of stack and a descriptor a level would end it.
+TEST(Hostile, ATreeOfAnyDepthIsRemovedWithTheCommand) {
+    const SpoolDir spool;
+    Client client(spool.Path());
+    ASSERT_TRUE(client.Greet(1));
+    client.Run("true");
+    const std::string command = spool.Path() + "/commands/1";
+    {
+        UniqueFd at(::open(command.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        for (int depth = 0; depth < 5000; ++depth) {
+            ASSERT_EQ(::mkdirat(at.get(), "d", 0700), 0);
+            // What lies deep gets such a name on its way up.
+            if (depth % 50 == 0) {
+                ASSERT_EQ(::mkdirat(at.get(), "deep-1", 0700), 0);
+            }
+            at = UniqueFd(::openat(at.get(), "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+            ASSERT_TRUE(at);
+        }
+    }
+    const std::vector<pid_t> holders = HoldersOf(spool.Path() + "/lock");
+    client.Forget(1);
+    client.Number(Type::kPing, 7);
+    ASSERT_TRUE(client.Await([&] { return !client.pongs.empty(); }, std::chrono::minutes(1)));
+    EXPECT_FALSE(std::filesystem::exists(command));
+    EXPECT_EQ(HoldersOf(spool.Path() + "/lock"), holders);
+    EXPECT_EQ(client.Run("echo ok").out[0], "ok\n");
+}
+
 TEST(Hostile, OutputThatSomebodyRemovedIsToldAsGone) {
     const SpoolDir spool;
     {
