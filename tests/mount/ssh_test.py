@@ -166,7 +166,7 @@ class GoingIn(MountCase):
             try:
                 if entry.isdigit():
                     stat = Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)
-                    if int(stat[1].split()[1]) == self.daemon.process.pid:
+                    if int(stat[1].split()[1]) == self.daemon.process.pid and stat[0].endswith("(ssh"):
                         found.append(stat[0])
             except OSError:
                 continue
