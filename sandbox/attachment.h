@@ -45,6 +45,8 @@ class AttachmentListener {
     virtual void OnAttachPhase(std::string_view phase) = 0;
     // Files can be used until OnDetached().
     virtual void OnFiles(RemoteFiles& files) = 0;
+    // A second way to the same files (Attachment::WantLane), until it is gone: null. Nothing when the link ends.
+    virtual void OnLane(RemoteFiles* /*lane*/) {}
     // The supervisor answered; its listener hears what it knows next. Usable until
     // OnSupervisorLost/OnDetached.
     virtual void OnSupervisor(SupervisorPort& port, const SupervisorHello& hello,
@@ -63,6 +65,8 @@ class Attachment {
     virtual ~Attachment() = default;
     // The supervisor was told to end, or is not wanted: its channel is not opened again. Files stay.
     virtual void LeaveSupervisor() {}
+    // A second channel of files would be of use: OnLane() says when it is there. Where the server refuses one, nothing follows.
+    virtual void WantLane() {}
 };
 
 class Attacher {

@@ -99,6 +99,7 @@ class CachedFiles final : public CommandObserver,
     void AfterEnd(std::uint32_t others, std::size_t active, Job go) override;
     void Settled(std::size_t active) override;
     bool IsAlone() const override { return cache_.IsQuiet(); }
+    std::uint64_t Stretch() const override { return cache_.era(); }
     void Identify(const std::string& path, Identified done) override;
     void IdentifyOpened(const std::string& path, const RemoteStat& opened,
                         Identified done) override;

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/unique_function.h"
 #include "sandbox/file_identity.h"
 #include "sandbox/remote_files.h"
 
@@ -37,6 +38,13 @@ class LinkedFile final : public RemoteFile {
     RemoteFilePtr reopened;              // on that link, and still to be recognised
     bool comparing = false;              // somebody looks at what is at its path
     std::vector<std::uint64_t> waiting;  // for that: operations, by number
+    // What was opened at its path by the second way (LinkedFiles::IsWide), held until this one is closed.
+    RemoteFilePtr aside;
+    bool proven = false;     // to be the same file
+    std::uint64_t lane = 0;  // which one it was last opened on, or tried to be; 0: none
+    bool widening = false;   // is being opened there
+    UniqueFunction<void()>
+        when_widened;  // its close waits: nothing of ours may hold the file afterwards
 };
 using LinkedFilePtr = std::shared_ptr<LinkedFile>;
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -69,6 +70,8 @@ struct FileOperations::Operation {
     bool may_be_made = false;  // a change that was sent and never answered
     bool doubtful = false;     // to be checked before it is sent again
     Alone alone = Alone::kNo;  // when it was sent
+    bool vacates = false;      // a name, if it is made
+    SteadyTime sent_at{};
 };
 
 template <class T>
@@ -86,6 +89,13 @@ struct FileOperations::TypedOperation final : Operation {
                 if (self->link_ != link || self->target_ == nullptr) return self->Lost(id);
                 const std::unique_ptr<Operation> operation = self->Take(id);
                 if (operation == nullptr) return;  // its caller stopped waiting
+                // Of what is never answered here.
+                constexpr bool kAsks =
+                    std::is_same_v<T, RemoteStat> || std::is_same_v<T, OpenedFile>;
+                if (kAsks && result) {
+                    const Duration trip = self->loop_.clock().Steady() - operation->sent_at;
+                    self->trip_ = std::min(self->trip_, trip);
+                }
                 static_cast<TypedOperation&>(*operation).done(std::move(result));
             });
     }
@@ -122,9 +132,11 @@ struct FileOperations::TypedOperation final : Operation {
 
 template <class T>
 void FileOperations::Make(Kind kind, Run<T> run, Check<T> check,
-                          UniqueFunction<void(Result<T>)> done) {
-    Submit(std::make_unique<TypedOperation<T>>(kind, std::move(run), std::move(check),
-                                               std::move(done)));
+                          UniqueFunction<void(Result<T>)> done, bool vacates) {
+    auto operation = std::make_unique<TypedOperation<T>>(kind, std::move(run), std::move(check),
+                                                         std::move(done));
+    operation->vacates = vacates;
+    Submit(std::move(operation));
 }
 
 LinkedFiles::LinkedFiles(Loop& loop, Timeouts timeouts) : loop_(loop), timeouts_(timeouts) {}
@@ -193,6 +205,8 @@ void LinkedFiles::Start(std::uint64_t id) {
         return;
     }
     operation.sent = true;
+    operation.sent_at = loop_.clock().Steady();
+    if (operation.vacates) ++vacated_;
     if (operation.doubtful) return operation.Check(*this, id, *target_);
     const auto witness = witness_.lock();
     // A change of a name that nobody waits for was accepted while we were alone, and no command is started before it has
@@ -201,6 +215,16 @@ void LinkedFiles::Start(std::uint64_t id) {
     const bool alone = accepted_alone || (witness != nullptr && witness->IsAlone());
     sending_ = operation.alone = alone ? Alone::kYes : Alone::kNo;
     operation.Run(*this, id, *target_);
+}
+
+// Nothing is under way that may take a name away, and nobody but us is there to do so.
+bool LinkedFiles::MayWiden(const LinkedFile& file) const {
+    const auto witness = witness_.lock();
+    if (witness == nullptr || !witness->IsAlone() || unheard_on_ == link_) return false;
+    if (!file.identity || file.how.append || !recovering_.empty()) return false;
+    return std::none_of(operations_.begin(), operations_.end(), [](const auto& entry) {
+        return entry.second->vacates && (entry.second->sent || entry.second->may_be_made);
+    });
 }
 
 // Whether nobody knows yet at which path the file of this operation is: a rename may have been made before the cut. What
@@ -247,6 +271,7 @@ void LinkedFiles::Lost(std::uint64_t id) {
 void LinkedFiles::GiveUp(std::unique_ptr<Operation> operation, const Error& error) {
     const bool unknown =
         operation->kind != Kind::kQuestion && (operation->sent || operation->may_be_made);
+    if (operation->vacates && unknown) unheard_on_ = link_;
     if (const auto witness = witness_.lock(); unknown && witness != nullptr) {
         witness->OnUnknownOutcome();
     }
@@ -283,6 +308,7 @@ void LinkedFiles::Up(RemoteFiles& target) {
     DCHECK(loop_.OnThread());
     target_ = &target;
     ++link_;
+    trip_ = Duration::max();
     down_.reset();
     std::vector<std::uint64_t> waiting;
     for (const auto& [id, operation] : operations_) {
@@ -298,6 +324,7 @@ void LinkedFiles::Cut() {
     DCHECK(loop_.OnThread());
     if (target_ == nullptr) return;
     target_ = nullptr;
+    SetLane(nullptr);
     recovers_ = 0;
     behind_moves_.clear();
     for (const auto& [id, operation] : operations_) {
@@ -447,7 +474,7 @@ void FileOperations::RemoveDir(const std::string& path, Done done) {
         [path](LinkedFiles&, RemoteFiles& to, Alone alone, VerdictDone<Unit> d) {
             CheckRemoval(to, path, alone, std::move(d));
         },
-        std::move(done));
+        std::move(done), true);
 }
 
 void FileOperations::Unlink(const std::string& path, Done done) {
@@ -457,7 +484,7 @@ void FileOperations::Unlink(const std::string& path, Done done) {
         [path](LinkedFiles&, RemoteFiles& to, Alone alone, VerdictDone<Unit> d) {
             CheckRemoval(to, path, alone, std::move(d));
         },
-        std::move(done));
+        std::move(done), true);
 }
 
 void FileOperations::Symlink(const std::string& target, const std::string& path, StatDone done) {
@@ -514,6 +541,7 @@ void FileOperations::RenameFile(const std::string& from, const std::string& to_p
         },
         std::move(done));
     operation->moves = from;
+    operation->vacates = true;
     Submit(std::move(operation));
 }
 
@@ -602,6 +630,21 @@ void LinkedFiles::Patient::Write(const RemoteFilePtr& file, std::uint64_t offset
     FileOperations::Write(file, offset, std::move(bytes), std::move(done));
 }
 
+void LinkedFiles::Patient::WriteAside(const RemoteFilePtr& file, std::uint64_t offset,
+                                      FileBytes bytes, Done done) {
+    auto linked = std::dynamic_pointer_cast<LinkedFile>(file);
+    CHECK(linked != nullptr && !linked->how.append);
+    const FileBytes kept = std::move(bytes);
+    auto operation = std::make_unique<TypedOperation<Unit>>(
+        Kind::kChange,
+        [linked, offset, kept](LinkedFiles& files, RemoteFiles&, Done d) {
+            files.WriteAside(linked, offset, kept, std::move(d));
+        },
+        Check<Unit>{}, std::move(done));
+    operation->file = std::move(linked);
+    Submit(std::move(operation));
+}
+
 void FileOperations::Append(const RemoteFilePtr& file, FileBytes bytes,
                             std::optional<std::uint64_t> size, Done done) {
     const FileBytes kept = std::move(bytes);
@@ -647,10 +690,16 @@ void FileOperations::SetFileStat(const RemoteFilePtr& file, const StatChange& ch
 }
 
 void FileOperations::Sync(const RemoteFilePtr& file, Done done) {
-    MakeOn<Unit>(
-        file, Kind::kQuestion,
-        [](RemoteFiles& to, const RemoteFilePtr& inner, Done d) { to.Sync(inner, std::move(d)); },
-        {}, std::move(done));
+    auto linked = std::dynamic_pointer_cast<LinkedFile>(file);
+    CHECK(linked != nullptr);
+    auto operation = std::make_unique<TypedOperation<Unit>>(
+        Kind::kQuestion,
+        [linked](LinkedFiles& files, RemoteFiles&, Done d) {
+            files.SyncBoth(linked, std::move(d));
+        },
+        Check<Unit>{}, std::move(done));
+    operation->file = std::move(linked);
+    Submit(std::move(operation));
 }
 
 void FileOperations::Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to_file,
@@ -672,11 +721,11 @@ void FileOperations::Copy(const RemoteFilePtr& from, FileRange range, const Remo
 void FileOperations::Close(const RemoteFilePtr& file, Done done) {
     Make<Unit>(
         Kind::kQuestion,
-        [file](LinkedFiles& files, RemoteFiles& to, Done d) {
-            const auto& linked = static_cast<const LinkedFile&>(*file);
+        [file](LinkedFiles& files, RemoteFiles&, Done d) {
+            auto linked = std::static_pointer_cast<LinkedFile>(file);
             // The handle of a link that is gone was closed with it.
-            if (linked.link != files.link_) return d(Ok());
-            to.Close(linked.inner, std::move(d));
+            if (linked->link != files.link_) return d(Ok());
+            files.CloseBoth(linked, std::move(d));
         },
         {}, std::move(done));
 }

@@ -46,6 +46,8 @@ class LinkWitness {
     virtual ~LinkWitness() = default;
     // Nobody but this mount changes files there now.
     virtual bool IsAlone() const = 0;
+    // Counts the beginnings of being alone, and their ends.
+    virtual std::uint64_t Stretch() const = 0;
     // The identity of what is at `path`; nothing while nobody can look.
     using Identified = UniqueFunction<void(std::optional<IdentityStat>)>;
     virtual void Identify(const std::string& path, Identified done) = 0;
@@ -108,7 +110,8 @@ class FileOperations : public RemoteFiles {
 
  private:
     template <class T>
-    void Make(Kind kind, Run<T> run, Check<T> check, UniqueFunction<void(Result<T>)> done);
+    void Make(Kind kind, Run<T> run, Check<T> check, UniqueFunction<void(Result<T>)> done,
+              bool vacates = false);
     template <class T>
     static Check<T> IfAlone();
     // On an open file; `run` is given the one of the present link, and so it is for `check`.
@@ -125,6 +128,8 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     struct Timeouts {
         Duration operation = std::chrono::seconds(30);
         Duration name_change = std::chrono::seconds(5);
+        // Of a round trip: over a shorter way one channel carries what the server takes.
+        Duration wide_from = std::chrono::milliseconds(5);
     };
     LinkedFiles(Loop& loop, Timeouts timeouts);
     ~LinkedFiles() override;
@@ -158,6 +163,15 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     void End(const Error& why);
     // It was started again: requests wait for the link.
     void Reopen();
+    // A second way to the same files beside `target` (linked_lane.cc), until it is gone: null. It outlives this call with
+    // null, Cut(), Down() or End().
+    void SetLane(RemoteFiles* lane);
+    // Asked for one.
+    std::function<void()> want_lane;
+    // Much is going to be written: has a second way made, if the first is long and nobody else is there.
+    void WantLane();
+    // Whether Patient::WriteAside() has a way of its own for this file. If not, the file is opened there, if it can be.
+    bool IsWide(const RemoteFilePtr& file);
 
  private:
     template <class T>
@@ -186,6 +200,19 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     void FailStale(std::uint64_t id);
     void Moved(const std::string& from, const std::string& to);
     void DropReopens();
+    // linked_lane.cc
+    struct Widening;
+    bool MayWiden(const LinkedFile& file) const;
+    void Widen(const LinkedFilePtr& file);
+    void Widened(const LinkedFilePtr& file, const std::shared_ptr<Widening>& by);
+    bool HasAside(const LinkedFile& file) const {
+        return lane_ != nullptr && file.lane == lane_number_ && file.aside != nullptr &&
+               file.proven;
+    }
+    void WriteAside(const LinkedFilePtr& file, std::uint64_t offset, const FileBytes& bytes,
+                    Done done);
+    void SyncBoth(const LinkedFilePtr& file, Done done);
+    void CloseBoth(const LinkedFilePtr& file, Done done);
     std::unique_ptr<Operation> Take(std::uint64_t id);
     void FailWaiting(const Error& why);
     void ArmDeadline();
@@ -209,6 +236,12 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     std::vector<std::uint64_t> behind_moves_;  // wait to hear where their file is
     Alone sending_ = Alone::kNo;               // of the operation that is being sent
     std::weak_ptr<LinkWitness> witness_;
+    RemoteFiles* lane_ = nullptr;
+    std::uint64_t lane_number_ = 0;  // counts them
+    std::uint64_t vacated_ = 0;      // counts what may take a name away, when it is sent
+    std::uint64_t unheard_on_ =
+        0;  // the link on which something was given up that may still take one away
+    Duration trip_ = Duration::max();               // the shortest on this link
     std::vector<std::weak_ptr<LinkedFile>> files_;  // that are open
     std::size_t prune_at_ = 64;                     // when closed ones are dropped from it
 };
@@ -233,6 +266,9 @@ class LinkedFiles::Patient final : public FileOperations {
     // With OpenHow::append, `offset` is the size that the file has before.
     void Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
                Done done) override;
+    // By the second way, where there is one. What was sent before and comes after may overtake it, but for Sync() and
+    // Close() of the same file: nothing that touches the same bytes or tells their outcome may be under way with it.
+    void WriteAside(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes, Done done);
 
  private:
     void Submit(std::unique_ptr<Operation> operation) override;

@@ -235,6 +235,10 @@ void Sandbox::Start() {
             if (const auto sandbox = weak.lock()) sandbox->CommandMoved();
         };
         self.files_->SetWitness(self.cached_);
+        self.files_->want_lane = [weak = self.weak_from_this()] {
+            const auto alive = weak.lock();
+            if (alive != nullptr && alive->attachment_ != nullptr) alive->attachment_->WantLane();
+        };
         self.cached_->on_unknown_outcome = [weak = std::weak_ptr(self.commands_)] {
             const auto commands = weak.lock();
             if (commands != nullptr) commands->RefuseNext(kUnknownOutcome);

@@ -159,6 +159,7 @@ class Sandbox final : public AttachmentListener, public std::enable_shared_from_
     // --- AttachmentListener, loop thread ---
     void OnAttachPhase(std::string_view phase) override;
     void OnFiles(RemoteFiles& files) override;
+    void OnLane(RemoteFiles* lane) override { files_->SetLane(lane); }
     void OnSupervisor(SupervisorPort& port, const SupervisorHello& hello,
                       const std::string& spool_dir) override;
     void OnSupervisorLost(const Error& why) override;

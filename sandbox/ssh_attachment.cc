@@ -25,6 +25,10 @@ constexpr Duration kLongestExecRetry = std::chrono::seconds(5);
 // needs no proof.
 constexpr Duration kKeepAlive = std::chrono::seconds(15);
 constexpr std::size_t kMaxErrorText = 4096;
+// A second channel of files that nobody uses is looked at this often, and closed.
+constexpr Duration kLaneTick = std::chrono::seconds(15);
+// A server that refuses it, or ends it, is not asked for ever.
+constexpr int kMostLaneLosses = 3;
 // What a shell says of a program it cannot find (127) or not execute (126).
 constexpr int kNotFound = 127;
 constexpr int kNotExecutable = 126;
@@ -85,6 +89,26 @@ class SshAttachment::SftpChannel final : public ChannelUser {
  private:
     SshAttachment& owner_;
     std::string errors_;
+};
+
+// Its end is not the link's.
+class SshAttachment::LaneChannel final : public ChannelUser {
+ public:
+    explicit LaneChannel(SshAttachment& owner) : owner_(owner) {}
+    void OnOpen() override {
+        owner_.lane_->Start([this](const Status& status) { owner_.LaneReady(status); });
+    }
+    Status OnBytes(std::string_view bytes) override {
+        owner_.heard_ += bytes.size();
+        return owner_.lane_->Feed(bytes);
+    }
+    void OnErrorText(std::string_view) override {}
+    std::string_view Unsent() const override { return owner_.lane_->Unsent(); }
+    void Sent(std::size_t count) override { owner_.lane_->Sent(count); }
+    void OnClosed(const Error& why, int) override { owner_.LaneLost(why); }
+
+ private:
+    SshAttachment& owner_;
 };
 
 class SshAttachment::ExecChannel final : public ChannelUser {
@@ -192,8 +216,10 @@ SshAttachment::~SshAttachment() {
     detached_ = true;  // nobody is to hear of what follows
     const Error gone(Errno{EHOSTUNREACH}, "the link was closed", Blame::kRemote);
     if (sftp_ != nullptr) sftp_->FailAll(gone);
+    if (lane_ != nullptr) lane_->FailAll(gone);
     if (exec_user_ != nullptr) exec_user_->client().FailAll(gone);
     exec_channel_.reset();
+    lane_channel_.reset();
     sftp_channel_.reset();
     link_.reset();
 }
@@ -209,9 +235,11 @@ void SshAttachment::Detach(const Error& reason) {
     limit_.reset();
     retry_.reset();
     keepalive_.reset();
+    lane_timer_.reset();
     // First the sandbox, so that it holds what fails next back for another link.
     listener_.OnDetached(why);
     if (sftp_ != nullptr) sftp_->FailAll(why);
+    if (lane_ != nullptr) lane_->FailAll(why);
     if (exec_user_ != nullptr) exec_user_->client().FailAll(why);
 }
 
@@ -402,6 +430,54 @@ void SshAttachment::KeepAlive() {
             }
             Detach(Error(Errno{EHOSTUNREACH}, "the link is silent", Blame::kRemote));
         });
+    });
+}
+
+void SshAttachment::WantLane() {
+    if (detached_ || !files_up_ || !lane_ended_ || lane_losses_ >= kMostLaneLosses) return;
+    lane_ended_ = false;
+    // Not from within another channel's turn: what is left of an earlier lane is destroyed.
+    lane_timer_ = loop_.After(Duration::zero(), [this] { OpenLane(); });
+}
+
+void SshAttachment::OpenLane() {
+    lane_channel_.reset();
+    lane_ = SftpClient::Make(request_.epoch);
+    lane_->SetWake([this] { link_->Kick(); });
+    lane_user_ = std::make_unique<LaneChannel>(*this);
+    lane_channel_ = link_->Open("", *lane_user_);
+}
+
+void SshAttachment::LaneReady(const Status& status) {
+    if (detached_ || !status) return;  // its end follows
+    lane_files_ = SftpFiles::Make(lane_, loop_);
+    lane_up_ = true;
+    lane_requests_ = lane_->counters().requests;
+    WatchLane();
+    listener_.OnLane(lane_files_.get());
+}
+
+void SshAttachment::LaneLost(const Error& why) {
+    if (std::exchange(lane_ended_, true)) return;
+    ++lane_losses_;
+    Log(LogLevel::kDebug, "the second channel of files ended", {{"why", why}});
+    lane_timer_.reset();
+    // First its user, so that what fails next is known to be the lane's alone.
+    if (std::exchange(lane_up_, false) && !detached_) listener_.OnLane(nullptr);
+    lane_->FailAll(why);
+}
+
+void SshAttachment::WatchLane() {
+    lane_timer_ = loop_.After(kLaneTick, [this] {
+        const std::uint64_t requests = lane_->counters().requests;
+        if (requests != std::exchange(lane_requests_, requests) || lane_->InFlight() != 0)
+            return WatchLane();
+        // A program less there; the handles it still holds are closed with it.
+        lane_ended_ = true;
+        lane_up_ = false;
+        listener_.OnLane(nullptr);
+        lane_->FailAll(Error(Errno{EHOSTUNREACH}, "it was not used", Blame::kRemote));
+        lane_channel_.reset();
     });
 }
 

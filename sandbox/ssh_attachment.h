@@ -1,4 +1,5 @@
-// The real Attachment: an SSH link with two channels, one for SFTP, one for the supervisor. Brings
+// The real Attachment: an SSH link with two channels, one for SFTP, one for the supervisor, and while much is written a
+// third, again for SFTP. Brings
 // the supervisor there when it is missing, and back when it ended. Made by SshAttacher for one
 // Sandbox; loop thread only.
 //
@@ -38,12 +39,14 @@ class SshAttachment final : public Attachment, public SshListener {
     ~SshAttachment() override;
 
     void LeaveSupervisor() override { supervisor_wanted_ = false; }
+    void WantLane() override;
     void OnLoggedIn() override;
     void OnLinkLost(const Error& why) override;
 
  private:
     class SftpChannel;
     class ExecChannel;
+    class LaneChannel;
 
     void Dialed(Result<Connected> connected);
     void SftpReady(const Status& status);
@@ -59,6 +62,10 @@ class SshAttachment final : public Attachment, public SshListener {
     void Limit(const Error& why);
     void Detach(const Error& reason);
     void KeepAlive();
+    void OpenLane();
+    void LaneReady(const Status& status);
+    void LaneLost(const Error& why);
+    void WatchLane();
     std::string ProgramPath() const;
 
     IoLoop& loop_;
@@ -90,6 +97,16 @@ class SshAttachment final : public Attachment, public SshListener {
     TimerPtr limit_;  // until the supervisor answered
     TimerPtr retry_;  // of the exec channel
     TimerPtr keepalive_;
+    // The second channel of files. What is left of one that has ended stays until the next: its end is told from within it.
+    bool lane_up_ = false;
+    bool lane_ended_ = true;
+    int lane_losses_ = 0;
+    std::uint64_t lane_requests_ = 0;  // at the last tick
+    std::shared_ptr<SftpClient> lane_;
+    std::shared_ptr<SftpFiles> lane_files_;
+    std::unique_ptr<LaneChannel> lane_user_;
+    SshLink::ChannelPtr lane_channel_;
+    TimerPtr lane_timer_;
 };
 
 // Attaches over SSH; `loop` must be an IoLoop.

@@ -249,6 +249,9 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void CreationFailed(const StatePtr& state, const Error& why);
     void DropUnsent(const StatePtr& state);
     void Discount(FileState& state, const Change& change);
+    static bool Overlaps(const FileState& state, const Change& change, bool asides_only);
+    static bool MayFollow(const FileState& state, const Change& change);
+    bool MayGoAside(const FileState& state, const Change& change, const FilePtr& file);
     void Settle(const StatePtr& state, std::uint64_t change, const RemoteStat& real);
     void DependOnUnderWay(const ChangePtr& change, const FileState& state);
     void WhenClean(const StatePtr& state, Done done);
@@ -308,6 +311,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     std::list<StatePtr> stalled_;  // have something to send, when there is room in the flight
     std::uint64_t dirty_ = 0;
     std::uint64_t in_flight_ = 0;  // bytes sent and not acknowledged
+    std::uint64_t aside_ = 0;      // of them, by the second way
     SendWindow window_;
     struct RoomWaiter {
         SteadyTime deadline;

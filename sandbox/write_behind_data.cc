@@ -16,6 +16,10 @@ namespace {
 
 // Writes that lie side by side are sent as one, up to this.
 constexpr std::size_t kMostMerged = 1U << 20;
+// Less has no way of its own, and this much goes the first way before anything takes the second.
+constexpr std::uint64_t kLeastAside = 64U << 10;
+// A file of which so much waits is worth a second channel.
+constexpr std::uint64_t kWide = 4U << 20;
 // Appended at once: one WRITE of most servers.
 constexpr std::size_t kMostAppended = 128U << 10;
 
@@ -88,13 +92,26 @@ void WriteBehind::Pump(const StatePtr& state) {
         const FileState::Queued next = state->queue.front();
         if (next.change->waits > 0) return;
         if (!next.change->ended) {
-            if (next.change->bytes > 0 && !window_.HasRoom(in_flight_)) {
+            if (!MayFollow(*state, *next.change)) {
+                state->fenced = true;
+                return;
+            }
+            const bool aside = MayGoAside(*state, *next.change, next.file);
+            const std::uint64_t before = aside ? aside_ : in_flight_ - aside_;
+            if (next.change->bytes > 0 && !window_.HasRoom(before)) {
                 if (std::find(stalled_.begin(), stalled_.end(), state) == stalled_.end())
                     stalled_.push_back(state);
                 return;
             }
             next.change->sent_at = loop_.clock().Steady();
             in_flight_ += next.change->bytes;
+            if (aside) {
+                next.change->aside = true;
+                aside_ += next.change->bytes;
+                ++state->asides;
+            }
+            if (!next.change->plain) ++state->fences;
+            state->flying.emplace(next.change->id, next.change);
         }
         state->queue.pop_front();
         if (state->queue.empty()) {
@@ -105,11 +122,40 @@ void WriteBehind::Pump(const StatePtr& state) {
     }
 }
 
+bool WriteBehind::Overlaps(const FileState& state, const Change& change, bool asides_only) {
+    return std::any_of(state.flying.begin(), state.flying.end(), [&](const auto& entry) {
+        const Change& other = *entry.second;
+        if (!other.plain || (asides_only && !other.aside)) return false;
+        return change.offset < other.offset + other.bytes &&
+               other.offset < change.offset + change.bytes;
+    });
+}
+
+// Two channels have no order: what went by the second way has been acknowledged before anything that touches the same
+// bytes, or the file as a whole, is sent.
+bool WriteBehind::MayFollow(const FileState& state, const Change& change) {
+    if (state.asides == 0 || change.syncs) return true;
+    return change.plain && !Overlaps(state, change, true);
+}
+
+bool WriteBehind::MayGoAside(const FileState& state, const Change& change, const FilePtr& file) {
+    if (mode_ != Mode::kQuiet || !change.deferred || !change.plain) return false;
+    if (state.narrow || state.path.empty()) return false;
+    if (state.fences != 0 || file == nullptr || file->inner == nullptr) return false;
+    if (change.bytes < kLeastAside || aside_ + kLeastAside > in_flight_ - aside_) return false;
+    return IsSettled(state.path) && files_->IsWide(file->inner) && !Overlaps(state, change, false);
+}
+
 // Has ended: its bytes are on their way no more.
 void WriteBehind::Discount(FileState& state, const Change& change) {
     state.under_way.erase(change.id);
     state.unacknowledged -= change.bytes;
     if (change.sent) in_flight_ -= change.bytes;
+    if (change.aside) {
+        aside_ -= change.bytes;
+        --state.asides;
+    }
+    if (state.flying.erase(change.id) > 0 && !change.plain) --state.fences;
     if (change.deferred) SetDirty(dirty_ - change.bytes);
 }
 
@@ -117,6 +163,8 @@ void WriteBehind::DataEnded(const StatePtr& state, const ChangePtr& change, cons
                             const Status& status) {
     Discount(*state, *change);
     if (!status) state->sure = false;
+    // A caller that has stopped waiting; the server may yet come to it.
+    if (!status && !change->deferred) state->narrow = true;
     if (!status && file != nullptr && !file->error && change->deferred)
         file->error = status.error().While(change->what.text);
     Ended(change, status);
@@ -129,6 +177,7 @@ void WriteBehind::DataEnded(const StatePtr& state, const ChangePtr& change, cons
         }
         LetRoom();
     }
+    if (std::exchange(state->fenced, false)) Pump(state);
     DropIfIdle(state);
 }
 
@@ -398,6 +447,8 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
     if (deferred) {
         SetDirty(dirty_ + size);
         file->wrote = true;
+        if (mode_ == Mode::kQuiet && !file->how.append && state->unacknowledged > kWide)
+            files_->WantLane();
         const auto tail = state->tail.lock();
         if (tail != nullptr && state->tail_file == file && !file->how.append &&
             tail->offset + tail->bytes.size() == payload.offset &&
@@ -410,6 +461,8 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
     const ChangePtr change =
         New({.text = "write " + state->path, .path = {}, .other = {}, .named = false}, deferred);
     change->bytes = size;
+    change->offset = payload.offset;
+    change->plain = !file->how.append;
     const auto held = std::make_shared<Payload>(std::move(payload));
     const auto answer = std::make_shared<Done>();
     if (!deferred) *answer = std::move(done);
@@ -432,6 +485,9 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
             if (*answer) (*answer)(std::move(status));
         };
         if (end) return way->Append(file->inner, std::move(held->bytes), end, std::move(ended));
+        if (change->aside)
+            return patient_->WriteAside(file->inner, held->offset, std::move(held->bytes),
+                                        std::move(ended));
         way->Write(file->inner, held->offset, std::move(held->bytes), std::move(ended));
     };
     if (!deferred) {
@@ -586,6 +642,7 @@ void WriteBehind::Sync(const Through_& to, const FilePtr& file, Done done) {
     const StatePtr& state = file->state;
     const ChangePtr change =
         New({.text = "sync " + state->path, .path = {}, .other = {}, .named = false}, false);
+    change->syncs = true;
     const auto answer = std::make_shared<Done>(std::move(done));
     change->fail = [answer](const Error& why) { (*answer)(why); };
     change->send = [this, to, state, change, file, answer] {

@@ -13,7 +13,11 @@ struct WriteBehind::Change {
     bool deferred = false;  // its caller was told that it has been made
     bool data = false;      // what removes or replaces something waits for it
     std::uint64_t bytes = 0;
-    std::size_t waits = 0;  // before it may be sent
+    std::uint64_t offset = 0;  // of a write, where `plain`
+    bool plain = false;        // a write at an offset: may come before or behind one beside it
+    bool syncs = false;        // is made of what went by both ways (LinkedFiles::SyncBoth)
+    bool aside = false;        // sent by the second way
+    std::size_t waits = 0;     // before it may be sent
     bool sent = false;
     bool ended = false;
     std::vector<ChangePtr> after_sent;
@@ -53,8 +57,14 @@ struct WriteBehind::FileState {
     std::deque<Queued> queue;           // not sent, in order
     std::set<std::uint64_t> under_way;  // told to their callers, and not ended
     std::uint64_t unacknowledged = 0;   // bytes
-    std::optional<Error> error;         // what came of its creation
-    std::weak_ptr<Payload> tail;        // of the last in the queue, when more can be added to it
+    // Sent and not ended, by number: plain writes, and what has an order with all of them.
+    std::map<std::uint64_t, ChangePtr> flying;
+    std::size_t asides = 0;       // of them, writes by the second way
+    std::size_t fences = 0;       // of them, no plain writes
+    bool fenced = false;          // the next in the queue waits for some of them
+    bool narrow = false;          // one of them may come yet, though its caller has been answered
+    std::optional<Error> error;   // what came of its creation
+    std::weak_ptr<Payload> tail;  // of the last in the queue, when more can be added to it
     FilePtr tail_file;
 
     bool IsClean() const { return under_way.empty(); }

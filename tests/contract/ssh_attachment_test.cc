@@ -43,16 +43,22 @@ class Attached final : public AttachmentListener {
     }
     void End() { attachment_.reset(); }
     SupervisorPort* port() { return port_; }
+    RemoteFiles* files() { return files_; }
 
     void OnAttachPhase(std::string_view phase) override { outcome_.phases.emplace_back(phase); }
-    void OnFiles(RemoteFiles&) override {
-        files_ = true;
+    void OnFiles(RemoteFiles& files) override {
+        files_ = &files;
         if (port_ != nullptr) Tell(Ok());
     }
     void OnSupervisor(SupervisorPort& port, const SupervisorHello&, const std::string&) override {
         port_ = &port;
-        if (files_) Tell(Ok());
+        if (files_ != nullptr) Tell(Ok());
     }
+    void OnLane(RemoteFiles* lane) override {
+        if (on_lane) on_lane(lane);
+    }
+    std::function<void(RemoteFiles*)> on_lane;
+    void WantLane() { attachment_->WantLane(); }
     void OnSupervisorLost(const Error& why) override { Tell(why); }
     void OnDetached(const Error& why) override { Tell(why); }
 
@@ -66,7 +72,7 @@ class Attached final : public AttachmentListener {
     SshAttacher attacher_;
     NoCommands no_commands_;
     Outcome outcome_;
-    bool files_ = false;
+    RemoteFiles* files_ = nullptr;
     bool is_told_ = false;
     SupervisorPort* port_ = nullptr;
     std::promise<Outcome> told_;
@@ -259,6 +265,55 @@ TEST_F(SshAttachmentTest, AProgramThatCannotRunThereIsReplaced) {
     const Attached::Outcome outcome = AttachAndClear();
     ASSERT_TRUE(outcome.status.has_value());
     EXPECT_TRUE(Has(outcome, "uploaded"));
+}
+
+TEST_F(SshAttachmentTest, ASecondChannelOfFilesIsMadeWhenItIsWanted) {
+    const std::string path = sshd_.directory() + "/written";
+    ASSERT_TRUE(ReplaceFile(path, "....", 0600).has_value());
+    cleared_ = {};
+    Status written = Error(Errno{EAGAIN}, "not yet");
+    const Attached::Outcome outcome = Attach([&](Attached& attached) {
+        attached.on_lane = [&](RemoteFiles* lane) {
+            if (lane == nullptr) return;
+            OpenHow how;
+            how.write = true;
+            lane->Open(path, how, [&, lane](const Result<OpenedFile>& opened) {
+                ASSERT_TRUE(opened.has_value());
+                lane->Write(opened->file, 1, std::string("ab"), [&](Status status) {
+                    written = std::move(status);
+                    cleared_.set_value();
+                });
+            });
+        };
+        attached.WantLane();
+    });
+    ASSERT_TRUE(outcome.status.has_value());
+    EXPECT_TRUE(written.has_value());
+    EXPECT_EQ(*ReadWholeFile(path), ".ab.");
+}
+
+// Two sessions are the files and the supervisor.
+TEST_F(SshAttachmentTest, AServerThatRefusesASecondChannelOfFilesKeepsTheFirst) {
+    sshd_config_ = "MaxSessions 2";
+    cleared_ = {};
+    bool laned = false;
+    bool detached = false;
+    const Attached::Outcome outcome = Attach([&](Attached& attached) {
+        attached.on_lane = [&](RemoteFiles*) { laned = true; };
+        attached.WantLane();
+        // The answer comes behind the refusal.
+        attached.files()->Lstat("/", [&](const Result<RemoteStat>& stat) {
+            detached = !stat.has_value();
+            attached.WantLane();
+            attached.files()->Lstat("/", [&](const Result<RemoteStat>& again) {
+                detached = detached || !again.has_value();
+                cleared_.set_value();
+            });
+        });
+    });
+    ASSERT_TRUE(outcome.status.has_value());
+    EXPECT_FALSE(laned);
+    EXPECT_FALSE(detached);
 }
 
 }  // namespace

@@ -17,8 +17,25 @@ class FakeMachine::Link final : public Attachment {
         machine_.link_ = nullptr;
         if (up_) machine_.files_.Cut(Error(Errno{EHOSTUNREACH}, "the link was closed"));
         machine_.supervisor_.Disconnect();
+        CutLane(Error(Errno{EHOSTUNREACH}, "the link was closed"));
     }
 
+    void WantLane() override {
+        if (!machine_.offers_lanes_ || std::exchange(has_lane_, true)) return;
+        machine_.loop_.Post([&machine = machine_, this] {
+            if (machine.link_ != this) return;
+            machine.lane_.Mend();
+            listener_.OnLane(&machine.lane_);
+        });
+    }
+    // Who uses it hears of its end first.
+    void EndLane(const Error& why) {
+        listener_.OnLane(nullptr);
+        CutLane(why);
+    }
+    void CutLane(const Error& why) {
+        if (std::exchange(has_lane_, false)) machine_.lane_.Cut(why);
+    }
     void ConnectFiles() {
         machine_.files_.Mend();
         up_ = true;
@@ -38,6 +55,7 @@ class FakeMachine::Link final : public Attachment {
         machine_.supervisor_.Disconnect();
         listener_.OnDetached(why);
         if (up_) machine_.files_.Cut(why);
+        CutLane(why);
     }
     void CutSupervisor(const Error& why) {
         machine_.supervisor_.Disconnect();
@@ -49,6 +67,7 @@ class FakeMachine::Link final : public Attachment {
     AttachmentListener& listener_;
     SupervisorListener& supervisor_listener_;
     bool up_ = false;
+    bool has_lane_ = false;
 };
 
 std::unique_ptr<Attachment> FakeMachine::Attach(const AttachRequest& request,
@@ -90,6 +109,11 @@ void FakeMachine::Cut(const Error& why) {
 void FakeMachine::CutSupervisor(const Error& why) {
     CHECK(link_ != nullptr);
     link_->CutSupervisor(why);
+}
+
+void FakeMachine::CutLane(const Error& why) {
+    CHECK(link_ != nullptr);
+    link_->EndLane(why);
 }
 
 FakeMachine& FakeMachines::Of(const std::string& token) {

@@ -14,6 +14,7 @@
 
 #include "sandbox/attachment.h"
 #include "tests/fakes/fake_files.h"
+#include "tests/fakes/fake_lane.h"
 #include "tests/fakes/fake_supervisor.h"
 
 namespace sbxfs::testing {
@@ -29,6 +30,11 @@ class FakeMachine {
     FakeMachine& operator=(const FakeMachine&) = delete;
 
     FakeFiles& files() { return files_; }
+    FakeLane& lane() { return lane_; }
+    // Whether a second way is made when one is wanted.
+    void OfferLanes(bool offer) { offers_lanes_ = offer; }
+    // Only the second way ends.
+    void CutLane(const Error& why = Error(Errno{EHOSTUNREACH}, "lane cut", Blame::kRemote));
     FakeSupervisor& supervisor() { return supervisor_; }
 
     enum class Answers { kAtOnce, kHeld };
@@ -54,6 +60,8 @@ class FakeMachine {
     class Link;
     FakeFiles files_;
     FakeSupervisor supervisor_;
+    FakeLane lane_{files_};
+    bool offers_lanes_ = true;
     Loop& loop_;
     Answers answers_ = Answers::kAtOnce;
     Link* link_ = nullptr;
