@@ -14,7 +14,7 @@
 
 namespace sbxfs {
 
-// What both answers are compared with.
+// What the answers are compared with.
 struct LinkedFiles::Widening {
     std::uint64_t lane = 0;
     std::uint64_t link = 0;
@@ -22,7 +22,6 @@ struct LinkedFiles::Widening {
     std::uint64_t stretch = 0;
     bool opened = false;
     std::optional<IdentityStat> seen;
-    int answers = 0;
 };
 
 void LinkedFiles::SetLane(RemoteFiles* lane) {
@@ -62,24 +61,25 @@ void LinkedFiles::Widen(const LinkedFilePtr& file) {
     // Neither made nor cut, whatever is there.
     OpenHow how;
     how.write = true;
-    lane_->Open(file->path, how,
-                [weak = weak_from_this(), file, by](const Result<OpenedFile>& opened) {
-                    by->opened = opened.has_value();
-                    if (opened) file->aside = opened->file;
-                    file->widening = false;
-                    // Answered also when all is over.
-                    if (file->when_widened) return std::exchange(file->when_widened, {})();
-                    if (const auto self = weak.lock()) self->Widened(file, by);
-                });
-    witness->Identify(file->path,
-                      [weak = weak_from_this(), file, by](const std::optional<IdentityStat>& seen) {
-                          by->seen = seen;
-                          if (const auto self = weak.lock()) self->Widened(file, by);
-                      });
+    lane_->Open(
+        file->path, how, [weak = weak_from_this(), file, by](const Result<OpenedFile>& opened) {
+            by->opened = opened.has_value();
+            if (opened) file->aside = opened->file;
+            file->widening = false;
+            // Answered also when all is over.
+            if (file->when_widened) return std::exchange(file->when_widened, {})();
+            const auto self = weak.lock();
+            const auto looker = self == nullptr ? nullptr : self->witness_.lock();
+            if (looker == nullptr) return;
+            // Not before: what was there then may have been another file than what was opened.
+            looker->Identify(file->path, [weak, file, by](const std::optional<IdentityStat>& seen) {
+                by->seen = seen;
+                if (const auto later = weak.lock()) later->Widened(file, by);
+            });
+        });
 }
 
 void LinkedFiles::Widened(const LinkedFilePtr& file, const std::shared_ptr<Widening>& by) {
-    if (++by->answers < 2) return;
     const auto witness = witness_.lock();
     const bool ours = by->opened && file->aside != nullptr && by->seen && by->seen->error == 0 &&
                       file->identity && SameFile(*file->identity, *by->seen);

@@ -1003,7 +1003,7 @@ TEST_F(TwoWays, AServerThatRefusesASecondIsWrittenToByTheFirst) {
     EXPECT_EQ(me().Cat("/box/error"), "");
 }
 
-// Opened by its path, which leads to another file.
+// Opened by its path, which leads to another file. It has another number: the first one is still open there.
 TEST_F(TwoWays, AnotherFileAtItsPathIsNotWrittenTo) {
     auto file = me().Create("/box/fs/work/new", O_WRONLY);
     Settle();
@@ -1011,7 +1011,8 @@ TEST_F(TwoWays, AnotherFileAtItsPathIsNotWrittenTo) {
     for (int i = 0; i < 6; ++i)
         ASSERT_EQ(file->Write(Block('.')), 0);
     Settle();
-    files().ReplaceReusingInode("/work/new", "another");
+    files().Remove("/work/new");
+    files().PutFile("/work/new", "another");
     ASSERT_EQ(file->Write(Block('.')), 0);
     LetGo();
     EXPECT_EQ(lane().Count("open"), 1U);
