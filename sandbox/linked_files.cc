@@ -271,7 +271,7 @@ void LinkedFiles::Lost(std::uint64_t id) {
 void LinkedFiles::GiveUp(std::unique_ptr<Operation> operation, const Error& error) {
     const bool unknown =
         operation->kind != Kind::kQuestion && (operation->sent || operation->may_be_made);
-    if (operation->vacates && unknown) unheard_on_ = link_;
+    if (unknown) unheard_on_ = link_;
     if (const auto witness = witness_.lock(); unknown && witness != nullptr) {
         witness->OnUnknownOutcome();
     }

@@ -170,8 +170,10 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     std::function<void()> want_lane;
     // Much is going to be written: has a second way made, if the first is long and nobody else is there.
     void WantLane();
-    // Whether Patient::WriteAside() has a way of its own for this file. If not, the file is opened there, if it can be.
-    bool IsWide(const RemoteFilePtr& file);
+    // Whether Patient::WriteAside() has a way of its own for this file, and Patient::Sync() and Close() go by both.
+    bool IsWide(const RemoteFilePtr& file) const;
+    // Opens it there, if there is a second way and nothing speaks against it.
+    void MakeWide(const RemoteFilePtr& file);
 
  private:
     template <class T>
@@ -240,7 +242,7 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     std::uint64_t lane_number_ = 0;  // counts them
     std::uint64_t vacated_ = 0;      // counts what may take a name away, when it is sent
     std::uint64_t unheard_on_ =
-        0;  // the link on which something was given up that may still take one away
+        0;  // the link on which a change was given up that may still be made
     Duration trip_ = Duration::max();               // the shortest on this link
     std::vector<std::weak_ptr<LinkedFile>> files_;  // that are open
     std::size_t prune_at_ = 64;                     // when closed ones are dropped from it

@@ -38,14 +38,19 @@ void LinkedFiles::WantLane() {
         want_lane();
 }
 
-bool LinkedFiles::IsWide(const RemoteFilePtr& file) {
+// What was given up and may still be made is made in the order of the first way only.
+bool LinkedFiles::IsWide(const RemoteFilePtr& file) const {
+    const auto& linked = static_cast<const LinkedFile&>(*file);
+    return target_ != nullptr && linked.link == link_ && !linked.lost && unheard_on_ != link_ &&
+           HasAside(linked);
+}
+
+void LinkedFiles::MakeWide(const RemoteFilePtr& file) {
     const auto linked = std::static_pointer_cast<LinkedFile>(file);
-    if (target_ == nullptr || linked->link != link_ || linked->lost) return false;
-    if (HasAside(*linked)) return true;
+    if (target_ == nullptr || linked->link != link_ || linked->lost) return;
     // Once tried on a lane is enough: a file that may not be opened for writing, for one, stays so.
-    if (lane_ == nullptr || linked->widening || linked->lane == lane_number_) return false;
+    if (lane_ == nullptr || linked->widening || linked->lane == lane_number_) return;
     if (MayWiden(*linked)) Widen(linked);
-    return false;
 }
 
 void LinkedFiles::Widen(const LinkedFilePtr& file) {

@@ -69,6 +69,7 @@ class SshAttachment::SftpChannel final : public ChannelUser {
  public:
     explicit SftpChannel(SshAttachment& owner) : owner_(owner) {}
     void OnOpen() override {
+        if (owner_.detached_) return;
         owner_.sftp_->Start([this](const Status& status) { owner_.SftpReady(status); });
     }
     Status OnBytes(std::string_view bytes) override {
@@ -96,6 +97,8 @@ class SshAttachment::LaneChannel final : public ChannelUser {
  public:
     explicit LaneChannel(SshAttachment& owner) : owner_(owner) {}
     void OnOpen() override {
+        // The link may have been given up while this was on its way.
+        if (owner_.detached_ || owner_.lane_ended_) return;
         owner_.lane_->Start([this](const Status& status) { owner_.LaneReady(status); });
     }
     Status OnBytes(std::string_view bytes) override {
@@ -446,6 +449,10 @@ void SshAttachment::OpenLane() {
     lane_->SetWake([this] { link_->Kick(); });
     lane_user_ = std::make_unique<LaneChannel>(*this);
     lane_channel_ = link_->Open("", *lane_user_);
+    // A server that accepts it and says nothing must not keep it.
+    lane_timer_ = loop_.After(kLaneTick, [this] {
+        LaneLost(Error(Errno{ETIMEDOUT}, "the second channel was not answered", Blame::kRemote));
+    });
 }
 
 void SshAttachment::LaneReady(const Status& status) {
@@ -465,6 +472,8 @@ void SshAttachment::LaneLost(const Error& why) {
     // First its user, so that what fails next is known to be the lane's alone.
     if (std::exchange(lane_up_, false) && !detached_) listener_.OnLane(nullptr);
     lane_->FailAll(why);
+    // Not from within its own turn. Closed there, too: what the server has not begun to write it must not write later.
+    if (!detached_) lane_timer_ = loop_.After(Duration::zero(), [this] { lane_channel_.reset(); });
 }
 
 void SshAttachment::WatchLane() {

@@ -250,7 +250,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void DropUnsent(const StatePtr& state);
     void Discount(FileState& state, const Change& change);
     static bool Overlaps(const FileState& state, const Change& change, bool asides_only);
-    static bool MayFollow(const FileState& state, const Change& change);
+    bool MayFollow(const FileState& state, const Change& change, const FilePtr& file) const;
     bool MayGoAside(const FileState& state, const Change& change, const FilePtr& file);
     void Settle(const StatePtr& state, std::uint64_t change, const RemoteStat& real);
     void DependOnUnderWay(const ChangePtr& change, const FileState& state);

@@ -92,7 +92,7 @@ void WriteBehind::Pump(const StatePtr& state) {
         const FileState::Queued next = state->queue.front();
         if (next.change->waits > 0) return;
         if (!next.change->ended) {
-            if (!MayFollow(*state, *next.change)) {
+            if (!MayFollow(*state, *next.change, next.file)) {
                 state->fenced = true;
                 return;
             }
@@ -133,17 +133,22 @@ bool WriteBehind::Overlaps(const FileState& state, const Change& change, bool as
 
 // Two channels have no order: what went by the second way has been acknowledged before anything that touches the same
 // bytes, or the file as a whole, is sent.
-bool WriteBehind::MayFollow(const FileState& state, const Change& change) {
-    if (state.asides == 0 || change.syncs) return true;
+bool WriteBehind::MayFollow(const FileState& state, const Change& change,
+                            const FilePtr& file) const {
+    if (state.asides == 0) return true;
+    // Through a handle that has no second way only one server would be asked.
+    if (change.syncs) return file->inner != nullptr && files_->IsWide(file->inner);
     return change.plain && !Overlaps(state, change, true);
 }
 
 bool WriteBehind::MayGoAside(const FileState& state, const Change& change, const FilePtr& file) {
     if (mode_ != Mode::kQuiet || !change.deferred || !change.plain) return false;
-    if (state.narrow || state.path.empty()) return false;
+    if (state.path.empty() || !IsSettled(state.path)) return false;
     if (state.fences != 0 || file == nullptr || file->inner == nullptr) return false;
     if (change.bytes < kLeastAside || aside_ + kLeastAside > in_flight_ - aside_) return false;
-    return IsSettled(state.path) && files_->IsWide(file->inner) && !Overlaps(state, change, false);
+    if (files_->IsWide(file->inner)) return !Overlaps(state, change, false);
+    if (state.unacknowledged > kWide) files_->MakeWide(file->inner);
+    return false;
 }
 
 // Has ended: its bytes are on their way no more.
@@ -163,8 +168,6 @@ void WriteBehind::DataEnded(const StatePtr& state, const ChangePtr& change, cons
                             const Status& status) {
     Discount(*state, *change);
     if (!status) state->sure = false;
-    // A caller that has stopped waiting; the server may yet come to it.
-    if (!status && !change->deferred) state->narrow = true;
     if (!status && file != nullptr && !file->error && change->deferred)
         file->error = status.error().While(change->what.text);
     Ended(change, status);

@@ -62,7 +62,6 @@ struct WriteBehind::FileState {
     std::size_t asides = 0;       // of them, writes by the second way
     std::size_t fences = 0;       // of them, no plain writes
     bool fenced = false;          // the next in the queue waits for some of them
-    bool narrow = false;          // one of them may come yet, though its caller has been answered
     std::optional<Error> error;   // what came of its creation
     std::weak_ptr<Payload> tail;  // of the last in the queue, when more can be added to it
     FilePtr tail_file;

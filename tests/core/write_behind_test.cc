@@ -919,6 +919,45 @@ TEST_F(TwoWays, FsyncIsAnsweredWhenBothHaveBeenSynced) {
     EXPECT_EQ(me().FinishCode(sync), 0);
 }
 
+// It has not been opened by the second way, so that only the first server would be asked.
+TEST_F(TwoWays, FsyncThroughAnotherHandleWaitsForWhatWentByTheSecond) {
+    const auto file = WriteMuch("new");
+    Settle();
+    const auto other = me().Open("/box/fs/work/new", O_RDONLY);
+    ASSERT_EQ(other->error(), 0);
+    Settle();
+    WriteByBoth(*file);
+    const auto synced = other->StartFsync();
+    LetGo();
+    EXPECT_FALSE(synced->Now().has_value());
+    EXPECT_EQ(files().Count("sync /work/new"), 0U);
+    LetBothGo();
+    EXPECT_EQ(me().FinishCode(synced), 0);
+    EXPECT_EQ(files().Count("sync /work/new"), 1U);
+}
+
+// It may still be made, behind what is written next.
+TEST_F(TwoWays, AfterATruncationThatWasGivenUpThereIsOneWay) {
+    const auto file = WriteMuch("new");
+    WriteByBoth(*file);
+    LetBothGo();
+    const std::size_t aside = lane().Count("write");
+    Hold();
+    AttrChange change;
+    change.size = 5 * kMiB;
+    const Ino ino = file->ino();
+    const auto cut = me().Ask<AttrReply>("setattr", ino, "", [&](AttrReply reply) {
+        me().fs().SetAttr(ino, change, Handle{}, me().who(), std::move(reply));
+    });
+    Advance(seconds(40));
+    EXPECT_EQ(me().FinishCode(cut), ETIMEDOUT);
+    ASSERT_EQ(file->WriteAt(0, Block('C')), 0);
+    ASSERT_EQ(file->WriteAt(kMiB, Block('D')), 0);
+    Settle();
+    EXPECT_EQ(lane().Count("write"), aside);
+    LetBothGo();
+}
+
 TEST_F(TwoWays, AFailureByTheSecondIsToldAsAnyOther) {
     auto file = WriteMuch("new");
     WriteByBoth(*file);
