@@ -51,6 +51,7 @@ CachedFile::CachedFile(Setup setup)
       contents_(std::move(setup.contents)),
       since_(setup.since),
       identity_(setup.identity),
+      recent_(setup.recent),
       ahead_(setup.limits),
       written_(std::move(setup.written)) {}
 
@@ -201,6 +202,9 @@ void CachedFile::Renew() {
         const MutexLock lock(mu_);
         contents = contents_;
         identity = identity_;
+        // Changed and fetched within one tick of the clock, they may differ. What is fetched later is what was seen.
+        if (recent_ && identity && begun_ns_ != 0) recent_ = IsRecent(*identity, begun_ns_);
+        if (recent_) return;
     }
     if (owner == nullptr || contents == nullptr || !identity || renewing_) return;
     renewing_ = true;
@@ -250,6 +254,7 @@ void CachedFile::FetchMissing(FileRange wanted) {
         changed_here_ = changed_here_ || (contents_ != nullptr && contents_->spoiled());
         contents_ = contents;
         since_ = owner->Now();
+        begun_ns_ = owner->TheirNowNs();
     }
     for (const FileRange& missing : contents->Missing(wanted)) {
         const std::uint64_t end = missing.offset + missing.size;

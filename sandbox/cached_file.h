@@ -44,8 +44,8 @@ class CachedFile final : public RemoteFile, public std::enable_shared_from_this<
         RemoteStat stat;     // at the open
         FileContentsPtr
             contents;  // the path's, if they may be shared; else what was fetched with the open
-        // Of the path, seen while it was opened; none where it says nothing.
-        std::optional<IdentityStat> identity;
+        std::optional<IdentityStat> identity;  // of the path, seen while it was opened
+        bool recent = false;  // it had just changed: what was fetched then may be older
         ReadAhead::Limits limits;
         FileContentsPtr written{};  // if the file was empty when it was opened, to be written
         FileCache::Names names = FileCache::Names::kUnknown;
@@ -115,6 +115,9 @@ class CachedFile final : public RemoteFile, public std::enable_shared_from_this<
     bool cacheable_ GUARDED_BY(mu_) = true;
     std::optional<std::uint64_t> version_ GUARDED_BY(mu_);
     std::optional<IdentityStat> identity_ GUARDED_BY(mu_);
+    bool recent_ GUARDED_BY(mu_);  // it says nothing yet of the contents
+    std::int64_t begun_ns_ GUARDED_BY(mu_) =
+        0;  // the contents, by the sandbox's clock; 0: with the open
     ReadAhead ahead_ GUARDED_BY(mu_);
     FileContentsPtr written_ GUARDED_BY(mu_);
     std::uint64_t written_to_ GUARDED_BY(mu_) = 0;

@@ -82,9 +82,9 @@ std::optional<CachedFiles::Opened> CachedFiles::KnownOpen(const std::string& pat
     const FileCache::Era era = cache_.era();
     const auto held = cache_.Contents(path);
     if (!held) return std::nullopt;
-    CachedFile::Setup setup{
-        weak_from_this(),    path, how, nullptr, held->stat, held->contents, held->identity,
-        AheadLimits(*store_)};
+    CachedFile::Setup setup{weak_from_this(), path,       how,
+                            nullptr,          held->stat, held->contents,
+                            held->identity,   false,      AheadLimits(*store_)};
     setup.connection = connection_;
     const auto file = std::make_shared<CachedFile>(std::move(setup));
     if (!lazy_->Add(file)) return std::nullopt;
@@ -115,14 +115,9 @@ void CachedFiles::SetVersion(const RemoteFilePtr& file, std::uint64_t version) {
 
 RemoteFilePtr CachedFiles::Wrap(const std::string& path, const OpenHow& how, const OpenedFile& file,
                                 const Opened& opened, FileCache::Names names, Fetched fetched) {
-    CachedFile::Setup setup{weak_from_this(),
-                            path,
-                            how,
-                            file.file,
-                            file.stat,
-                            {},
-                            opened.recent ? std::nullopt : opened.identity,
-                            AheadLimits(*store_)};
+    CachedFile::Setup setup{weak_from_this(), path,          how,
+                            file.file,        file.stat,     {},
+                            opened.identity,  opened.recent, AheadLimits(*store_)};
     setup.names = names;
     setup.connection = connection_;
     if (how.read && !how.truncate)

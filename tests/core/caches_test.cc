@@ -185,6 +185,32 @@ TEST_F(Caches, WhileNotQuietOpenComparesIdentities) {
     EXPECT_FALSE(KeepsPages("/box/fs/work/a"));
 }
 
+// A file that had just changed when it was opened was fetched anew every second, for as long as it was read.
+TEST_F(Caches, WhileNotQuietAFileThatHadJustChangedIsFetchedAnewUntilItIsOlder) {
+    SetOthers(1);
+    Command([] {});
+    const std::string bytes(1U << 20, 'x');
+    files().PutFile("/work/fresh", bytes);
+    const auto file = me().Open("/box/fs/work/fresh", O_RDONLY);
+    const auto read = [&] {
+        const std::size_t before = files().Count("read /work/fresh");
+        EXPECT_EQ(file->ReadAt(0, 4096), bytes.substr(0, 4096));
+        return files().Count("read /work/fresh") - before;
+    };
+    EXPECT_GT(read(), 0U);
+    Advance(milliseconds(1100));
+    EXPECT_GT(read(), 0U);
+    for (int i = 0; i < 10; ++i) {
+        Advance(milliseconds(600));
+        EXPECT_EQ(read(), 0U);
+    }
+    files().PutFile("/work/fresh", std::string(1U << 20, 'y'));
+    Advance(milliseconds(600));
+    (void)file->ReadAt(0, 4096);  // looks at it
+    Settle();
+    EXPECT_EQ(file->ReadAt(0, 4096), std::string(4096, 'y'));
+}
+
 TEST_F(Caches, AfterACommandManyPathsAreLookedAtInOneQuestion) {
     for (int i = 0; i < 50; ++i)
         files().PutFile("/work/many/" + std::to_string(i), "x");
