@@ -233,43 +233,55 @@ TEST_F(Behind, ARenameOfWhichNothingWasHeardBeforeACutIsFoundByItsTarget) {
 
 // As editors save that keep the old file. Both are on their way at once: a look at the name after a cut finds the old file, or
 // none, or the new one, which is empty.
-TEST_F(Behind, AfterACutARenameDoesNotMoveTheNewFileThatHasTakenTheName) {
-    Hold();
-    ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/old~"), 0);
-    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old"), 0);
-    EXPECT_TRUE(IsHeld("open /work/old"));
+class BehindARename : public Behind {
+ protected:
+    void SetUp() override {
+        Behind::SetUp();
+        Hold();
+        ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/old~"), 0);
+        ASSERT_EQ(me().Echo("new content", "/box/fs/work/old"), 0);
+        EXPECT_TRUE(IsHeld("open /work/old"));
+    }
+    // Of what is on its way so much happens that nobody hears of.
+    void CutAfter(std::size_t answers) {
+        files().SetAnswers(FakeFiles::Answers::kAtOnce);
+        for (; answers > 0; --answers)
+            files().LoseAnswer(Error(Errno{EIO}, "cut", Blame::kRemote));
+        machine().Cut();
+        Advance(seconds(3));
+    }
+    void ExpectBoth() {
+        EXPECT_EQ(files().Content("/work/old~"), "old");
+        EXPECT_EQ(files().Content("/work/old"), "new content");
+        EXPECT_EQ(me().Cat("/box/error"), "");
+    }
+};
+
+TEST_F(BehindARename, AfterACutItDoesNotMoveTheNewFileThatHasTakenTheName) {
     HappenUnheard();
-    EXPECT_EQ(files().Content("/work/old~"), "old");
-    EXPECT_EQ(files().Content("/work/old"), "new content");
-    EXPECT_EQ(me().Cat("/box/error"), "");
+    ExpectBoth();
 }
 
-TEST_F(Behind, AfterACutARenameThatNothingCameOfIsRepeatedBeforeTheNewFileIsMade) {
-    Hold();
-    ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/old~"), 0);
-    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old"), 0);
-    files().SetAnswers(FakeFiles::Answers::kAtOnce);
-    machine().Cut();
-    Advance(seconds(3));
-    EXPECT_EQ(files().Content("/work/old~"), "old");
-    EXPECT_EQ(files().Content("/work/old"), "new content");
-    EXPECT_EQ(me().Cat("/box/error"), "");
+TEST_F(BehindARename, AfterACutItIsRepeatedBeforeTheNewFileIsMade) {
+    CutAfter(0);
+    ExpectBoth();
 }
 
-TEST_F(Behind, AfterACutTheNewFileIsMadeBehindARenameThatHappened) {
-    Hold();
-    ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/old~"), 0);
-    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old"), 0);
-    ASSERT_TRUE(files().Held().front().starts_with("lstat"));
+TEST_F(BehindARename, AfterACutTheNewFileIsMadeIfItHasHappened) {
+    ASSERT_TRUE(files().Held().at(0).starts_with("lstat"));
     ASSERT_TRUE(files().Held().at(1).starts_with("rename"));
-    files().SetAnswers(FakeFiles::Answers::kAtOnce);
-    files().LoseAnswer(Error(Errno{EIO}, "cut", Blame::kRemote));
-    files().LoseAnswer(Error(Errno{EIO}, "cut", Blame::kRemote));
-    machine().Cut();
-    Advance(seconds(3));
-    EXPECT_EQ(files().Content("/work/old~"), "old");
-    EXPECT_EQ(files().Content("/work/old"), "new content");
-    EXPECT_EQ(me().Cat("/box/error"), "");
+    CutAfter(2);
+    ExpectBoth();
+}
+
+// The old file keeps its name and its content.
+TEST_F(BehindARename, WhereThatIsRefusedTheNewFileTakesNothingAway) {
+    FailHeld("rename", Error(Errno{EACCES}, "permission denied"));
+    LetGo();
+    EXPECT_EQ(files().Content("/work/old"), "old");
+    EXPECT_FALSE(files().Exists("/work/old~"));
+    EXPECT_NE(me().Cat("/box/error").find("permission denied"), std::string::npos);
+    Settle();
 }
 
 // An empty file looks like the new one.
@@ -284,19 +296,6 @@ TEST_F(Behind, ANewFileIsNotMadeBeforeTheEmptyOneThatLeavesItsNameHasGone) {
     HappenUnheard();
     EXPECT_EQ(files().Content("/work/empty~"), "");
     EXPECT_EQ(files().Content("/work/empty"), "new content");
-}
-
-// Where the rename is refused, the old file keeps its name and its content.
-TEST_F(Behind, ANewFileBehindARefusedRenameTakesNothingAway) {
-    Hold();
-    ASSERT_EQ(me().Rename("/box/fs/work/old", "/box/fs/work/old~"), 0);
-    ASSERT_EQ(me().Echo("new content", "/box/fs/work/old"), 0);
-    FailHeld("rename", Error(Errno{EACCES}, "permission denied"));
-    LetGo();
-    EXPECT_EQ(files().Content("/work/old"), "old");
-    EXPECT_FALSE(files().Exists("/work/old~"));
-    EXPECT_NE(me().Cat("/box/error").find("permission denied"), std::string::npos);
-    Settle();
 }
 
 TEST_F(Behind, AfterACutARemovalDoesNotTakeAwayWhatHasTakenTheName) {
