@@ -24,12 +24,12 @@ from typing import Callable, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness.changes import DELAY, Changes  # noqa: E402
-from harness.crash import CONFIG, mount_id  # noqa: E402
+from harness.crash import CONFIG  # noqa: E402
 from harness.ledger import Ledger, Sandbox  # noqa: E402
 from harness.relay import IN, OUT, Relay  # noqa: E402
 from harness.sweep import Sweep, arguments, bounded, run  # noqa: E402
+from harness.worlds import RelayedWorld  # noqa: E402
 from live.daemon import Daemon  # noqa: E402
-from live.leftovers import left_behind  # noqa: E402
 from live.place import Place, isolate, require, wait_until  # noqa: E402
 
 LIMIT = 60.0  # seconds for one k
@@ -173,8 +173,8 @@ class Script:
             self.box.commands.remove(command)
 
 
-class World:
-    """A worker's daemon and sandbox, used for many k."""
+class World(RelayedWorld):
+    """One sandbox, or a new one for each k."""
 
     def __init__(self) -> None:
         self.place = Place()
@@ -184,7 +184,6 @@ class World:
         self.ledger = Ledger(self.daemon, starts)
         self.daemon.start()
         self.box: Optional[Sandbox] = None
-        self.relay: Optional[Relay] = None
         self.attempts = 0
 
     def launch(self) -> Sandbox:
@@ -210,25 +209,9 @@ class World:
             self.relay.stop()
             self.relay = None
 
-    def end(self) -> None:
-        try:
-            self.drop()
-            self.ledger.end()
-            self.daemon.umount()
-            left = left_behind(self.place.path, self.daemon.state, [mount_id(self.daemon.state)])
-            assert not left, "left behind:\n" + "\n".join(left)
-        finally:
-            self.place.end()
-
-    def abandon(self) -> None:
-        print(self.daemon.tail(30), flush=True)
-        if self.daemon.process is not None:
-            self.daemon.process.kill()
-            self.daemon.process.wait()
-            self.daemon.process = None
-        if self.relay is not None:
-            self.relay.stop()
-        self.place.end()
+    def leave(self) -> None:
+        self.drop()
+        self.ledger.end()
 
 
 _world: Optional[World] = None

@@ -25,12 +25,11 @@ from pathlib import Path
 from typing import Callable, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness.crash import mount_id  # noqa: E402
 from harness.relay import IN, Relay  # noqa: E402
 from harness.sweep import Sweep, arguments, bounded, run  # noqa: E402
+from harness.worlds import RelayedWorld  # noqa: E402
 from live.box import Box  # noqa: E402
 from live.daemon import Daemon  # noqa: E402
-from live.leftovers import left_behind  # noqa: E402
 from live.place import Place, isolate, require, wait_until  # noqa: E402
 
 SAVES = 1000
@@ -187,8 +186,8 @@ class Save:
             step("close", lambda: os.close(handle))
 
 
-class World:
-    """A daemon and a sandbox, used for many saves."""
+class World(RelayedWorld):
+    """One sandbox."""
 
     def __init__(self, kind: str) -> None:
         self.place = Place()
@@ -205,13 +204,13 @@ class World:
         self.here = self.box.path / "fs" / "disk" / "d"
         found = list((self.daemon.state / "boxes").glob("*/ssh.sock"))
         assert len(found) == 1 and self.daemon.process is not None, found
-        self.relay = Relay(found[0], self.daemon.process.pid)
+        relay = self.relay = Relay(found[0], self.daemon.process.pid)
         # What is connected has not come by it.
         for pid, line in self.box.processes().items():
             if "sshd" in line and pid != self.box.init():
                 with contextlib.suppress(ProcessLookupError):  # its parent was faster
                     os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: self.relay.in_use() and self.box.status == "ready", "the daemon comes by the relay")
+        wait_until(lambda: relay.in_use() and self.box.status == "ready", "the daemon comes by the relay")
         self.old = b"the first\n"
         (self.here / "file").write_bytes(self.old)
         self.box.sh("true")
@@ -225,24 +224,8 @@ class World:
             (self.here / "x").rmdir()
         assert (self.here / "file").read_bytes() == self.old
 
-    def end(self) -> None:
-        try:
-            self.box.destroy()
-            self.daemon.umount()
-            self.relay.stop()
-            left = left_behind(self.place.path, self.daemon.state, [mount_id(self.daemon.state)])
-            assert not left, "left behind:\n" + "\n".join(left)
-        finally:
-            self.place.end()
-
-    def abandon(self) -> None:
-        print(self.daemon.tail(30), flush=True)
-        if self.daemon.process is not None:
-            self.daemon.process.kill()
-            self.daemon.process.wait()
-            self.daemon.process = None
-        self.relay.stop()
-        self.place.end()
+    def leave(self) -> None:
+        self.box.destroy()
 
 
 class Attempt:
