@@ -36,10 +36,8 @@ from typing import Any, Callable, Iterator, Optional
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness.ledger import Call, Command, Ledger, Sandbox, digest  # noqa: E402
 from harness.relay import IN, OUT, PortRelay, Relay  # noqa: E402
-from harness.soak import ZERO, FakeDaemon, settle  # noqa: E402
-from harness.sweep import bounded  # noqa: E402
+from harness.soak import ZERO, FakeDaemon, attended, settle  # noqa: E402
 from live.box import Box  # noqa: E402
-from live.case import end_without_trace  # noqa: E402
 from live.daemon import Daemon  # noqa: E402
 from live.place import Place, isolate, require, sbxfs, slack, wait_until  # noqa: E402
 from live.silence import Waiter  # noqa: E402
@@ -834,19 +832,7 @@ def main() -> int:
     seed = options.seed or random.SystemRandom().randrange(1, 1 << 31)
     print(f"faults: {options.seconds:g} s, seed {seed}, {sbxfs()}", flush=True)
     faults = Faults(seed, options.seconds)
-    try:
-        with bounded(options.seconds + 230, faults.place.end):
-            faults.run()
-            if faults.failed:
-                print(faults.daemon.tail(40))
-            elif not end_without_trace(faults.daemon, faults.finish):
-                faults.failed.append("something was left behind")
-    finally:
-        faults.place.end()
-    for failure in faults.failed:
-        print(f"faults: {failure}", flush=True)
-    print("faults: " + ("failed" if faults.failed else "fine"), flush=True)
-    return 1 if faults.failed else 0
+    return attended("faults", faults, options.seconds, faults.run, faults.finish)
 
 
 if __name__ == "__main__":

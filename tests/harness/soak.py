@@ -24,7 +24,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness.sweep import bounded  # noqa: E402
@@ -439,6 +439,24 @@ def figures(found: dict[str, float]) -> str:
     return ", ".join(f"{name.removeprefix('sbxfs_')} {value:g}" for name, value in found.items() if value != 0)
 
 
+def attended(name: str, load: Any, seconds: float, run: Callable[[], None],
+             finish: Optional[Callable[[], list[str]]] = None) -> int:
+    """Runs a load with a bound, leaves without a trace, says what went wrong. The exit code."""
+    try:
+        with bounded(seconds + 230, load.place.end):
+            run()
+            if load.failed:
+                print(load.daemon.tail(40))
+            if not end_without_trace(load.daemon, finish):
+                load.failed.append("something was left behind")
+    finally:
+        load.place.end()
+    for failure in load.failed:
+        print(f"{name}: {failure}", flush=True)
+    print(f"{name}: " + ("failed" if load.failed else "fine"), flush=True)
+    return 1 if load.failed else 0
+
+
 def main() -> int:
     require()
     isolate()
@@ -454,19 +472,7 @@ def main() -> int:
     os.environ.setdefault("ASAN_OPTIONS", "quarantine_size_mb=8:detect_leaks=1")
     print(f"soak: {options.seconds:g} s, seed {seed}, {sbxfs()}", flush=True)
     soak = Soak(seed)
-    try:
-        with bounded(options.seconds + 200, soak.place.end):
-            soak.run(options.seconds)
-            if soak.failed:
-                print(soak.daemon.tail(30))
-            if not end_without_trace(soak.daemon):
-                soak.failed.append("something was left behind")
-    finally:
-        soak.place.end()
-    for failure in soak.failed:
-        print(f"soak: {failure}", flush=True)
-    print("soak: " + ("failed" if soak.failed else "fine"), flush=True)
-    return 1 if soak.failed else 0
+    return attended("soak", soak, options.seconds, lambda: soak.run(options.seconds))
 
 
 if __name__ == "__main__":
