@@ -53,10 +53,20 @@ class AheadWindow {
         room_bytes_ = std::min(room_bytes_ * 2, limits_.most_bytes);
         return true;
     }
-    // Somebody in a walk has to wait: what was fetched and is not used yet was not it.
+    // Somebody in a walk has to wait: what was fetched and is not used yet was not it. Where that has all the room, what is
+    // wanted next gets some of it.
     void Missed() {
         room_ = std::min(room_ + kMissed, limits_.most);
         room_bytes_ = std::min(room_bytes_ + limits_.first_bytes / 2, limits_.most_bytes);
+        for (std::size_t i = 0; i < kMissed && !ahead_.empty() && ahead_.size() + kMissed > room_;
+             ++i) {
+            const auto oldest = std::min_element(ahead_.begin(), ahead_.end(),
+                                                 [](const auto& one, const auto& other) {
+                                                     return one.second.since < other.second.since;
+                                                 });
+            bytes_ -= oldest->second.bytes;
+            ahead_.erase(oldest);
+        }
     }
     // It came to nothing.
     bool Drop(const std::string& what) {

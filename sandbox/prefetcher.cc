@@ -100,8 +100,22 @@ void Prefetcher::Listed(const std::string& directory) {
         QueueChildren(directory);
     } else {
         walked_.insert(directory);
+        if (!listing_.contains(directory)) ListNext(directory);
     }
     PumpLists();
+}
+
+// The walk has to wait at `directory`: those behind it come before all that its ways through other parts have left.
+void Prefetcher::ListNext(const std::string& directory) {
+    lists_.Missed();
+    std::set<std::string> next;
+    for (std::string& sibling : Directories(std::string(ParentOf(directory)))) {
+        if (sibling > directory && !owner_->cache().List(sibling) && !IsListing(sibling))
+            next.insert(std::move(sibling));
+    }
+    std::erase_if(to_list_, [&](const std::string& one) { return next.contains(one); });
+    to_list_.insert(to_list_.begin(), next.begin(), next.end());
+    if (to_list_.size() > kMostQueued) to_list_.resize(kMostQueued);
 }
 
 void Prefetcher::Arrived(const std::string& directory) {
@@ -304,6 +318,7 @@ bool Prefetcher::NextDirectory() {
         const std::size_t most = std::min(to_walk_.size(), kMostListed);
         const std::vector<std::string> first(
             to_walk_.begin(), std::next(to_walk_.begin(), static_cast<std::ptrdiff_t>(most)));
+        if (!lists_.Fits(0) && !IsListing(next)) lists_.Missed();
         for (const std::string& directory : first) {
             if (!lists_.Fits(0)) break;
             if (owner_->cache().List(directory) || IsListing(directory)) continue;

@@ -68,6 +68,7 @@ class Prefetcher : public std::enable_shared_from_this<Prefetcher> {
 
     static bool IsNear(const RecentList& recent, const std::string& directory, SteadyTime now);
     void Note(RecentList& recent, const std::string& directory, SteadyTime now) const;
+    void ListNext(const std::string& directory);
     void QueueChildren(const std::string& directory);
     void PumpLists();
     void AskList(const std::string& directory);

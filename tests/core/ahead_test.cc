@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "sandbox/sandbox_metrics.h"
 #include "tests/support/mount_test.h"
 
 namespace sbxfs::testing {
@@ -60,6 +61,26 @@ TEST_F(Ahead, AWalkThroughATreeListsItsDirectoriesAhead) {
         EXPECT_EQ(me().ListPlus("/box/fs/work/t/" + dir).size(), 10U);
     // The way there, the top, the first, all the others at once.
     EXPECT_LE(files().RoundTrips() - before, 6U);
+}
+
+// More than are listed ahead at a time, the walk being in one part while the others' have been listed.
+TEST_F(Ahead, AWalkThroughManyDirectoriesDoesNotLoseItsWay) {
+    constexpr int kParts = 10, kEach = 120;
+    for (int part = 0; part < kParts; ++part) {
+        for (int one = 0; one < kEach; ++one)
+            files().PutDir("/work/w/p" + std::to_string(part) + "/c" + std::to_string(one));
+    }
+    Advance(seconds(5));
+    DropCaches();
+    const auto used = [] {
+        return sandbox_metrics.ahead_used.Value(static_cast<std::size_t>(AheadKind::kListings));
+    };
+    const std::uint64_t before = used();
+    for (const std::string& part : me().ListPlus("/box/fs/work/w")) {
+        for (const std::string& one : me().ListPlus("/box/fs/work/w/" + part))
+            EXPECT_TRUE(me().ListPlus("/box/fs/work/w/" + part + "/" + one).empty());
+    }
+    EXPECT_GE(used() - before, kParts * kEach * 8 / 10U);
 }
 
 TEST_F(Ahead, OneListingListsNothingAhead) {
