@@ -46,6 +46,9 @@ CachedFile::CachedFile(Setup setup)
       stat_(setup.stat),
       names_(setup.names),
       connection_(setup.connection),
+      lazy_in_(setup.real == nullptr && setup.contents != nullptr
+                   ? std::optional<FileCache::Era>(setup.contents->era.load())
+                   : std::nullopt),
       seen_(setup.identity),
       real_(std::move(setup.real)),
       contents_(std::move(setup.contents)),
@@ -95,8 +98,11 @@ void CachedFile::Compare(Result<OpenedFile> opened) {
     const auto owner = owner_.lock();
     const bool alike =
         opened && opened->stat.size == stat_.size && opened->stat.mtime == stat_.mtime;
-    if (!opened || owner == nullptr || !seen_ || owner->connection() == connection_)
-        return Opened(std::move(opened), alike);
+    const bool cut = owner == nullptr || owner->connection() != connection_;
+    // While nobody else is there it is what we made of it, whatever mtime is shown of that.
+    const bool ours = !cut && owner->cache().IsQuiet() && lazy_in_ == owner->cache().era();
+    if (!opened || !cut || owner == nullptr || !seen_)
+        return Opened(std::move(opened), alike || ours);
     owner->LookAt(path_, [self = shared_from_this(), opened = std::move(opened),
                           alike](const std::optional<IdentityStat>& now) mutable {
         self->Opened(std::move(opened), now ? SameFile(*self->seen_, *now) : alike);

@@ -102,7 +102,8 @@ class CachedFile final : public RemoteFile, public std::enable_shared_from_this<
     const RemoteStat stat_;
     const FileCache::Names names_;
     const std::uint64_t connection_;
-    const std::optional<IdentityStat> seen_;  // when it was opened
+    const std::optional<FileCache::Era> lazy_in_;  // opened lazily in that era
+    const std::optional<IdentityStat> seen_;       // when it was opened
 
     mutable Mutex mu_{LockRank::kFileCache};
     RemoteFilePtr real_ GUARDED_BY(mu_);
