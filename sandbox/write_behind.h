@@ -149,7 +149,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
         bool vacates = false;       // a name that it changes is free, or another file's, afterwards
         std::uint64_t carries = 0;  // bytes of the file that it renames, if they are known
         bool named = true;          // changes a name: the bound is shorter
-        bool shuts = false;         // a directory: nothing below it can be changed by name afterwards
+        bool shuts = false;  // a directory: nothing below it can be changed by name afterwards
     };
 
     using Through_ = std::shared_ptr<FileOperations>;

@@ -40,8 +40,7 @@ TestMount::TestMount(World& world, MountSetup setup) : world_(world), setup_(std
     services_.clock = &world_.loop.clock();
     services_.write_behind = setup_.write_behind;
     services_.contents = setup_.contents;
-    services_.on_lost = [this](const std::string& box, const std::string& path,
-                               const Error& why) {
+    services_.on_lost = [this](const std::string& box, const std::string& path, const Error& why) {
         fs_->context().refusals.Add(0, "/" + box + "/fs" + path, why);
     };
     sandboxes_ = std::make_unique<Sandboxes>(
