@@ -585,13 +585,25 @@ void FileOperations::Open(const std::string& path, const OpenHow& how, OpenDone 
 template <class T>
 void FileOperations::MakeOn(const RemoteFilePtr& file, Kind kind, OnFile<T> run, Check<T> check,
                             UniqueFunction<void(Result<T>)> done) {
+    MakeOnLinked<T>(
+        file, kind,
+        [run = std::move(run)](LinkedFiles&, RemoteFiles& to, const LinkedFilePtr& linked,
+                               UniqueFunction<void(Result<T>)> d) {
+            run(to, linked->inner, std::move(d));
+        },
+        std::move(check), std::move(done));
+}
+
+template <class T>
+void FileOperations::MakeOnLinked(const RemoteFilePtr& file, Kind kind, OnLinked<T> run,
+                                  Check<T> check, UniqueFunction<void(Result<T>)> done) {
     auto linked = std::dynamic_pointer_cast<LinkedFile>(file);
     CHECK(linked != nullptr);  // of other files: a bug of the layer above
     auto operation = std::make_unique<TypedOperation<T>>(
         kind,
-        [linked, run = std::move(run)](LinkedFiles&, RemoteFiles& to,
+        [linked, run = std::move(run)](LinkedFiles& files, RemoteFiles& to,
                                        UniqueFunction<void(Result<T>)> d) {
-            run(to, linked->inner, std::move(d));
+            run(files, to, linked, std::move(d));
         },
         std::move(check), std::move(done));
     operation->file = std::move(linked);
@@ -632,17 +644,14 @@ void LinkedFiles::Patient::Write(const RemoteFilePtr& file, std::uint64_t offset
 
 void LinkedFiles::Patient::WriteAside(const RemoteFilePtr& file, std::uint64_t offset,
                                       FileBytes bytes, Done done) {
-    auto linked = std::dynamic_pointer_cast<LinkedFile>(file);
-    CHECK(linked != nullptr && !linked->how.append);
+    CHECK(!static_cast<const LinkedFile&>(*file).how.append);
     const FileBytes kept = std::move(bytes);
-    auto operation = std::make_unique<TypedOperation<Unit>>(
-        Kind::kChange,
-        [linked, offset, kept](LinkedFiles& files, RemoteFiles&, Done d) {
+    MakeOnLinked<Unit>(
+        file, Kind::kChange,
+        [offset, kept](LinkedFiles& files, RemoteFiles&, const LinkedFilePtr& linked, Done d) {
             files.WriteAside(linked, offset, kept, std::move(d));
         },
-        Check<Unit>{}, std::move(done));
-    operation->file = std::move(linked);
-    Submit(std::move(operation));
+        {}, std::move(done));
 }
 
 void FileOperations::Append(const RemoteFilePtr& file, FileBytes bytes,
@@ -690,16 +699,12 @@ void FileOperations::SetFileStat(const RemoteFilePtr& file, const StatChange& ch
 }
 
 void FileOperations::Sync(const RemoteFilePtr& file, Done done) {
-    auto linked = std::dynamic_pointer_cast<LinkedFile>(file);
-    CHECK(linked != nullptr);
-    auto operation = std::make_unique<TypedOperation<Unit>>(
-        Kind::kQuestion,
-        [linked](LinkedFiles& files, RemoteFiles&, Done d) {
+    MakeOnLinked<Unit>(
+        file, Kind::kQuestion,
+        [](LinkedFiles& files, RemoteFiles&, const LinkedFilePtr& linked, Done d) {
             files.SyncBoth(linked, std::move(d));
         },
-        Check<Unit>{}, std::move(done));
-    operation->file = std::move(linked);
-    Submit(std::move(operation));
+        {}, std::move(done));
 }
 
 void FileOperations::Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to_file,

@@ -121,6 +121,13 @@ class FileOperations : public RemoteFiles {
     template <class T>
     void MakeOn(const RemoteFilePtr& file, Kind kind, OnFile<T> run, Check<T> check,
                 UniqueFunction<void(Result<T>)> done);
+    // The same for what concerns more of the file than that.
+    template <class T>
+    using OnLinked = UniqueFunction<void(LinkedFiles&, RemoteFiles&, const LinkedFilePtr&,
+                                         UniqueFunction<void(Result<T>)>)>;
+    template <class T>
+    void MakeOnLinked(const RemoteFilePtr& file, Kind kind, OnLinked<T> run, Check<T> check,
+                      UniqueFunction<void(Result<T>)> done);
 };
 
 class LinkedFiles final : public FileOperations, public std::enable_shared_from_this<LinkedFiles> {
@@ -211,6 +218,7 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
         return lane_ != nullptr && file.lane == lane_number_ && file.aside != nullptr &&
                file.proven;
     }
+    bool HasLostLaneOnly(std::uint64_t lane, std::uint64_t link) const;
     void WriteAside(const LinkedFilePtr& file, std::uint64_t offset, const FileBytes& bytes,
                     Done done);
     void SyncBoth(const LinkedFilePtr& file, Done done);

@@ -5,7 +5,7 @@
 // by its path. It is the same file when the supervisor sees the inode at the path that it saw when the file was opened first,
 // while nobody can have put another one there: no removal or rename was under way from before the open was sent until
 // the supervisor has looked, and the sandbox was quiet all that time. Whatever is missing of that, there is no second way.
-// docs/adr/005-a-second-lane-for-writing.md; guarded by tests/core/write_behind_test.cc (TwoWays).
+// docs/adr/005-a-second-lane-for-writing.md; guarded by tests/core/two_ways_test.cc.
 #include <utility>
 
 #include "base/check.h"
@@ -105,6 +105,12 @@ void LinkedFiles::Widened(const LinkedFilePtr& file, const std::shared_ptr<Widen
     });
 }
 
+// That lane has ended, and its link goes on: the first way takes over.
+bool LinkedFiles::HasLostLaneOnly(std::uint64_t lane, std::uint64_t link) const {
+    const bool ended = lane_ == nullptr || lane_number_ != lane;
+    return ended && target_ != nullptr && link_ == link;
+}
+
 void LinkedFiles::WriteAside(const LinkedFilePtr& file, std::uint64_t offset,
                              const FileBytes& bytes, Done done) {
     file->most = std::max(file->most, offset + bytes.size());
@@ -113,12 +119,8 @@ void LinkedFiles::WriteAside(const LinkedFilePtr& file, std::uint64_t offset,
                  [weak = weak_from_this(), file, offset, bytes, lane = lane_number_, link = link_,
                   done = std::move(done)](Status status) mutable {
                      const auto self = weak.lock();
-                     const bool lane_ended =
-                         self != nullptr && (self->lane_ == nullptr || self->lane_number_ != lane);
-                     const bool link_lasts =
-                         self != nullptr && self->target_ != nullptr && self->link_ == link;
                      // It may or may not have been written: once more does no harm.
-                     if (!status && lane_ended && link_lasts)
+                     if (!status && self != nullptr && self->HasLostLaneOnly(lane, link))
                          return self->target_->Write(file->inner, offset, std::move(bytes),
                                                      std::move(done));
                      done(std::move(status));
@@ -142,11 +144,8 @@ void LinkedFiles::SyncBoth(const LinkedFilePtr& file, Done done) {
     lane_->Sync(file->aside, [weak = weak_from_this(), file, both, lane = lane_number_,
                               link = link_](Status status) {
         const auto self = weak.lock();
-        const bool lane_ended =
-            self != nullptr && (self->lane_ == nullptr || self->lane_number_ != lane);
-        const bool link_lasts = self != nullptr && self->target_ != nullptr && self->link_ == link;
         // What it had not acknowledged has just been written again by the first way: behind that.
-        if (!status && lane_ended && link_lasts)
+        if (!status && self != nullptr && self->HasLostLaneOnly(lane, link))
             return self->target_->Sync(file->inner,
                                        [both](Status again) { both->CountOff(std::move(again)); });
         both->CountOff(std::move(status));

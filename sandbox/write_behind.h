@@ -240,24 +240,28 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void Flush(const FilePtr& file, Done done);
     void Close(const FilePtr& file);
     StatePtr StateAt(const std::string& path) const;
-    VolumePtr VolumeOf(const std::string& path);
-    void FindVolume(FileState& state);
+    void DropIfIdle(const StatePtr& state);
+    void Moved(const std::string& from, const std::string& to);
+    void Unnamed(const std::string& path);
+
+    // --- write_behind_order.cc
     void Queue(const StatePtr& state, const ChangePtr& change, const FilePtr& file);
     void Pump(const StatePtr& state);
+    static bool Overlaps(const FileState& state, const Change& change, bool asides_only);
+    bool MayFollow(const FileState& state, const Change& change, const FilePtr& file) const;
+    bool MayGoAside(const FileState& state, const Change& change, const FilePtr& file);
+    void Discount(FileState& state, const Change& change);
     void DataEnded(const StatePtr& state, const ChangePtr& change, const FilePtr& file,
                    const Status& status);
     void CreationFailed(const StatePtr& state, const Error& why);
     void DropUnsent(const StatePtr& state);
-    void Discount(FileState& state, const Change& change);
-    static bool Overlaps(const FileState& state, const Change& change, bool asides_only);
-    bool MayFollow(const FileState& state, const Change& change, const FilePtr& file) const;
-    bool MayGoAside(const FileState& state, const Change& change, const FilePtr& file);
-    void Settle(const StatePtr& state, std::uint64_t change, const RemoteStat& real);
     void DependOnUnderWay(const ChangePtr& change, const FileState& state);
     void WhenClean(const StatePtr& state, Done done);
-    void DropIfIdle(const StatePtr& state);
-    void Moved(const std::string& from, const std::string& to);
-    void Unnamed(const std::string& path);
+    void Settle(const StatePtr& state, std::uint64_t change, const RemoteStat& real);
+
+    // --- write_behind_room.cc
+    VolumePtr VolumeOf(const std::string& path);
+    void FindVolume(FileState& state);
     bool MayDefer(const FileState& state, std::uint64_t bytes);
     bool HasRoom(const VolumePtr& volume, std::uint64_t bytes);
     std::uint64_t DirtyBound() const;

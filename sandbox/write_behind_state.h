@@ -6,6 +6,9 @@
 
 namespace sbxfs {
 
+// A file of which so many bytes wait is worth a second channel.
+constexpr std::uint64_t kWide = 4U << 20;
+
 // From its acceptance until the sandbox has acknowledged it, or it is lost.
 struct WriteBehind::Change {
     std::uint64_t id = 0;
@@ -67,6 +70,11 @@ struct WriteBehind::FileState {
     FilePtr tail_file;
 
     bool IsClean() const { return under_way.empty(); }
+    // Nothing more is added to the last in the queue.
+    void EndTail() {
+        tail.reset();
+        tail_file.reset();
+    }
     // What the sandbox says of it after a change: its size is not yet that of what is still on its way.
     void Learn(const RemoteStat& said) {
         const std::uint64_t size = stat.size;
