@@ -234,7 +234,10 @@ void CachedFiles::Begin(FileCache::Quiet quiet) {
     prefetcher_->Restart();
     // While the link is down they wait for its return, when the supervisor can tell whether they are the same.
     const bool up = port_ != nullptr || files_->IsUp();
-    if (quiet == FileCache::Quiet::kNo && up) OpenLazy(lazy_->All(), [] {});
+    if (quiet == FileCache::Quiet::kNo && up) {
+        OpenLazy(lazy_->All(), [] {});
+        (void)behind_->OpenLetGo();
+    }
     MountCaches* mount = mount_;
     if (mount == nullptr) return;
     if (quiet == FileCache::Quiet::kYes) return mount->Allow(setup_.box);
@@ -284,6 +287,11 @@ void CachedFiles::Settled(std::size_t active) {
 void CachedFiles::BeforeStart(Job go) {
     DCHECK(loop_.OnThread());
     ++active_;
+    DrainThenStart(std::move(go));
+}
+
+void CachedFiles::DrainThenStart(Job go) {
+    (void)behind_->OpenLetGo();
     if (behind_->IsClean()) return BeginStart(std::move(go));
     behind_->Drain(std::nullopt,
                    [weak = weak_from_this(), go = std::move(go)](const Status&) mutable {
@@ -295,6 +303,7 @@ void CachedFiles::BeginStart(Job go) {
     if (starts_) return starts_->push_back(std::move(go));
     // Those of the quiet that has just ended may still be on their way.
     if (!cache_.IsQuiet()) return OpenLazy(lazy_->All(), std::move(go));
+    if (behind_->OpenLetGo()) return DrainThenStart(std::move(go));
     // On the channel the command goes out on, and before it: the supervisor looks first.
     std::vector<std::string> paths = cache_.WithoutBaseline(kMostBaselines);
     if (!paths.empty() && port_ != nullptr) {

@@ -163,6 +163,7 @@ class CachedFiles final : public CommandObserver,
         return how.read && !how.write && !how.append && !how.create && !how.truncate;
     }
     void Use();
+    void DrainThenStart(Job go);
     void BeginStart(Job go);
     void SetMode(FileCache::Quiet quiet);
     void IdentifyBatch();

@@ -26,7 +26,7 @@ class LinkedFile final : public RemoteFile {
     std::string path;  // follows our renames
     OpenHow how;       // to open it again
     RemoteFilePtr inner;
-    std::uint64_t link;  // which `inner` belongs to
+    std::uint64_t link;  // which `inner` belongs to; 0: it is not open
     // Of the file when it was opened; none: nobody looked, and it cannot be recognised.
     std::optional<IdentityStat> identity;
     // Made by us where nobody else was: then it is recognised without an identity, too, see IsOurs().

@@ -735,4 +735,16 @@ void FileOperations::Close(const RemoteFilePtr& file, Done done) {
         {}, std::move(done));
 }
 
+void FileOperations::LetGo(const RemoteFilePtr& file, Done done) {
+    Make<Unit>(
+        Kind::kQuestion,
+        [file](LinkedFiles& files, RemoteFiles&, Done d) {
+            auto linked = std::static_pointer_cast<LinkedFile>(file);
+            if (linked->link != files.link_) return d(Ok());
+            files.CloseBoth(linked, std::move(d));
+            linked->link = 0;
+        },
+        {}, std::move(done));
+}
+
 }  // namespace sbxfs

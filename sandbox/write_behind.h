@@ -125,6 +125,9 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     // the first.
     void Drain(std::optional<Duration> bound, Done done);
     bool IsClean() const;
+    // Files that are open here and were let go there (write_behind_let_go.cc) are opened again, as changes under way. Whether
+    // there are any.
+    bool OpenLetGo();
     // A change of the file, its name or a name above it is under way.
     bool HasChanges(const std::string& path) const {
         return !Conflicts(path, Reach::kPath).empty();
@@ -239,10 +242,17 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void Sync(const Through_& to, const FilePtr& file, Done done);
     void Flush(const FilePtr& file, Done done);
     void Close(const FilePtr& file);
+    void QueueClose(const FilePtr& file);
     StatePtr StateAt(const std::string& path) const;
     void DropIfIdle(const StatePtr& state);
     void Moved(const std::string& from, const std::string& to);
     void Unnamed(const std::string& path);
+
+    // --- write_behind_let_go.cc
+    bool MayLetGo(const BehindFile& file) const;
+    void LetGo(const FilePtr& file);
+    void Keep(const FilePtr& file);
+    void OpenLetGo(const std::string& path);
 
     // --- write_behind_order.cc
     void Queue(const StatePtr& state, const ChangePtr& change, const FilePtr& file);
@@ -323,6 +333,8 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     };
     std::list<RoomWaiter> room_;  // writes that wait for room
     std::size_t open_files_ = 0;
+    std::vector<std::weak_ptr<BehindFile>> let_go_;
+    SteadyTime lets_go_from_{};  // nothing is let go before
     // What the link carries, in bytes a second; 0: not measured yet.
     double rate_ = 0;
     SteadyTime rate_from_{};

@@ -196,6 +196,7 @@ void WriteBehind::Opened(const StatePtr& state, const OpenHow& how, OpenedFile o
 }
 
 void WriteBehind::Read(const Through_& to, const FilePtr& file, FileRange range, BytesDone done) {
+    Keep(file);
     WhenClean(file->state, [to, file, range, done = std::move(done)](const Status& status) mutable {
         if (!status) return done(status.error());
         if (file->inner == nullptr)
@@ -230,6 +231,7 @@ void WriteBehind::Write(const Through_& to, const FilePtr& file, std::uint64_t o
 void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payload, Done done) {
     const StatePtr& state = file->state;
     if (state->error) return done(*state->error);
+    Keep(file);
     // What could not be repeated after a cut is not told before it has arrived.
     const bool lasts = file->inner == nullptr || LinkedFiles::OutlivesACut(*file->inner);
     // Behind a truncation that is under way nobody knows where an append will lie.
@@ -336,6 +338,7 @@ void WriteBehind::FileStat(const Through_& to, const FilePtr& file, StatDone don
 void WriteBehind::AskFileStat(const Through_& to, const FilePtr& file, StatDone done) {
     const StatePtr& state = file->state;
     if (file->inner == nullptr) return done(state->error.value_or(NotOpen(state->path)));
+    if (file->let_go && !state->path.empty()) return Lstat(to, state->path, std::move(done));
     to->FileStat(file->inner,
                  [weak = weak_from_this(), state, done = std::move(done)](Result<RemoteStat> stat) {
                      const auto self = weak.lock();
@@ -368,6 +371,7 @@ void WriteBehind::SetFileStat(const Through_& to, const FilePtr& file, const Sta
     const StatePtr& state = file->state;
     if (auto refused = Refusal(to, change.size ? Kind::kMakes : Kind::kRemoves))
         return done(*std::move(refused));
+    Keep(file);
     const bool shared = MaySetBehind(*file, change);
     const bool quiet = !change.size && !change.uid && IsSettled(state->path) && state->made &&
                        MayDefer() && !state->error;
@@ -422,6 +426,8 @@ void WriteBehind::SetFileStat(const Through_& to, const FilePtr& file, const Sta
 void WriteBehind::Copy(const Through_& to, const FilePtr& from, FileRange range,
                        const FilePtr& target, std::uint64_t offset, CopiedDone done) {
     if (auto refused = Refusal(to, Kind::kMakes)) return done(*std::move(refused));
+    Keep(from);
+    Keep(target);
     WhenClean(from->state, [self = shared_from_this(), to, from, range, target, offset,
                             done = std::move(done)](const Status& clean) mutable {
         if (!clean) return done(clean.error());
@@ -451,6 +457,7 @@ void WriteBehind::Copy(const Through_& to, const FilePtr& from, FileRange range,
 }
 
 void WriteBehind::Sync(const Through_& to, const FilePtr& file, Done done) {
+    Keep(file);
     const StatePtr& state = file->state;
     const ChangePtr change =
         New({.text = "sync " + state->path, .path = {}, .other = {}, .named = false}, false);
@@ -480,9 +487,11 @@ void WriteBehind::Sync(const Through_& to, const FilePtr& file, Done done) {
         });
     };
     Queue(state, change, file);
-    if (change->sent) return;
-    change->deadline = loop_.clock().Steady() + limits_.wait;
-    ArmDeadline();
+    if (!change->sent) {
+        change->deadline = loop_.clock().Steady() + limits_.wait;
+        ArmDeadline();
+    }
+    if (MayLetGo(*file)) LetGo(file);
 }
 
 void WriteBehind::Flush(const FilePtr& file, Done done) {
@@ -499,30 +508,35 @@ void WriteBehind::Flush(const FilePtr& file, Done done) {
 }
 
 void WriteBehind::Close(const FilePtr& file) {
+    --file->state->open;
+    file->closed = true;
+    if (file->state->error || file->let_go) return;
+    if (file->wrote) return QueueClose(file);
+    if (file->inner != nullptr) patient_->Close(file->inner, [](const Status&) {});
+}
+
+void WriteBehind::QueueClose(const FilePtr& file) {
     const StatePtr& state = file->state;
-    --state->open;
-    if (state->error) return;
-    if (!file->wrote) {
-        if (file->inner != nullptr) patient_->Close(file->inner, [](const Status&) {});
-        return;
-    }
     const ChangePtr change =
         New({.text = "close " + state->path, .path = {}, .other = {}, .named = false}, true);
-    change->send = [this, state, change, file] {
-        if (file->inner == nullptr) return DataEnded(state, change, file, Ok());
+    change->send = [this, state, change, file, early = file->let_go] {
+        // Something was done to it since.
+        const bool kept = early && !file->let_go;
+        if (file->inner == nullptr || kept) return DataEnded(state, change, file, Ok());
         patient_->FileStat(file->inner, [weak = weak_from_this(), state,
                                          id = change->id](const Result<RemoteStat>& stat) {
             if (const auto self = weak.lock(); self != nullptr && stat)
                 self->Settle(state, id, *stat);
         });
-        patient_->Close(file->inner,
-                        [weak = weak_from_this(), state, change, file](const Status& status) {
-                            const auto self = weak.lock();
-                            if (self == nullptr) return;
-                            // A sandbox that is gone has closed it, and its writes have spoken for themselves.
-                            const bool gone = self->files_->HasEnded();
-                            self->DataEnded(state, change, file, gone ? Ok() : status);
-                        });
+        auto ended = [weak = weak_from_this(), state, change, file](const Status& status) {
+            const auto self = weak.lock();
+            if (self == nullptr) return;
+            // A sandbox that is gone has closed it, and its writes have spoken for themselves.
+            const bool gone = self->files_->HasEnded();
+            self->DataEnded(state, change, file, gone ? Ok() : status);
+        };
+        if (early) return patient_->LetGo(file->inner, std::move(ended));
+        patient_->Close(file->inner, std::move(ended));
     };
     Queue(state, change, file);
 }

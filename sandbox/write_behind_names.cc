@@ -268,6 +268,7 @@ void WriteBehind::Symlink(const Through_& to, const std::string& target, const s
 void WriteBehind::Link(const Through_& to, const std::string& from, const std::string& path,
                        StatDone done) {
     if (auto refused = Refusal(to, Kind::kMakes)) return done(*std::move(refused));
+    OpenLetGo(from);
     Through<RemoteStat>(
         {.text = "link " + from + " to " + path, .path = from, .other = path},
         [to, from, path](StatDone d) { to->Link(from, path, std::move(d)); },
@@ -280,6 +281,7 @@ void WriteBehind::Link(const Through_& to, const std::string& from, const std::s
 void WriteBehind::Unlink(const Through_& to, const std::string& path, const Before& before,
                          Done done) {
     if (auto refused = Refusal(to, Kind::kRemoves)) return done(*std::move(refused));
+    OpenLetGo(path);
     What what{
         .text = "unlink " + path, .path = path, .other = {}, .removes = true, .vacates = true};
     const TrustedDirs::Directory* parent = Trusted(path, before);
@@ -349,6 +351,7 @@ void WriteBehind::Rename(const Through_& to, const std::string& from, const std:
                   from + ": something that was written to it was lost, so it takes no other file's "
                          "place: write it again or remove it",
                   Blame::kRemote));
+    OpenLetGo(path);
     What what{.text = "rename " + from + " to " + path,
               .path = from,
               .other = path,
@@ -397,6 +400,8 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
                           const Before& before, StatDone done) {
     if (auto refused = Refusal(to, change.size ? Kind::kMakes : Kind::kRemoves))
         return done(*std::move(refused));
+    // By another mode or owner it might not be opened again.
+    if (change.mode || change.uid || change.size) OpenLetGo(path);
     What what{.text = "change of the attributes of " + path,
               .path = path,
               .other = {},

@@ -109,6 +109,9 @@ class WriteBehind::BehindFile final : public RemoteFile {
     bool wrote = false;          // something, behind its caller's back
     bool made = false;           // the file, by this open
     bool written = false;        // to; its close waits for what follows
+    bool let_go = false;         // its CLOSE goes along with its fsync, ahead of its close(2)
+    bool closed = false;         // that has come
+    bool kept = false;           // not let go any more: something was done to it afterwards
     std::optional<Error> error;  // the first that came late: told at fsync and close
 
  private:

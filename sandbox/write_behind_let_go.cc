@@ -1,0 +1,76 @@
+// WriteBehind: a new file that was written and synced is closed in the sandbox along with its fsync(2): editors close it next
+// and rename it over the old one, which waits for CLOSE (contract 5). A save is a round trip shorter by that.
+//
+// Who does something else with the file, finds it opened again, as after a cut of the link (linked_reopen.cc); it is opened
+// again, too, before its name may lead elsewhere: ahead of our own change of the name, and of a command.
+#include <sys/stat.h>
+
+#include <utility>
+
+#include "sandbox/write_behind_state.h"
+
+namespace sbxfs {
+namespace {
+
+// A program that went on with its file may do so with the next one.
+constexpr Duration kPause = std::chrono::seconds(10);
+
+}  // namespace
+
+bool WriteBehind::MayLetGo(const BehindFile& file) const {
+    const FileState& state = *file.state;
+    if (mode_ != Mode::kQuiet || lost_ || !files_->IsUp()) return false;
+    if (file.kept || loop_.clock().Steady() < lets_go_from_) return false;
+    // Who reads, too, or appends, keeps a file for longer than a save takes.
+    if (!file.how.write || file.how.read || file.how.append) return false;
+    if (!state.made || state.path.empty() || state.error || state.open != 1) return false;
+    if (state.stat.size > limits_.at_close || (state.stat.mode & S_IWUSR) == 0) return false;
+    return file.inner == nullptr || LinkedFiles::OutlivesACut(*file.inner);
+}
+
+void WriteBehind::LetGo(const FilePtr& file) {
+    std::erase_if(let_go_, [](const std::weak_ptr<BehindFile>& weak) {
+        const FilePtr other = weak.lock();
+        return other == nullptr || !other->let_go || other->closed;
+    });
+    file->let_go = true;
+    let_go_.push_back(file);
+    QueueClose(file);
+}
+
+// Something is about to be done to it.
+void WriteBehind::Keep(const FilePtr& file) {
+    if (!file->let_go) return;
+    file->let_go = false;
+    file->kept = true;
+    lets_go_from_ = loop_.clock().Steady() + kPause;
+}
+
+bool WriteBehind::OpenLetGo() {
+    bool any = false;
+    for (const std::weak_ptr<BehindFile>& weak : std::exchange(let_go_, {})) {
+        const FilePtr file = weak.lock();
+        if (file == nullptr || !file->let_go || file->closed) continue;
+        Keep(file);
+        any = true;
+        const StatePtr& state = file->state;
+        const ChangePtr change = New({.text = "open " + state->path, .path = {}, .other = {}}, true);
+        change->send = [this, state, change, file] {
+            if (file->inner == nullptr) return DataEnded(state, change, file, Ok());
+            // Where it is not found, that is for whoever uses it next to hear: nothing was lost.
+            patient_->FileStat(file->inner, [weak = weak_from_this(), state, change,
+                                             file](const Result<RemoteStat>&) {
+                if (const auto self = weak.lock()) self->DataEnded(state, change, file, Ok());
+            });
+        };
+        Queue(state, change, file);
+    }
+    return any;
+}
+
+void WriteBehind::OpenLetGo(const std::string& path) {
+    const StatePtr state = let_go_.empty() ? nullptr : StateAt(path);
+    if (state != nullptr && state->open != 0) (void)OpenLetGo();
+}
+
+}  // namespace sbxfs
