@@ -251,6 +251,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     // --- write_behind_let_go.cc
     bool MayLetGo(const BehindFile& file) const;
     void LetGo(const FilePtr& file);
+    bool HasJustLetGo(const FileState& state) const;
     void Keep(const FilePtr& file);
     void OpenLetGo(const std::string& path);
 

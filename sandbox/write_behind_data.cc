@@ -324,6 +324,7 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
 
 void WriteBehind::FileStat(const Through_& to, const FilePtr& file, StatDone done) {
     const StatePtr& state = file->state;
+    if (HasJustLetGo(*state)) return done(state->stat);
     if (!state->IsClean() && !state->error) {
         if (mode_ == Mode::kQuiet) return done(Tell(*state));
         return WhenClean(state, [self = shared_from_this(), to, file,
@@ -338,7 +339,6 @@ void WriteBehind::FileStat(const Through_& to, const FilePtr& file, StatDone don
 void WriteBehind::AskFileStat(const Through_& to, const FilePtr& file, StatDone done) {
     const StatePtr& state = file->state;
     if (file->inner == nullptr) return done(state->error.value_or(NotOpen(state->path)));
-    if (file->let_go && !state->path.empty()) return Lstat(to, state->path, std::move(done));
     to->FileStat(file->inner,
                  [weak = weak_from_this(), state, done = std::move(done)](Result<RemoteStat> stat) {
                      const auto self = weak.lock();

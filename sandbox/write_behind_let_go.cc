@@ -7,6 +7,7 @@
 
 #include <utility>
 
+#include "sandbox/file_cache.h"
 #include "sandbox/write_behind_state.h"
 
 namespace sbxfs {
@@ -33,13 +34,20 @@ void WriteBehind::LetGo(const FilePtr& file) {
         const FilePtr other = weak.lock();
         return other == nullptr || !other->let_go || other->closed;
     });
-    file->let_go = true;
+    file->let_go = file->state->let_go = true;
     let_go_.push_back(file);
     QueueClose(file);
 }
 
+// What the sandbox said of it with CLOSE is what whoever renames it asks for next.
+bool WriteBehind::HasJustLetGo(const FileState& state) const {
+    return state.let_go && mode_ == Mode::kQuiet && state.IsClean() && !state.error &&
+           loop_.clock().Steady() - state.seen < FileCache::kQuietLife;
+}
+
 // Something is about to be done to it.
 void WriteBehind::Keep(const FilePtr& file) {
+    file->state->let_go = false;
     if (!file->let_go) return;
     file->let_go = false;
     file->kept = true;

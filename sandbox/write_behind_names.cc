@@ -156,6 +156,7 @@ void WriteBehind::Lstat(const Through_& to, const std::string& path, StatDone do
     // Where others write too, the sandbox's own times alone tell what came first.
     if (state != nullptr && !state->IsClean() && !state->error && mode_ == Mode::kQuiet)
         return done(Tell(*state));
+    if (state != nullptr && HasJustLetGo(*state)) return done(state->stat);
     TrustedDirs::Directory* directory = dirs_.Find(path);
     if (directory != nullptr && (loop_.clock().Steady() - directory->seen < FileCache::kQuietLife ||
                                  !Conflicts(path, Reach::kTree).empty()))

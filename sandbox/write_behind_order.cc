@@ -189,6 +189,7 @@ void WriteBehind::Settle(const StatePtr& state, std::uint64_t change, const Remo
     Seen(real.mtime);
     state->stat = real;
     state->stat.mtime = shown;
+    state->seen = loop_.clock().Steady();
     state->sure = true;
     if (!as_told && !state->path.empty()) owner_->OnSettled(state->path);
 }

@@ -51,6 +51,7 @@ struct WriteBehind::FileState {
     bool sure = true;
     std::size_t handles = 0;
     std::size_t open = 0;             // of them, those whose close(2) has not come
+    bool let_go = false;              // and nothing was done to it since
     std::weak_ptr<BehindFile> maker;  // the handle that made it where others write, too
     SteadyTime seen{};  // when the sandbox last told what it is like, to one of the handles
     struct Queued {

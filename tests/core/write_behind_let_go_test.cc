@@ -56,6 +56,8 @@ TEST_F(BehindLetGo, ASaveIsTwoRoundTrips) {
     files().ReleaseAll();
     EXPECT_EQ(me().FinishCode(sync), 0);
     EXPECT_EQ(file->Close(), 0);
+    // As rename(2) does, which asks for both.
+    EXPECT_EQ(me().Look("/box/fs/work/old.tmp"), 0);
     ASSERT_EQ(me().Rename("/box/fs/work/old.tmp", "/box/fs/work/old"), 0);
     EXPECT_TRUE(IsHeld("rename"));
     LetGo();
