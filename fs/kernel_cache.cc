@@ -9,6 +9,7 @@ namespace {
 constexpr std::size_t kMostGrants = 4096;
 // The kernel counts from when the answer arrives, we from when it was made.
 constexpr Duration kRemembered = 2 * KernelCache::kLease;
+constexpr Duration kPruneEvery = kRemembered / 8;
 
 }  // namespace
 
@@ -43,6 +44,9 @@ Lease KernelCache::Grant(Generation box, Ino ino) {
     if (it == boxes_.end() || !it->second.open || notifier_ == nullptr) return {};
     Box& of = it->second;
     if (of.attributes.size() >= kMostGrants) {
+        // Not for each file of a walk through a large tree.
+        if (now - of.pruned < kPruneEvery) return {};
+        of.pruned = now;
         std::erase_if(of.attributes,
                       [&](const auto& grant) { return now - grant.second > kRemembered; });
         if (of.attributes.size() >= kMostGrants) return {};

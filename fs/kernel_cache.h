@@ -77,6 +77,7 @@ class KernelCache final : public MountCaches {
         bool open = false;
         SteadyTime named{};  // when a name was last granted
         std::map<Ino, SteadyTime> attributes;
+        SteadyTime pruned{};  // of what has run out
         std::map<Ino, std::uint64_t> files;
     };
     static void RunAll(std::vector<Job>& jobs);

@@ -76,8 +76,10 @@ class AheadWindow {
         ahead_.erase(it);
         return true;
     }
-    // Gives up on what nobody wanted for so long.
+    // Gives up on what nobody wanted for so long, or for an eighth longer.
     void Expire(SteadyTime now, Duration life) {
+        if (now - looked_through_ < life / 8) return;
+        looked_through_ = now;
         const std::size_t before = ahead_.size();
         std::erase_if(ahead_, [&](const auto& item) {
             if (now - item.second.since < life) return false;
@@ -113,6 +115,7 @@ class AheadWindow {
     std::size_t room_bytes_;
     std::map<std::string, Ahead> ahead_;
     std::size_t bytes_ = 0;
+    SteadyTime looked_through_{};  // for what has been there for too long
     Counters counters_;
 };
 

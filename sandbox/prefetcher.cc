@@ -160,11 +160,9 @@ void Prefetcher::QueueChildren(const std::string& directory) {
         if (!owner_->cache().List(child) && !lists_.Has(child) && !IsListing(child))
             found.push_back(std::move(child));
     }
-    // Those that are walked next come first.
-    const std::set<std::string> waiting(to_list_.begin(), to_list_.end());
-    for (auto it = found.rbegin(); it != found.rend(); ++it) {
-        if (!waiting.contains(*it)) to_list_.push_front(std::move(*it));
-    }
+    // Those that are walked next come first. One that waits further back, too, has been listed when its turn comes.
+    to_list_.insert(to_list_.begin(), std::make_move_iterator(found.begin()),
+                    std::make_move_iterator(found.end()));
     if (to_list_.size() > kMostQueued) to_list_.resize(kMostQueued);
 }
 
