@@ -62,7 +62,8 @@ bool WriteBehind::OpenLetGo() {
         Keep(file);
         any = true;
         const StatePtr& state = file->state;
-        const ChangePtr change = New({.text = "open " + state->path, .path = {}, .other = {}}, true);
+        const ChangePtr change =
+            New({.text = "open " + state->path, .path = {}, .other = {}}, true);
         change->send = [this, state, change, file] {
             if (file->inner == nullptr) return DataEnded(state, change, file, Ok());
             // Where it is not found, that is for whoever uses it next to hear: nothing was lost.
