@@ -244,9 +244,9 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
         store->PutTemplate(name, what, std::move(done));
     };
     settings.strangers = [&fargate] { return fargate->Strangers(); };
+    settings.snapshotters = {local->snapshotter()};
     store->StartThread();
     outputs->StartThread();
-    SetSnapshotters({local.get()});
     FileSystem fs(sandboxes, loops->first(), RealClock(), std::move(settings), options.config);
 
     sandboxes.SetMount(fs.context().kernel_cache);
@@ -285,7 +285,6 @@ Status RunDaemon(const DaemonOptions& options, UniqueFunction<void()> ready) {
     store->Flush();  // what the machines' last jobs wanted kept
     outputs->Flush();
     server.reset();
-    SetSnapshotters({});
     SetLogSink(nullptr);
     return served;
 }

@@ -24,6 +24,8 @@
 namespace sbxfs {
 
 // What the file system needs to know of its mount: fixed as long as it is there.
+class Snapshotter;
+
 struct MountSettings {
     uid_t uid = 0;  // files show as owned by
     gid_t gid = 0;
@@ -37,6 +39,8 @@ struct MountSettings {
     std::function<std::string()> recent_log;  // for .mount/log; may be empty
     // What runs and costs without being in the journal, for .mount/info.json; may be empty.
     std::function<std::vector<Stranger>()> strangers;
+    // Of the providers that can keep copies, for .mount/snapshots. They outlive the mount.
+    std::vector<Snapshotter*> snapshotters;
     // What .mount/templates was given before, and where it is kept; without a template: removed.
     LiveConfig::Written written_templates;
     std::function<void(const std::string& name, const std::optional<Template>& what, Done done)>

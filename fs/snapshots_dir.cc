@@ -19,9 +19,9 @@ struct Kept {
     Snapshotter* snapshotter;
 };
 
-std::map<std::string, Kept> All() {
+std::map<std::string, Kept> All(const MountContext& mount) {
     std::map<std::string, Kept> all;
-    for (Snapshotter* snapshotter : AllSnapshotters()) {
+    for (Snapshotter* snapshotter : mount.settings.snapshotters) {
         for (SnapshotFacts& facts : snapshotter->Snapshots()) {
             std::string file = facts.name + std::string(kEnding);
             all.emplace(std::move(file), Kept{std::move(facts), snapshotter});
@@ -45,7 +45,7 @@ std::string InfoText(const SnapshotFacts& facts) {
 
 Attr SnapshotsDir::Stat() const {
     SystemTime newest = mount().mounted;
-    for (const auto& [file, kept] : All())
+    for (const auto& [file, kept] : All(mount()))
         newest = std::max(newest, FromEpochMs(kept.facts.made_ms));
     Attr attr;
     attr.mode = S_IFDIR | 0700;
@@ -55,13 +55,13 @@ Attr SnapshotsDir::Stat() const {
 
 std::vector<ControlDir::Name> SnapshotsDir::List() const {
     std::vector<Name> names;
-    for (const auto& [file, kept] : All())
+    for (const auto& [file, kept] : All(mount()))
         names.push_back({file, S_IFREG});
     return names;
 }
 
 std::optional<Child> SnapshotsDir::FindChild(std::string_view name) const {
-    const std::map<std::string, Kept> all = All();
+    const std::map<std::string, Kept> all = All(mount());
     const auto it = all.find(std::string(name));
     if (it == all.end()) return std::nullopt;
     const SnapshotFacts& facts = it->second.facts;
@@ -74,7 +74,7 @@ std::optional<Child> SnapshotsDir::FindChild(std::string_view name) const {
 
 void SnapshotsDir::Unlink(std::string_view name, EmptyReply reply) {
     MountContext& m = mount();
-    const std::map<std::string, Kept> all = All();
+    const std::map<std::string, Kept> all = All(m);
     const auto it = all.find(std::string(name));
     if (it == all.end()) {
         return std::move(reply).Fail(
@@ -107,7 +107,7 @@ bool IsOfSnapshot(const Template& what) {
 
 void LearnSnapshots(MountContext& mount) {
     std::map<std::string, Template> there;
-    for (auto& [file, kept] : All())
+    for (auto& [file, kept] : All(mount))
         there[kept.facts.name] = kept.facts.what;
     const auto config = mount.config.Now();
     const SystemTime now = mount.clock.System();

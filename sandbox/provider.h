@@ -25,6 +25,8 @@
 
 namespace sbxfs {
 
+class Snapshotter;
+
 // An ed25519 pair. `public_line` is "ssh-ed25519 AAAA..." without a comment; `private_pem` is
 // OpenSSH's format.
 struct SshKeyPair {
@@ -155,6 +157,8 @@ class Provider {
     virtual bool Paid() const = 0;
     // As of the last look, which is some minutes old at most. Any thread.
     virtual std::vector<Stranger> Strangers() const { return {}; }
+    // Where it can keep copies of sandboxes' files: with `snapshot` among its verbs.
+    virtual Snapshotter* snapshotter() { return nullptr; }
     // False: sandboxes live on a machine that was there before and stays. Destroy() then only
     // forgets; before it, the sandbox ends its supervisor and clears its spool over a link
     // (departure.h), which Destroy() could not do. A refused login of one that was never ready is

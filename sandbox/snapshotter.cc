@@ -19,7 +19,6 @@ constexpr Duration kQuietPoll = std::chrono::milliseconds(50);
 
 struct Known {
     Mutex mu{LockRank::kProvider};
-    std::vector<Snapshotter*> snapshotters GUARDED_BY(mu);
     std::set<const Sandbox*> copied GUARDED_BY(mu);  // now; who is in here is kept alive
 };
 
@@ -159,21 +158,9 @@ void Try(Loop& timers, const std::shared_ptr<Sandbox>& sandbox, Snapshotter& sna
 
 }  // namespace
 
-void SetSnapshotters(std::vector<Snapshotter*> snapshotters) {
-    Known& known = TheKnown();
-    const MutexLock lock(known.mu);
-    known.snapshotters = std::move(snapshotters);
-}
-
-std::vector<Snapshotter*> AllSnapshotters() {
-    Known& known = TheKnown();
-    const MutexLock lock(known.mu);
-    return known.snapshotters;
-}
-
 void TakeSnapshot(Loop& timers, const std::shared_ptr<Sandbox>& sandbox, SnapshotFacts facts,
                   Done done) {
-    auto* snapshotter = dynamic_cast<Snapshotter*>(&sandbox->provider());
+    Snapshotter* snapshotter = sandbox->provider().snapshotter();
     if (snapshotter == nullptr) {
         return done(Error(Errno{EOPNOTSUPP}, "sandboxes of provider " + sandbox->what().provider +
                                                  " cannot be copied: tar -C work -cf FILE . keeps "

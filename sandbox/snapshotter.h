@@ -30,7 +30,7 @@ struct SnapshotFacts {
     Template what;  // a sandbox like the one it was made of, beginning with it
 };
 
-// A provider that has `snapshot` among its verbs is one of these too.
+// What Provider::snapshotter() is of.
 class Snapshotter {
  public:
     Snapshotter() = default;
@@ -47,10 +47,6 @@ class Snapshotter {
     // Sandboxes launched from it stay as they are. ENOENT.
     virtual void RemoveSnapshot(const std::string& name, Done done) = 0;
 };
-
-// Those of this process, which has one mount: set before it is there, empty again after it. Any thread.
-void SetSnapshotters(std::vector<Snapshotter*> snapshotters);
-std::vector<Snapshotter*> AllSnapshotters();
 
 // `done` runs when the copy is whole and there for whoever wants to launch from it, or when there is none: EBUSY while
 // commands wait or run or other processes live there, EHOSTDOWN for a sandbox that has ended. Of `facts` name and time

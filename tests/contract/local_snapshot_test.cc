@@ -31,17 +31,17 @@ SnapshotFacts FactsOf(const std::string& name, const Template& what) {
 
 Status SnapshotAndWait(Provider& provider, const std::string& token, const SnapshotFacts& facts) {
     Awaited<Status> done;
-    dynamic_cast<Snapshotter&>(provider).Snapshot(token, facts, done.Callback());
+    provider.snapshotter()->Snapshot(token, facts, done.Callback());
     return done.Get("snapshot of " + token);
 }
 
 std::vector<SnapshotFacts> SnapshotsOf(Provider& provider) {
-    return dynamic_cast<Snapshotter&>(provider).Snapshots();
+    return provider.snapshotter()->Snapshots();
 }
 
 Status RemoveSnapshotAndWait(Provider& provider, const std::string& name) {
     Awaited<Status> done;
-    dynamic_cast<Snapshotter&>(provider).RemoveSnapshot(name, done.Callback());
+    provider.snapshotter()->RemoveSnapshot(name, done.Callback());
     return done.Get("removal of snapshot " + name);
 }
 

@@ -86,6 +86,7 @@ class FakeProvider final : public Provider, public Snapshotter {
     void Snapshot(const std::string& id, SnapshotFacts facts, Done done) override;
     std::vector<SnapshotFacts> Snapshots() const override { return snapshots_; }
     void RemoveSnapshot(const std::string& name, Done done) override;
+    Snapshotter* snapshotter() override { return this; }
     std::vector<std::string> Verbs() const override {
         std::vector<std::string> verbs;
         if (owns_machine_) verbs = {"stop", "start"};

@@ -62,7 +62,7 @@ TestMount::TestMount(World& world, MountSetup setup) : world_(world), setup_(std
     settings.longest_wait = setup_.longest_wait;
     Config config;
     config.templates = setup_.templates;
-    SetSnapshotters({&world_.provider});
+    settings.snapshotters = {world_.provider.snapshotter()};
     fs_ = std::make_unique<FileSystem>(*sandboxes_, world_.loop, world_.loop.clock(), settings,
                                        config);
     sandboxes_->SetMount(fs_->context().kernel_cache);

@@ -52,6 +52,7 @@ class LocalProvider final : public Provider, public Snapshotter {
     std::vector<SnapshotFacts> Snapshots() const override;
     void RemoveSnapshot(const std::string& name, Done done) override;
     std::vector<std::string> Verbs() const override { return {"stop", "start", "snapshot"}; }
+    Snapshotter* snapshotter() override { return this; }
     bool Paid() const override { return false; }
 
  private:
