@@ -165,9 +165,12 @@ void WriteBehind::CreateBehind(const std::string& path, const OpenHow& how,
 void WriteBehind::Opened(const StatePtr& state, const OpenHow& how, OpenedFile opened,
                          const OpenDone& done) {
     const std::string path = state->path;
+    state->let_go = false;
     if (how.truncate) {
         damaged_.erase(path);
         times_.Forget(path);
+        // What was told of it before is no time of what it is now.
+        state->told = state->guessed = false;
     }
     FindVolume(*state);
     if (state->IsClean()) {

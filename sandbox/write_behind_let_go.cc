@@ -13,8 +13,8 @@
 namespace sbxfs {
 namespace {
 
-// A program that went on with its file may do so with the next one.
-constexpr Duration kPause = std::chrono::seconds(10);
+// A program that went on with its file may do so with the next one: at most so often do two round trips more come of it.
+constexpr Duration kPause = std::chrono::seconds(1);
 
 }  // namespace
 

@@ -34,7 +34,7 @@ for way in in out; do
     # A second each: other bytes every night, and each packet of ssh, none of which is shorter than this.
     every link script_$way --stride 40 --first $((RANDOM % 40 + 1))
 done
-for session in turns apart cuts; do
+for session in turns apart cuts saving saving_cuts; do
     python3 tests/harness/model.py $session --seconds 600 || broken=1
 done
 for room in behind short; do

@@ -100,7 +100,7 @@ TEST_F(BehindLetGo, AProgramThatGoesOnWithItsFilesKeepsThemOpen) {
     EXPECT_EQ(files().OpenFiles(), 1U);
     const auto other = Synced("other");
     EXPECT_EQ(files().OpenFiles(), 2U);
-    Advance(seconds(11));
+    Advance(seconds(2));
     const auto third = Synced("third");
     EXPECT_EQ(files().OpenFiles(), 2U);
 }
@@ -154,6 +154,28 @@ TEST_F(BehindLetGo, AnOpenFileIsWrittenToThoughItsModeForbidsToOpenIt) {
     Settle();
     EXPECT_EQ(files().OpenFiles(), 1U);
     ExpectGoesOn(*file, "new");
+}
+
+// tests/harness/model.py saving, seed 1672939831.
+TEST_F(BehindLetGo, WhatIsTruncatedByAnotherIsNotShownWithTheTimeThatWasSetBefore) {
+    const auto file = Synced("new");
+    AttrChange change;
+    change.mtime = SystemTime(seconds(1034597431));
+    const Ino ino = me().InoOf("/box/fs/work/new");
+    ASSERT_EQ(me().FinishCode(me().Ask<AttrReply>(
+                  "setattr", ino, "",
+                  [&](AttrReply reply) {
+                      me().fs().SetAttr(ino, change, Handle{}, me().who(), std::move(reply));
+                  })),
+              0);
+    Settle();
+    {
+        const auto other = me().Open("/box/fs/work/new", O_WRONLY | O_TRUNC);
+        ASSERT_EQ(other->error(), 0);
+        EXPECT_EQ(other->Close(), 0);
+    }
+    Settle();
+    EXPECT_NE(me().Stat("/box/fs/work/new").mtime, *change.mtime);
 }
 
 TEST_F(BehindLetGo, AfterACutItIsTheSameFileOrNone) {

@@ -7,6 +7,7 @@ be both trees, as we see them and as the sandbox does.
   apart     all processes at once, each in a tree of its own
   cuts      like turns, and the connection is cut or its server killed again and again: a step is made, or not, or
             says that nobody knows; what it left behind is the one or the other, never a third thing
+  saving, saving_cuts   like turns and cuts, and many a file that is open has just been synced
 
 A seed repeats a run (--seed, or SBXFS_SEED); a failure prints it with the steps before.
 """
@@ -27,7 +28,8 @@ from typing import Any, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness.link import World  # noqa: E402
-from harness.steps import Outcome, Step, Walker, draw, draw_script, run_here, run_there, whole  # noqa: E402
+from harness.steps import (KINDS, SAVING, Outcome, Step, Walker, draw, draw_script, run_here, run_there,  # noqa: E402
+                           whole)
 from harness.sweep import bounded  # noqa: E402
 from live.box import Box  # noqa: E402
 from live.place import isolate, require, wait_until  # noqa: E402
@@ -35,7 +37,8 @@ from live.place import isolate, require, wait_until  # noqa: E402
 PROCESSES = 4
 # What a step may say when the connection was cut under it. EIO where data was lost, ESTALE of an open file.
 CUT = ("ETIMEDOUT", "EHOSTUNREACH", "EIO", "ESTALE")
-DATA = ("write", "append", "create", "replace", "pwrite", "store", "slot_write", "slot_truncate", "truncate", "slot_open")
+DATA = ("write", "append", "create", "replace", "pwrite", "store", "slot_write", "slot_truncate", "truncate", "slot_open",
+        "slot_save")
 ANEW = "for one in . p*; do test -d $one && (cd $one && rm -rf a b && mkdir -p a/c b); done\n"
 # Who stores into memory that is backed by nothing is killed.
 MAPPED = ("store",)
@@ -319,7 +322,7 @@ def main() -> int:
     isolate()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("session", choices=("turns", "apart", "cuts"))
+    parser.add_argument("session", choices=("turns", "apart", "cuts", "saving", "saving_cuts"))
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SBXFS_SEED", "0")))
     options = parser.parse_args()
@@ -328,9 +331,12 @@ def main() -> int:
     model: Optional[Model] = None
     try:
         with bounded(options.seconds + 90, lambda: None):
+            if options.session.startswith("saving"):
+                KINDS.update(SAVING)
             model = Model(seed)
             started = time.monotonic()
-            session = {"turns": model.turns, "apart": model.apart, "cuts": model.cuts_}[options.session]
+            session = {"turns": model.turns, "apart": model.apart, "cuts": model.cuts_,
+                       "saving": model.turns, "saving_cuts": model.cuts_}[options.session]
             session(started + options.seconds)
             model.end()
     except Broken as broken:

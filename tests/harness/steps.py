@@ -48,7 +48,7 @@ def draw(dice: random.Random) -> Step:
         step["path"] = directory(dice) if dice.random() < 0.9 else name(dice)
     elif kind == "symlink":
         step["target"] = dice.choice(("f", "a/g", "../f", "nowhere", "a", "."))
-    elif kind in ("write", "append", "store", "slot_write", "create", "replace"):
+    elif kind in ("write", "append", "store", "slot_write", "create", "replace", "slot_save"):
         step |= {"seed": dice.randrange(1 << 30), "size": dice.choice(SIZES)}
     if kind in ("pwrite", "pread", "slot_write", "slot_read", "store"):
         step |= {"seed": dice.randrange(1 << 30), "at": dice.choice(SIZES), "size": dice.choice(SIZES)}
@@ -250,6 +250,16 @@ class Walker:
     def slot_sync(self, path: Path, step: Step) -> Outcome:
         os.fsync(self.slot(step))
 
+    def slot_save(self, path: Path, step: Step) -> Outcome:
+        """As editors begin to save; what is done with the open file next is drawn."""
+        if step["slot"] in self.slots:
+            os.close(self.slots.pop(step["slot"]))
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        fd = self.slots[step["slot"]] = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        write_all(fd, some(step))
+        os.fsync(fd)
+
     def slot_close(self, path: Path, step: Step) -> Outcome:
         fd = self.slot(step)
         del self.slots[step["slot"]]
@@ -267,6 +277,8 @@ KINDS: dict[str, tuple[int, Callable[[Walker, Path, Step], Outcome]]] = {
     "slot_truncate": (3, Walker.slot_truncate), "slot_stat": (5, Walker.slot_stat), "slot_sync": (2, Walker.slot_sync),
     "slot_close": (3, Walker.slot_close),
 }
+# Not drawn unless a session asks for it: a seed of the others goes on drawing the same steps.
+SAVING = {"slot_save": (25, Walker.slot_save)}
 
 
 def facts(path: Path) -> Outcome:
