@@ -49,12 +49,12 @@ void SftpFiles::Symlink(const std::string& target, const std::string& path, Stat
             std::move(done),
             SftpFaultError(is_long ? SftpFault::kPathTooLong : SftpFault::kEmptyTarget, path));
     }
-    ChangeAndLook(
+    MakeName(
         *client,
         [target, path](SftpClient& to, DoneBack back) {
             to.Symlink(target, path, std::move(back));
         },
-        LookAt(path), FinishMaking({.op = SftpOp::kSymlink, .path = path}, std::move(done)));
+        {.op = SftpOp::kSymlink, .path = path}, std::move(done));
 }
 
 void SftpFiles::Link(const std::string& from, const std::string& to, StatDone done) {
@@ -63,10 +63,27 @@ void SftpFiles::Link(const std::string& from, const std::string& to, StatDone do
     if (!(*client)->extensions().hardlink) {
         return Later(std::move(done), SftpFaultError(SftpFault::kNotOffered, to));
     }
-    ChangeAndLook(
+    MakeName(
         *client,
         [from, to](SftpClient& out, DoneBack back) { out.Hardlink(from, to, std::move(back)); },
-        LookAt(to), FinishMaking({.op = SftpOp::kLink, .path = from, .to = to}, std::move(done)));
+        {.op = SftpOp::kLink, .path = from, .to = to}, std::move(done));
+}
+
+void SftpFiles::MakeName(const ClientPtr& client, const SendChange& send, const SftpCase& what,
+                         StatDone done, int attempt) {
+    const std::string name = what.to.empty() ? what.path : what.to;
+    auto finish = [self = shared_from_this(), send, what, done = std::move(done),
+                   attempt](SftpLooked looked) mutable {
+        const ClientPtr again = self->client_.lock();
+        const bool given_back =
+            !looked.change && IsGivenBack(looked.change.refusal(), KindOfLook(looked.look));
+        if (given_back && again != nullptr && attempt < kMostAttempts)
+            return self->MakeName(again, send, what, std::move(done), attempt + 1);
+        self->FinishMaking(std::move(what), std::move(done))(std::move(looked));
+    };
+    ChangeAndLook(
+        client, [send](SftpClient& out, DoneBack back) { send(out, std::move(back)); },
+        LookAt(name), std::move(finish));
 }
 
 UniqueFunction<void(SftpLooked)> SftpFiles::FinishMaking(SftpCase what, StatDone done) {
@@ -93,16 +110,15 @@ void SftpFiles::MakeDir(const std::string& path, std::uint32_t mode, StatDone do
     if (!client) return Later(std::move(done), client.error());
     SftpAttrs attrs;
     attrs.permissions = mode & 07777;
-    auto finish = FinishMaking({.op = SftpOp::kMkdir, .path = path},
-                               [self = shared_from_this(), path, mode,
-                                done = std::move(done)](Result<RemoteStat> made) mutable {
-                                   if (!made) return done(std::move(made));
-                                   self->FixDirMode(path, mode, *made, std::move(done));
-                               });
-    ChangeAndLook(
+    MakeName(
         *client,
         [path, attrs](SftpClient& out, DoneBack back) { out.Mkdir(path, attrs, std::move(back)); },
-        LookAt(path), std::move(finish));
+        {.op = SftpOp::kMkdir, .path = path},
+        [self = shared_from_this(), path, mode,
+         done = std::move(done)](Result<RemoteStat> made) mutable {
+            if (!made) return done(std::move(made));
+            self->FixDirMode(path, mode, *made, std::move(done));
+        });
 }
 
 // mkdir(2) there took away the bits of the server's umask, which is not the caller's.

@@ -24,14 +24,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 
-#include "base/result.h"
 #include "base/loop.h"
+#include "base/result.h"
 #include "sandbox/remote_files.h"
 #include "sandbox/sftp_client.h"
 #include "sandbox/sftp_errno.h"
@@ -159,6 +160,15 @@ class SftpFiles final : public RemoteFiles, public std::enable_shared_from_this<
     SftpClient::AttrsBack AnswerStat(SftpCase what, StatDone done);
 
     // Ends a change-and-look: `done` gets what was seen, or what the refusal means.
+    // A new name, and a look at it. Refused as what exists is, and by the look it was gone, it is tried again: a lock that
+    // somebody else has just given back (mount.sides).
+    using SendChange = std::function<void(SftpClient&, SftpClient::DoneBack)>;
+    static constexpr int kMostAttempts = 4;
+    static bool IsGivenBack(const SftpRefusal& refusal, SftpKind seen) {
+        return refusal.status == SftpStatus::kFailure && seen == SftpKind::kMissing;
+    }
+    void MakeName(const ClientPtr& client, const SendChange& send, const SftpCase& what,
+                  StatDone done, int attempt = 1);
     UniqueFunction<void(SftpLooked)> FinishMaking(SftpCase what, StatDone done);
     void FixDirMode(const std::string& path, std::uint32_t mode, const RemoteStat& made,
                     StatDone done);

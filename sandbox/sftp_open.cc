@@ -27,8 +27,6 @@ namespace {
 // A few handles are left for listings when files use up the others.
 constexpr std::uint64_t kKeptForListings = 4;
 
-constexpr int kMostAttempts = 4;
-
 std::uint32_t WireFlags(const OpenHow& how, bool exclusive) {
     std::uint32_t flags = 0;
     const bool write = how.write || how.append;
@@ -48,7 +46,7 @@ struct SftpFiles::Opening {
     OpenHow how;
     OpenDone done;
     bool exclusive = false;  // of this attempt
-    int attempts = 0;  // to make what was there each time and gone when looked at
+    int attempts = 0;        // to make what was there each time and gone when looked at
     int answers_left = 0;
     bool in_order = true;
     std::optional<SftpAnswer<SftpAttrs>> before;
@@ -150,10 +148,9 @@ void SftpFiles::RetryOrRefuse(const std::shared_ptr<Opening>& opening) {
         opening->exclusive = false;
         return TryOpen(client, opening);
     }
-    // Refused as what exists is, and by the next request it was gone: a lock that somebody else has just given back
-    // (mount.sides). Nothing was made, so it may be tried again; another reason will be the same one then.
-    if (opening->exclusive && client != nullptr && refusal.status == SftpStatus::kFailure &&
-        seen == SftpKind::kMissing && ++opening->attempts < kMostAttempts)
+    // Nothing was made, so it may be tried again; another reason will be the same one then.
+    if (opening->exclusive && client != nullptr && IsGivenBack(refusal, seen) &&
+        ++opening->attempts < kMostAttempts)
         return TryOpen(client, opening);
     SftpCase what{.path = opening->path};
     const OpenHow& how = opening->how;

@@ -116,6 +116,40 @@ TEST_F(SftpFilesTest, MkdirUndoesTheServersUmask) {
     EXPECT_EQ(Trips(), 2U);
 }
 
+TEST_F(SftpFilesTest, ALockGivenBackBetweenTheRefusalAndTheLookIsTriedAgain) {
+    enum { kMkdir, kSymlink, kLink };
+    for (const int how : {kMkdir, kSymlink, kLink}) {
+        Got<RemoteStat> got;
+        if (how == kMkdir) files_->MakeDir("/lock", 0755, got.Done());
+        if (how == kSymlink) files_->Symlink("me", "/lock", got.Done());
+        if (how == kLink) files_->Link("/mine", "/lock", got.Done());
+        auto asked = Asked();
+        ASSERT_EQ(asked.size(), 2U) << how;
+        Answer(PeerStatus(asked[0].id, SftpStatus::kFailure) +
+               PeerStatus(asked[1].id, SftpStatus::kNoSuchFile));
+        asked = Asked();
+        ASSERT_EQ(asked.size(), 2U) << how;
+        Answer(PeerStatus(asked[0].id, SftpStatus::kOk) +
+               PeerAttrs(asked[1].id, FileAttrs(0, kDirMode)));
+        EXPECT_TRUE(got.ok()) << how;
+    }
+}
+
+TEST_F(SftpFilesTest, ANameRefusedForAnotherReasonIsNotTriedForEver) {
+    Got<RemoteStat> got;
+    files_->Symlink("me", "/lock", got.Done());
+    std::size_t attempts = 0;
+    for (auto asked = Asked(); !asked.empty(); asked = Asked()) {
+        for (const PeerRequest& request : asked) {
+            const bool change = request.type == SftpType::kSymlink;
+            if (change) ++attempts;
+            Answer(PeerStatus(request.id, change ? SftpStatus::kFailure : SftpStatus::kNoSuchFile));
+        }
+    }
+    EXPECT_EQ(got.code(), EIO);
+    EXPECT_EQ(attempts, 4U);
+}
+
 TEST_F(SftpFilesTest, MkdirOfAnExistingNameKnowsItFromItsOwnLook) {
     Got<RemoteStat> got;
     files_->MakeDir("/d", 0755, got.Done());
