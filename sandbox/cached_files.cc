@@ -234,10 +234,9 @@ void CachedFiles::Begin(FileCache::Quiet quiet) {
     prefetcher_->Restart();
     // While the link is down they wait for its return, when the supervisor can tell whether they are the same.
     const bool up = port_ != nullptr || files_->IsUp();
-    if (quiet == FileCache::Quiet::kNo && up) {
-        OpenLazy(lazy_->All(), [] {});
-        (void)behind_->OpenLetGo();
-    }
+    if (quiet == FileCache::Quiet::kNo && up) OpenLazy(lazy_->All(), [] {});
+    // Who opens one again needs the supervisor to recognise it.
+    if (quiet == FileCache::Quiet::kNo && port_ != nullptr) (void)behind_->OpenLetGo();
     MountCaches* mount = mount_;
     if (mount == nullptr) return;
     if (quiet == FileCache::Quiet::kYes) return mount->Allow(setup_.box);

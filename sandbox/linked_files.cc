@@ -149,6 +149,13 @@ bool LinkedFiles::IsMoving(std::uint64_t id) const {
     });
 }
 
+bool LinkedFiles::MayHaveMoved(const std::string& path) const {
+    return std::any_of(operations_.begin(), operations_.end(), [&](const auto& entry) {
+        const Operation& move = *entry.second;
+        return !move.moves.empty() && (move.may_be_made || move.sent) && IsWithin(path, move.moves);
+    });
+}
+
 void LinkedFiles::StartBehindMoves() {
     for (const std::uint64_t id : std::exchange(behind_moves_, {})) {
         if (target_ != nullptr && operations_.contains(id)) Start(id);
@@ -219,6 +226,7 @@ void LinkedFiles::Up(RemoteFiles& target) {
     target_ = &target;
     ++link_;
     trip_ = Duration::max();
+    births_.reset();
     down_.reset();
     std::vector<std::uint64_t> waiting;
     for (const auto& [id, operation] : operations_) {

@@ -82,8 +82,10 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     bool HasEnded() const { return ended_; }
     // Which link is up; 0: none.
     std::uint64_t WhichLink() const { return IsUp() ? link_ : 0; }
-    // Whether an open file of ours goes on over a cut of the link, as far as is known now.
+    // Whether an open file of ours that is written to goes on over a cut of the link, as far as is known now.
     static bool OutlivesACut(const RemoteFile& file);
+    // Whether that is so of a file that is written to: by when it was made, as far as files of this link have told.
+    bool TellsBirths() const { return births_.value_or(false); }
     // What a question ends with that was not answered in time.
     static Error NotInTime();
     // And a change that may or may not have been made.
@@ -131,9 +133,11 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     void Reopen(const LinkedFilePtr& file);
     void Compare(const LinkedFilePtr& file);
     void CompareLater(const LinkedFilePtr& file);
-    void Reached(const LinkedFilePtr& file);
+    // `why`: nothing is known of it, and whoever waits hears that.
+    void Reached(const LinkedFilePtr& file, const std::optional<Error>& why = std::nullopt);
     bool IsAwaited(const LinkedFile& file) const;
     bool IsMoving(std::uint64_t id) const;
+    bool MayHaveMoved(const std::string& path) const;
     void StartBehindMoves();
     void FailStale(std::uint64_t id);
     void Moved(const std::string& from, const std::string& to);
@@ -181,6 +185,7 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     std::uint64_t unheard_on_ =
         0;  // the link on which a change was given up that may still be made
     Duration trip_ = Duration::max();               // the shortest on this link
+    std::optional<bool> births_;                    // all identities of this link had one
     std::vector<std::weak_ptr<LinkedFile>> files_;  // that are open
     std::size_t prune_at_ = 64;                     // when closed ones are dropped from it
 };

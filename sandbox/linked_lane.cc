@@ -156,11 +156,13 @@ void LinkedFiles::SyncBoth(const LinkedFilePtr& file, Done done) {
 // Answered when neither server holds it any more: a program that was written can be started then, and not before.
 void LinkedFiles::CloseBoth(const LinkedFilePtr& file, Done done) {
     if (file->widening) {
-        file->when_widened = [weak = weak_from_this(), file, link = link_,
+        file->when_widened = [weak = weak_from_this(), file, inner = file->inner, link = link_,
                               done = std::move(done)]() mutable {
             const auto self = weak.lock();
             if (self == nullptr || self->target_ == nullptr || self->link_ != link)
                 return done(Ok());
+            // It may have been let go, and opened again meanwhile.
+            if (inner != file->inner) return self->target_->Close(inner, std::move(done));
             self->CloseBoth(file, std::move(done));
         };
         return;

@@ -3,16 +3,19 @@
 // The server forgets its handles with the connection. A file is opened again by its path, and taken for the
 // same one when the supervisor sees the inode there that it saw when the file was opened first. While
 // there is no supervisor to ask, operations on the file wait, within their bound.
+#include <errno.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
+#include <optional>
 #include <string_view>
 #include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "sandbox/clean_path.h"
-#include "sandbox/linked_files.h"
+#include "sandbox/linked_operation.h"
 
 namespace sbxfs {
 namespace {
@@ -26,6 +29,13 @@ bool IsOurs(const LinkedFile& file, const IdentityStat& now) {
     if (!file.made || now.error != 0 || !S_ISREG(now.mode) || now.nlink != 1) return false;
     const std::int64_t birth = now.birth_ns / 1'000'000'000;
     return now.size <= file.most && birth >= file.made_at - 1 && birth <= file.made_at + 1;
+}
+
+// Whoever tries again may find the file, if the server had no handle left.
+bool IsForGood(const Error& why) {
+    constexpr std::array kForGood = {ENOENT, ENOTDIR, EISDIR, EACCES, EPERM, ELOOP, ENXIO};
+    return std::any_of(kForGood.begin(), kForGood.end(),
+                       [&](int code) { return why.code() == Errno{code}; });
 }
 
 void LogLost(const LinkedFile& file, std::string_view why) {
@@ -46,19 +56,26 @@ RemoteFilePtr LinkedFiles::Adopt(const std::string& path, const OpenHow& how,
     file->made = how.create && how.exclusive && alone == Alone::kYes;
     file->made_at = opened.stat.mtime;
     if (const auto witness = witness_.lock()) {
-        witness->IdentifyOpened(
-            path, opened.stat,
-            [weak = std::weak_ptr(file), path](std::optional<IdentityStat> seen) {
-                const auto alive = weak.lock();
-                if (alive != nullptr && alive->path == path) alive->identity = seen;
-            });
+        witness->IdentifyOpened(path, opened.stat,
+                                [owner = weak_from_this(), weak = std::weak_ptr(file), path,
+                                 link = link_](std::optional<IdentityStat> seen) {
+                                    const auto alive = weak.lock();
+                                    if (alive != nullptr && alive->path == path)
+                                        alive->identity = seen;
+                                    const auto self = owner.lock();
+                                    if (self == nullptr || self->link_ != link || !seen) return;
+                                    self->births_ =
+                                        seen->birth_ns != 0 && self->births_.value_or(true);
+                                });
     }
     return file;
 }
 
 bool LinkedFiles::OutlivesACut(const RemoteFile& file) {
     const auto& linked = static_cast<const LinkedFile&>(file);
-    return !linked.lost && (linked.identity || linked.made);
+    // Without the time of its birth it is told from another by its ctime, which a write moves.
+    const bool known = linked.identity ? linked.identity->birth_ns != 0 : linked.made;
+    return !linked.lost && known;
 }
 
 void LinkedFiles::Reach(const LinkedFilePtr& file, std::uint64_t id) {
@@ -83,6 +100,7 @@ void LinkedFiles::Reopen(const LinkedFilePtr& file) {
                           return self->Compare(file);
                       }
                       LogLost(*file, opened.error().what());
+                      if (!IsForGood(opened.error())) return self->Reached(file, opened.error());
                       file->lost = true;
                       self->Reached(file);
                   });
@@ -92,7 +110,7 @@ void LinkedFiles::Compare(const LinkedFilePtr& file) {
     const auto witness = witness_.lock();
     if (witness == nullptr) return;
     file->comparing = true;
-    witness->Identify(file->path, [weak = weak_from_this(), file,
+    witness->Identify(file->path, [weak = weak_from_this(), file, path = file->path,
                                    link = link_](const std::optional<IdentityStat>& now) {
         const auto self = weak.lock();
         if (self == nullptr || self->link_ != link || self->target_ == nullptr) return;
@@ -101,6 +119,9 @@ void LinkedFiles::Compare(const LinkedFilePtr& file) {
         if (file->identity ? SameFile(*file->identity, *now) : IsOurs(*file, *now)) {
             file->inner = file->reopened;
             file->link = link;
+        } else if (file->path != path || self->MayHaveMoved(path)) {
+            // A rename of ours was on its way by another channel than the question.
+            return self->CompareLater(file);
         } else {
             LogLost(*file, file->identity ? "another file is there" : "it may be another file");
             file->lost = true;
@@ -125,12 +146,14 @@ bool LinkedFiles::IsAwaited(const LinkedFile& file) const {
                        [this](std::uint64_t id) { return operations_.contains(id); });
 }
 
-void LinkedFiles::Reached(const LinkedFilePtr& file) {
+void LinkedFiles::Reached(const LinkedFilePtr& file, const std::optional<Error>& why) {
     file->reopening = 0;
     file->reopened.reset();
     for (const std::uint64_t id : std::exchange(file->waiting, {})) {
         if (!operations_.contains(id)) continue;
-        if (file->lost) {
+        if (why) {
+            GiveUp(Take(id), *why);
+        } else if (file->lost) {
             FailStale(id);
         } else {
             Start(id);

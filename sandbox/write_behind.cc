@@ -69,13 +69,14 @@ void WriteBehind::SetMode(Mode mode) {
     volumes_.clear();
     made_.clear();
     for (const auto& [path, state] : states_)
-        state->made = false;
+        state->made = state->let_go = false;
 }
 
 void WriteBehind::ForgetShown() {
     DCHECK(loop_.OnThread());
     times_.Clear();
     for (const auto& [path, state] : states_) {
+        state->let_go = false;
         if (state->IsClean()) state->told = false;
     }
 }

@@ -342,6 +342,7 @@ void WriteBehind::FileStat(const Through_& to, const FilePtr& file, StatDone don
 void WriteBehind::AskFileStat(const Through_& to, const FilePtr& file, StatDone done) {
     const StatePtr& state = file->state;
     if (file->inner == nullptr) return done(state->error.value_or(NotOpen(state->path)));
+    if (file->let_go && !state->path.empty()) return Lstat(to, state->path, std::move(done));
     to->FileStat(file->inner,
                  [weak = weak_from_this(), state, done = std::move(done)](Result<RemoteStat> stat) {
                      const auto self = weak.lock();
@@ -522,10 +523,13 @@ void WriteBehind::QueueClose(const FilePtr& file) {
     const StatePtr& state = file->state;
     const ChangePtr change =
         New({.text = "close " + state->path, .path = {}, .other = {}, .named = false}, true);
+    if (const ChangePtr before = file->opens_again.lock()) DependOn(change, before, After::kEnded);
     change->send = [this, state, change, file, early = file->let_go] {
+        if (early && file->inner != nullptr && !LinkedFiles::OutlivesACut(*file->inner)) Keep(file);
         // Something was done to it since.
         const bool kept = early && !file->let_go;
         if (file->inner == nullptr || kept) return DataEnded(state, change, file, Ok());
+        file->gone = early;
         patient_->FileStat(file->inner, [weak = weak_from_this(), state,
                                          id = change->id](const Result<RemoteStat>& stat) {
             if (const auto self = weak.lock(); self != nullptr && stat)

@@ -26,6 +26,7 @@ bool WriteBehind::MayLetGo(const BehindFile& file) const {
     if (!file.how.write || file.how.read || file.how.append) return false;
     if (!state.made || state.path.empty() || state.error || state.open != 1) return false;
     if (state.stat.size > limits_.at_close || (state.stat.mode & S_IWUSR) == 0) return false;
+    if (owner_->HasOtherNames(state.path) || !files_->TellsBirths()) return false;
     return file.inner == nullptr || LinkedFiles::OutlivesACut(*file.inner);
 }
 
@@ -42,16 +43,30 @@ void WriteBehind::LetGo(const FilePtr& file) {
 // What the sandbox said of it with CLOSE is what whoever renames it asks for next.
 bool WriteBehind::HasJustLetGo(const FileState& state) const {
     return state.let_go && mode_ == Mode::kQuiet && state.IsClean() && !state.error &&
+           !owner_->HasOtherNames(state.path) &&
            loop_.clock().Steady() - state.seen < FileCache::kQuietLife;
 }
 
 // Something is about to be done to it.
 void WriteBehind::Keep(const FilePtr& file) {
-    file->state->let_go = false;
-    if (!file->let_go) return;
+    const StatePtr& state = file->state;
+    state->let_go = false;
+    if (!file->let_go || file->closed) return;
     file->let_go = false;
     file->kept = true;
     lets_go_from_ = loop_.clock().Steady() + kPause;
+    if (!file->gone) return;
+    const ChangePtr change = New({.text = "open " + state->path, .path = {}, .other = {}}, true);
+    file->opens_again = change;
+    change->send = [this, state, change, file] {
+        // Bounded, and where it is not found that is for whoever uses it next to hear: nothing was lost.
+        files_->FileStat(file->inner,
+                         [weak = weak_from_this(), state, change, file](const Result<RemoteStat>&) {
+                             if (const auto self = weak.lock())
+                                 self->DataEnded(state, change, file, Ok());
+                         });
+    };
+    Queue(state, change, file);
 }
 
 bool WriteBehind::OpenLetGo() {
@@ -59,27 +74,17 @@ bool WriteBehind::OpenLetGo() {
     for (const std::weak_ptr<BehindFile>& weak : std::exchange(let_go_, {})) {
         const FilePtr file = weak.lock();
         if (file == nullptr || !file->let_go || file->closed) continue;
+        any = any || file->gone;
         Keep(file);
-        any = true;
-        const StatePtr& state = file->state;
-        const ChangePtr change =
-            New({.text = "open " + state->path, .path = {}, .other = {}}, true);
-        change->send = [this, state, change, file] {
-            if (file->inner == nullptr) return DataEnded(state, change, file, Ok());
-            // Where it is not found, that is for whoever uses it next to hear: nothing was lost.
-            patient_->FileStat(file->inner, [weak = weak_from_this(), state, change,
-                                             file](const Result<RemoteStat>&) {
-                if (const auto self = weak.lock()) self->DataEnded(state, change, file, Ok());
-            });
-        };
-        Queue(state, change, file);
     }
     return any;
 }
 
 void WriteBehind::OpenLetGo(const std::string& path) {
-    const StatePtr state = let_go_.empty() ? nullptr : StateAt(path);
-    if (state != nullptr && state->open != 0) (void)OpenLetGo();
+    const StatePtr state = StateAt(path);
+    if (state == nullptr) return;
+    state->let_go = false;
+    if (state->open != 0) (void)OpenLetGo();
 }
 
 }  // namespace sbxfs

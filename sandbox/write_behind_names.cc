@@ -352,7 +352,10 @@ void WriteBehind::Rename(const Through_& to, const std::string& from, const std:
                   from + ": something that was written to it was lost, so it takes no other file's "
                          "place: write it again or remove it",
                   Blame::kRemote));
+    OpenLetGo(from);
     OpenLetGo(path);
+    // It may be a directory above one.
+    if (!before_from.IsThere() || IsDirectory(**before_from.itself)) (void)OpenLetGo();
     What what{.text = "rename " + from + " to " + path,
               .path = from,
               .other = path,
@@ -401,8 +404,6 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
                           const Before& before, StatDone done) {
     if (auto refused = Refusal(to, change.size ? Kind::kMakes : Kind::kRemoves))
         return done(*std::move(refused));
-    // By another mode or owner it might not be opened again.
-    if (change.mode || change.uid || change.size) OpenLetGo(path);
     What what{.text = "change of the attributes of " + path,
               .path = path,
               .other = {},
@@ -411,6 +412,9 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
     const StatePtr state = StateAt(path);
     TrustedDirs::Directory* directory = dirs_.Find(path);
     const std::optional<RemoteStat> known = Known(path, before);
+    OpenLetGo(path);
+    // By another mode or owner of a directory above it nothing might be opened again.
+    if ((change.mode || change.uid) && (!known || IsDirectory(*known))) (void)OpenLetGo();
     // The owner's, since nobody else but root changes a mode.
     constexpr std::uint32_t kWays = S_IWUSR | S_IXUSR;
     if (change.mode && (*change.mode & kWays) != kWays && (!known || IsDirectory(*known))) {

@@ -106,14 +106,16 @@ class WriteBehind::BehindFile final : public RemoteFile {
     StatePtr state;
     const OpenHow how;
     RemoteFilePtr inner;
-    bool counted = false;        // in open_files_
-    bool wrote = false;          // something, behind its caller's back
-    bool made = false;           // the file, by this open
-    bool written = false;        // to; its close waits for what follows
-    bool let_go = false;         // its CLOSE goes along with its fsync, ahead of its close(2)
-    bool closed = false;         // that has come
-    bool kept = false;           // not let go any more: something was done to it afterwards
-    std::optional<Error> error;  // the first that came late: told at fsync and close
+    bool counted = false;  // in open_files_
+    bool wrote = false;    // something, behind its caller's back
+    bool made = false;     // the file, by this open
+    bool written = false;  // to; its close waits for what follows
+    bool let_go = false;   // its CLOSE goes along with its fsync, ahead of its close(2)
+    bool closed = false;   // that has come
+    bool kept = false;     // not let go any more: something was done to it afterwards
+    bool gone = false;     // its CLOSE was on its way by then
+    std::weak_ptr<Change> opens_again;  // for that; its CLOSE comes behind it
+    std::optional<Error> error;         // the first that came late: told at fsync and close
 
  private:
     Loop& loop_;
