@@ -185,7 +185,7 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     std::uint64_t unheard_on_ =
         0;  // the link on which a change was given up that may still be made
     Duration trip_ = Duration::max();               // the shortest on this link
-    std::optional<bool> births_;                    // all identities of this link had one
+    std::optional<bool> births_;                    // all files that were made on this link had one
     std::vector<std::weak_ptr<LinkedFile>> files_;  // that are open
     std::size_t prune_at_ = 64;                     // when closed ones are dropped from it
 };

@@ -56,17 +56,18 @@ RemoteFilePtr LinkedFiles::Adopt(const std::string& path, const OpenHow& how,
     file->made = how.create && how.exclusive && alone == Alone::kYes;
     file->made_at = opened.stat.mtime;
     if (const auto witness = witness_.lock()) {
-        witness->IdentifyOpened(path, opened.stat,
-                                [owner = weak_from_this(), weak = std::weak_ptr(file), path,
-                                 link = link_](std::optional<IdentityStat> seen) {
-                                    const auto alive = weak.lock();
-                                    if (alive != nullptr && alive->path == path)
-                                        alive->identity = seen;
-                                    const auto self = owner.lock();
-                                    if (self == nullptr || self->link_ != link || !seen) return;
-                                    self->births_ =
-                                        seen->birth_ns != 0 && self->births_.value_or(true);
-                                });
+        witness->IdentifyOpened(
+            path, opened.stat,
+            [owner = weak_from_this(), weak = std::weak_ptr(file), path,
+             link = link_](const std::optional<IdentityStat>& seen) {
+                const auto alive = weak.lock();
+                if (alive == nullptr || alive->path != path) return;
+                alive->identity = seen;
+                const auto self = owner.lock();
+                // Files of /proc have none anywhere.
+                if (self == nullptr || self->link_ != link || !alive->made || !seen) return;
+                self->births_ = seen->birth_ns != 0 && self->births_.value_or(true);
+            });
     }
     return file;
 }

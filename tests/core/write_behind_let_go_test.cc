@@ -15,6 +15,12 @@ using std::chrono::seconds;
 
 class BehindLetGo : public Behind {
  protected:
+    // That files there tell when they were made is known of the first.
+    void SetUp() override {
+        Behind::SetUp();
+        ASSERT_EQ(me().Echo("x", "/box/fs/work/earlier"), 0);
+        Settle();
+    }
     // Written and synced, and still open here.
     std::unique_ptr<Client::File> Synced(const std::string& name, int flags = O_WRONLY) {
         auto file = me().Create("/box/fs/work/" + name, flags);
@@ -188,6 +194,132 @@ TEST_F(BehindLetGo, AfterACutItIsTheSameFileOrNone) {
     ExpectGoesOn(*file, "new");
     EXPECT_EQ(replaced->Write("content"), ESTALE);
     EXPECT_EQ(files().Content("/work/other"), "theirs");
+}
+
+// It would be told from another by its ctime, which each write moves.
+TEST_F(Behind, WhereNobodyKnowsWhenAFileWasMadeNoneIsLetGo) {
+    supervisor().look = [this](const std::string& path) {
+        IdentityStat seen = files().Identity(path);
+        seen.birth_ns = 0;
+        return seen;
+    };
+    for (const char* name : {"/box/fs/work/one", "/box/fs/work/two"}) {
+        auto file = me().Create(name, O_WRONLY);
+        ASSERT_EQ(file->Write("new "), 0);
+        ASSERT_EQ(file->Fsync(), 0);
+        Settle();
+        EXPECT_EQ(files().OpenFiles(), 1U);
+        EXPECT_EQ(file->Write("content"), 0);
+        EXPECT_EQ(file->Fsync(), 0);
+        EXPECT_EQ(file->Close(), 0);
+        Settle();
+    }
+    EXPECT_EQ(files().Content("/work/two"), "new content");
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
+TEST_F(BehindLetGo, OneThatIsOpenBlocksNothingWhileTheSupervisorIsAway) {
+    const auto file = Synced("new");
+    machine().CutSupervisor();
+    Settle();
+    EXPECT_EQ(me().Unlink("/box/fs/work/old"), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/new").size, 4U);
+    EXPECT_FALSE(files().Exists("/work/old"));
+    machine().ConnectSupervisor();
+    Settle();
+    ExpectGoesOn(*file, "new");
+}
+
+TEST_F(BehindLetGo, WhatWasSeenOfItIsForgottenWithACommand) {
+    auto file = Synced("new");
+    const auto reader = me().Open("/box/fs/work/new", O_RDONLY);
+    EXPECT_EQ(reader->Read(), "new ");
+    EXPECT_EQ(file->Close(), 0);
+    Settle();
+    Command([this] { files().Append("/work/new", "content"); });
+    EXPECT_EQ(me().Stat("/box/fs/work/new").size, 11U);
+}
+
+TEST_F(BehindLetGo, WhatIsWrittenThroughAnotherNameShows) {
+    auto file = me().Create("/box/fs/work/new", O_WRONLY);
+    ASSERT_EQ(file->Write("new "), 0);
+    Settle();
+    ASSERT_EQ(me().Link("/box/fs/work/new", "/box/fs/work/other"), 0);
+    ASSERT_EQ(file->Fsync(), 0);
+    Settle();
+    {
+        const auto other = me().Open("/box/fs/work/other", O_WRONLY);
+        EXPECT_EQ(other->WriteAt(4, "content"), 0);
+    }
+    Settle();
+    EXPECT_EQ(me().Stat("/box/fs/work/new").size, 11U);
+    EXPECT_EQ(file->Close(), 0);
+}
+
+// The rename is held until other data has been acknowledged, and goes out behind the OPEN, before the supervisor has looked.
+TEST_F(BehindLetGo, OneThatIsWrittenToWhileItIsRenamedIsFound) {
+    const auto file = Synced("new");
+    Hold();
+    const auto other = me().Create("/box/fs/work/other", O_WRONLY);
+    ASSERT_EQ(other->Write("x"), 0);
+    ASSERT_EQ(me().Rename("/box/fs/work/new", "/box/fs/work/moved"), 0);
+    EXPECT_EQ(file->Write("content"), 0);
+    for (int i = 0; i < 40 && !files().Held().empty(); ++i) {
+        files().Release();
+        Settle();
+    }
+    LetGo();
+    Advance(seconds(2));
+    EXPECT_EQ(file->Flush(), 0);
+    EXPECT_EQ(files().Content("/work/moved"), "new content");
+    EXPECT_EQ(me().Cat("/box/error"), "");
+}
+
+// Contract 5: what takes another file's place is closed by then.
+TEST_F(BehindLetGo, OneThatIsBeingOpenedAgainIsClosedBeforeItTakesAnothersPlace) {
+    const auto file = Synced("old.tmp");
+    Hold();
+    ASSERT_EQ(file->Write("content"), 0);
+    ASSERT_EQ(file->Close(), 0);
+    ASSERT_EQ(me().Rename("/box/fs/work/old.tmp", "/box/fs/work/old"), 0);
+    bool closed = false;
+    for (int i = 0; i < 40 && !IsHeld("rename"); ++i) {
+        Advance(std::chrono::milliseconds(300));
+        closed = closed || IsHeld("close /work/old.tmp");
+        if (!files().Held().empty()) files().Release();
+        Settle();
+    }
+    EXPECT_TRUE(closed);
+    EXPECT_TRUE(IsHeld("rename"));
+    EXPECT_EQ(files().OpenFiles(), 0U);
+    LetGo();
+    EXPECT_EQ(files().Content("/work/old"), "new content");
+}
+
+TEST_F(BehindLetGo, OneIsOpenedAgainBeforeADirectoryAboveItIsShut) {
+    const auto file = Synced("new");
+    EXPECT_EQ(files().OpenFiles(), 0U);
+    ASSERT_EQ(SetMode("/box/fs/work", 0500), 0);
+    Settle();
+    EXPECT_EQ(files().OpenFiles(), 1U);
+    ExpectGoesOn(*file, "new");
+}
+
+TEST_F(BehindLetGo, ItsCloseDoesNotOpenItAgain) {
+    auto file = Synced("new");
+    const std::size_t opens = files().Count("open /work/new");
+    Advance(seconds(30));
+    EXPECT_EQ(file->Close(), 0);
+    Settle();
+    EXPECT_EQ(files().Count("open /work/new"), opens);
+    EXPECT_EQ(files().OpenFiles(), 0U);
+}
+
+TEST_F(BehindLetGo, AServerThatHasNoHandleLeftDoesNotMakeItStale) {
+    const auto file = Synced("new");
+    files().FailNext("open /work/new", Error(Errno{EIO}, "no handle left", Blame::kRemote));
+    EXPECT_EQ(file->Fsync(), EIO);
+    ExpectGoesOn(*file, "new");
 }
 
 TEST_F(BehindLetGo, WhatIsCutOffWithItsCloseIsRepeated) {
