@@ -325,10 +325,14 @@ void RemoteNode::SetAttr(const AttrChange& change, const OpenHandlePtr& open, co
                                                                        StatDone answer) {
         const FileCache::Era era = self->files().cache().era();
         const std::uint64_t before = self->changes();
-        self->Changed();
-        StatDone done = [self, file, era, before,
-                         answer = std::move(answer)](Result<RemoteStat> stat) {
+        const auto changed = [self, set = !what.size] {
             self->Changed();
+            if (set) ++self->sets_;
+        };
+        changed();
+        StatDone done = [self, file, era, before, changed,
+                         answer = std::move(answer)](Result<RemoteStat> stat) {
+            changed();
             if (stat && file != nullptr) file->WereSet(*stat, era, before + 2);
             // tar(1) sets several, one after the other, and the kernel asks in between.
             FileCache& cache = self->files().cache();

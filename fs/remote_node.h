@@ -77,6 +77,8 @@ class RemoteNode final : public Node {
     // For open files: content or attributes are about to be changed through this node, or have been.
     void Changed();
     std::uint64_t changes() const { return changes_; }
+    // Of them, those of times, mode and owner, which leave its bytes as they are.
+    std::uint64_t sets() const { return sets_; }
     // The file's own attributes after this mount's last write to it: the pages of that time are known
     // to be theirs.
     void WroteAll(FileCache::Era era, const RemoteStat& stat);
@@ -128,6 +130,7 @@ class RemoteNode final : public Node {
     const SandboxPtr sandbox_;
     const std::uint32_t type_;
     std::atomic<std::uint64_t> changes_{0};
+    std::atomic<std::uint64_t> sets_{0};
     mutable Mutex open_mu_{LockRank::kHandle};
     std::vector<std::weak_ptr<RemoteOpenFile>> open_ GUARDED_BY(open_mu_);
     bool unlinked_ GUARDED_BY(open_mu_) = false;

@@ -18,6 +18,7 @@ RemoteOpenFile::RemoteOpenFile(const std::shared_ptr<RemoteNode>& node,
       opened_in_(opened.era),
       identity_(opened.identity),
       changes_before_(changes),
+      sets_before_(remote_->sets()),
       direct_(AppendsOnly(flags)),
       appends_((flags & O_APPEND) != 0) {
     node->mount().kernel_cache.Opened(node->sandbox()->generation(), node->ino());
@@ -191,7 +192,8 @@ void RemoteOpenFile::Release() {
         const FileCache::Question question = cache.Ask(remote_->RemotePath());
         const FileCache::Question contents = cache.Ask(remote_->RemotePath());
         const std::uint64_t changes = remote_->changes();
-        const bool alone = changes == changes_before_ + changes_;
+        const std::uint64_t sets = remote_->sets() - sets_before_;
+        const bool alone = changes == changes_before_ + changes_ + sets;
         files.FileStat(file_, [remote = remote_, file = file_, question, contents, changes, alone,
                                era = cache.era(), quiet = cache.IsQuiet(),
                                direct = direct_](const Result<RemoteStat>& stat) {

@@ -65,7 +65,8 @@ class RemoteOpenFile final : public OpenHandle,
     const FileCache::Era opened_in_;
     const std::optional<IdentityStat> identity_;  // when it was opened, if anybody looked
     const std::uint64_t changes_before_;          // of the node
-    std::atomic<std::uint64_t> changes_{0};       // of them, through this handle
+    const std::uint64_t sets_before_;
+    std::atomic<std::uint64_t> changes_{0};  // of them, through this handle
     const bool direct_;
     const bool appends_;
     std::atomic<bool> wrote_{false};

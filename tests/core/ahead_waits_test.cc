@@ -154,6 +154,32 @@ TEST_F(AheadWritten, AFileJustWrittenIsReadWithoutAsking) {
     EXPECT_EQ(Fetched(), reads);
 }
 
+// As tar(1) and cp -p make it.
+TEST_F(AheadBehind, AFileWhoseTimeAndModeWereSetWhenItWasWrittenIsReadWithoutAsking) {
+    auto file = me().Create("/box/fs/work/new", O_WRONLY);
+    EXPECT_EQ(file->Write("new"), 0);
+    AttrChange change;
+    change.mode = 0600;
+    change.mtime = SystemTime(seconds(1'000'000'000));
+    EXPECT_EQ(me().FinishCode(me().Ask<AttrReply>("setattr", file->ino(), "",
+                                                  [&](AttrReply reply) {
+                                                      me().fs().SetAttr(file->ino(), change,
+                                                                        Handle{}, me().who(),
+                                                                        std::move(reply));
+                                                  })),
+              0);
+    EXPECT_EQ(file->Close(), 0);
+    Settle();
+    const std::size_t opens = files().Count("open /work/new");
+    const std::size_t reads = Fetched();
+    EXPECT_EQ(me().Stat("/box/fs/work/new").mtime, *change.mtime);
+    EXPECT_EQ(me().Cat("/box/fs/work/new"), "new");
+    EXPECT_EQ(files().Count("open /work/new"), opens);
+    EXPECT_EQ(Fetched(), reads);
+    Command([this] { files().PutFile("/work/new", "won"); });
+    EXPECT_EQ(me().Cat("/box/fs/work/new"), "won");
+}
+
 TEST_F(AheadBehind, AFileThatIsStillOnItsWayIsReadWithoutAsking) {
     files().SetAnswers(FakeFiles::Answers::kHeld);
     ASSERT_EQ(me().Echo("new", "/box/fs/work/new"), 0);
