@@ -23,8 +23,8 @@ const char* StreamName(int i) {
 
 }  // namespace
 
-void Runtime::Watch(int fd, uint32_t events, uint64_t tag) {
-    sys::EpollControl(epoll, EPOLL_CTL_ADD, fd, events, tag);
+long Runtime::Watch(int fd, uint32_t events, uint64_t tag) {
+    return sys::EpollControl(epoll, EPOLL_CTL_ADD, fd, events, tag);
 }
 void Runtime::Rewatch(int fd, uint32_t events, uint64_t tag) {
     sys::EpollControl(epoll, EPOLL_CTL_MOD, fd, events, tag);
@@ -78,6 +78,13 @@ Command* Commands::Create(const StartFields& fields, Box<StartOrder> order, cons
     started_.Add(fields.n);
     runtime_.spool.AppendEvent(&command.tree.mark, command.n);
     const long error = runtime_.spool.CreateCommand(command.n, owner);
+    if (error == -EEXIST) {
+        // Made since we looked. Who did, and whether something ran there, nobody knows.
+        Ending ending;
+        ending.reason.Assign("its directory in the spool was there already");
+        Finish(command, std::move(ending));
+        return &command;
+    }
     if (error < 0) {
         Str reason;
         reason.append("cannot make its directory in the spool ").append(runtime_.spool.path());
@@ -152,8 +159,25 @@ void Commands::SetRoot(Command& command, ProcessId root, int session) {
     command.tree.session = session;
 }
 
+bool Commands::MeasureOutput(Command& command) {
+    bool known = true;
+    EnsureOpen(command);
+    for (int i = 0; i < 2 && command.has_files; ++i) {
+        OutputStream& stream = command.out[i];
+        if (stream.Refresh(command.output_limit)) continue;
+        // There may be too many open files; its name is enough. Told as 0, the daemon would wait for nothing more.
+        Str name;
+        name.Number(command.n).append("/").append(View(StreamName(i)));
+        struct stat stat {};
+        const long error = sys::StatAt(runtime_.spool.commands(), name.c_str(), &stat);
+        if (error == 0) stream.size = static_cast<uint64_t>(stat.st_size);
+        known = known && (error == 0 || error == -ENOENT);
+    }
+    return known;
+}
+
 void Commands::Finish(Command& command, Ending ending) {
-    Refresh(command);
+    const bool known = MeasureOutput(command);
     const int64_t now_us = sys::MonotonicUs();
     DoneFields& done = command.done;
     done.n = command.n;
@@ -167,6 +191,10 @@ void Commands::Finish(Command& command, Ending ending) {
         command.started_us == 0 ? 0 : static_cast<uint64_t>(now_us - command.started_us);
     done.shell_restarted = static_cast<uint8_t>(ending.shell | command.fresh);
     command.reason = std::move(ending.reason);
+    if (!known) {
+        if (!command.reason.empty()) command.reason.append("; ");
+        command.reason.append("how much it has written cannot be told");
+    }
     if (command.fresh != 0) {
         if (!command.reason.empty()) command.reason.append("; ");
         command.reason.append("a new shell, since the one before ended: ");
@@ -208,8 +236,8 @@ void Commands::Signal(Command& command, int signal, bool with_shell) {
         command.lane == Lane::kParallel || with_shell ? WithRoot::kYes : WithRoot::kNo;
     if (signal == sys::kKill) {
         // A builtin that loops has no process but the shell; and who asks twice means it.
-        const bool shell_too = Scan(command.tree, runtime_.self, root).members.empty() ||
-                               command.killed_before;
+        const bool shell_too =
+            Scan(command.tree, runtime_.self, root).members.empty() || command.killed_before;
         command.killed_before = true;
         KillTree(command.tree, runtime_.self, shell_too ? WithRoot::kYes : root, 200);
         return;

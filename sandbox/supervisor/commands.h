@@ -16,8 +16,8 @@ class Commands {
     explicit Commands(Runtime& runtime) : runtime_(runtime) {}
 
     // Reads the spool; what ran when the last supervisor died is lost, and what is left of it is
-    // killed.
-    void Recover();
+    // killed. Negative errno: what is there cannot be told, and nothing may be started.
+    long Recover();
 
     Command* Find(uint64_t n);
     bool WasForgotten(uint64_t n) const { return started_.Has(n); }
@@ -66,6 +66,8 @@ class Commands {
     Vec<ProcessId> Roots() const;
     // See DoneFields::others.
     uint32_t OthersAfter(const Command& ended) const;
+    // Its final sizes. False: they cannot be told.
+    bool MeasureOutput(Command& command);
     void RecoverOne(uint64_t n, Vec<uint64_t>* lost);
     void KillLeftovers(const Vec<uint64_t>& lost);
     // How many heard it.

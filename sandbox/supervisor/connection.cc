@@ -17,7 +17,7 @@ uint32_t LengthAt(const char* bytes) {
 
 }  // namespace
 
-void Connection::Open(Runtime& runtime, uint64_t slot, Fd in, Fd out, Fd relay) {
+bool Connection::Open(Runtime& runtime, uint64_t slot, Fd in, Fd out, Fd relay) {
     runtime_ = &runtime;
     slot_ = slot;
     in_ = std::move(in);
@@ -29,9 +29,10 @@ void Connection::Open(Runtime& runtime, uint64_t slot, Fd in, Fd out, Fd relay) 
     writing_ = false;
     sys::Control(in_.get(), F_SETFL, O_NONBLOCK);
     sys::Control(out_.get(), F_SETFL, O_NONBLOCK);
-    runtime.Watch(in_.get(), EPOLLIN, TagOf(End::kIn));
-    runtime.Watch(out_.get(), 0, TagOf(End::kOut));  // errors and hang-ups come all the same
-    runtime.Watch(relay_.get(), EPOLLIN, TagOf(End::kRelay));
+    // Errors and hang-ups of its way out come all the same.
+    return runtime.Watch(in_.get(), EPOLLIN, TagOf(End::kIn)) == 0 &&
+           runtime.Watch(out_.get(), 0, TagOf(End::kOut)) == 0 &&
+           runtime.Watch(relay_.get(), EPOLLIN, TagOf(End::kRelay)) == 0;
 }
 
 void Connection::Close() {

@@ -15,8 +15,8 @@ class Connection {
     enum class End : uint64_t { kIn = 0, kOut = 1, kRelay = 2 };
     enum class State { kOpen, kClosed };
 
-    // `relay` is the socket to the attach that waits for the end of this.
-    void Open(Runtime& runtime, uint64_t slot, Fd in, Fd out, Fd relay);
+    // `relay` is the socket to the attach that waits for the end of this. False: it cannot be waited for.
+    bool Open(Runtime& runtime, uint64_t slot, Fd in, Fd out, Fd relay);
     void Close();
     bool IsOpen() const { return static_cast<bool>(in_); }
 

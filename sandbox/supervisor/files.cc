@@ -44,12 +44,10 @@ long WriteFile(int dir, const char* path, View bytes) {
 long ReplaceFile(int dir, const char* path, View bytes) {
     Str temporary{View(path)};
     temporary.append(".new");
-    const long error = WriteFile(dir, temporary.c_str(), bytes);
-    if (error < 0) {
-        sys::UnlinkAt(dir, temporary.c_str());
-        return error;
-    }
-    return sys::RenameAt(dir, temporary.c_str(), path);
+    long error = WriteFile(dir, temporary.c_str(), bytes);
+    if (error == 0) error = sys::RenameAt(dir, temporary.c_str(), path);
+    if (error < 0) sys::UnlinkAt(dir, temporary.c_str());
+    return error;
 }
 
 long ReadEntries(int dir, void* to, size_t size) {

@@ -35,23 +35,24 @@ bool SomeoneHolds(View path) {
 
 }  // namespace
 
-void OutputStream::Refresh(uint64_t limit) {
-    if (!file) return;
+bool OutputStream::Refresh(uint64_t limit) {
+    if (!file) return false;
     struct stat stat {};
-    if (sys::StatFd(file.get(), &stat) < 0) return;
+    if (sys::StatFd(file.get(), &stat) < 0) return false;
     size = static_cast<uint64_t>(stat.st_size);
     const Hole wanted = HoleFor(size, limit);
-    if (wanted.to <= hole.to || wanted.to - hole.to < kSlack) return;
+    if (wanted.to <= hole.to || wanted.to - hole.to < kSlack) return true;
     const uint64_t from = hole.to > wanted.from ? hole.to : wanted.from;
     // fallocate(2) wants a descriptor for writing. Where holes cannot be made the bytes stay.
     Str name;
     name.append("/proc/self/fd/").Number(static_cast<uint64_t>(file.get()));
     const Fd writable(sys::OpenAt(AT_FDCWD, name.c_str(), O_WRONLY));
-    if (!writable) return;
+    if (!writable) return true;
     if (sys::Allocate(writable.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from,
                       wanted.to - from) == 0) {
         hole = wanted;
     }
+    return true;
 }
 
 void OutputStream::Promise(uint64_t promised) {

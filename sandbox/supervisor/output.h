@@ -16,8 +16,8 @@ struct OutputStream {
     Hole hole;
 
     // Looks at the file again; with a limit, frees what is above it. A file that shrank reads as
-    // its new size.
-    void Refresh(uint64_t limit);
+    // its new size. False: it could not be looked at.
+    bool Refresh(uint64_t limit);
     // Somebody emptied or removed the file: what the outcome promised, up to `promised`, is told as
     // gone, or the daemon would wait for it for ever.
     void Promise(uint64_t promised);

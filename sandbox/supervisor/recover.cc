@@ -5,10 +5,10 @@
 
 namespace sbxfs::supervisor {
 
-void Commands::Recover() {
+long Commands::Recover() {
     Vec<uint64_t> numbers;
     Vec<uint64_t> lost;
-    runtime_.spool.ListCommands(&numbers);
+    if (const long error = runtime_.spool.ListCommands(&numbers); error < 0) return error;
     for (const uint64_t n : numbers)
         RecoverOne(n, &lost);
     if (!lost.empty()) KillLeftovers(lost);
@@ -19,6 +19,7 @@ void Commands::Recover() {
             "its supervisor was killed while it ran; what was left of it was killed");
         Finish(command, std::move(ending));
     }
+    return 0;
 }
 
 void Commands::RecoverOne(uint64_t n, Vec<uint64_t>* lost) {

@@ -50,7 +50,8 @@ struct Runtime {
     int grace_ms = 10000;  // between TERM and KILL of a command that timed out
     Fd null;               // /dev/null, for reading and writing
 
-    void Watch(int fd, uint32_t events, uint64_t tag);
+    // Negative errno: there is no room in the set.
+    long Watch(int fd, uint32_t events, uint64_t tag);
     void Rewatch(int fd, uint32_t events, uint64_t tag);
     void Unwatch(int fd);
 };

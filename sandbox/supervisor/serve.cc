@@ -11,6 +11,7 @@ namespace sbxfs::supervisor {
 namespace {
 
 constexpr size_t kMostPending = 8;
+constexpr int64_t kPauseMs = 100;  // after an attach that could not be accepted
 
 class Server {
  public:
@@ -45,7 +46,8 @@ class Server {
     Expiry expiry_;
     Fd signals_;
     Fd listener_;
-    Vec<Fd> pending_;  // attaches that have not sent their descriptors yet
+    Vec<Fd> pending_;             // attaches that have not sent their descriptors yet
+    int64_t listen_ms_ = kNever;  // nobody is accepted until then
     bool terminated_ = false;
 };
 
@@ -60,23 +62,31 @@ long Server::Prepare() {
     const long signals = sys::SignalFd(mask);
     if (signals < 0) return signals;
     signals_ = Fd(signals);
-    runtime_.Watch(signals_.get(), EPOLLIN, Tag(Source::kChildren));
-    runtime_.Watch(runtime_.spool.reports(), EPOLLIN, Tag(Source::kReports));
+    long error = runtime_.Watch(signals_.get(), EPOLLIN, Tag(Source::kChildren));
+    if (error < 0) return error;
+    error = runtime_.Watch(runtime_.spool.reports(), EPOLLIN, Tag(Source::kReports));
+    if (error < 0) return error;
     commands_.OpenWatch();
-    commands_.Recover();
+    error = commands_.Recover();
+    if (error < 0) return error;
     sys::ChangeDirFd(runtime_.spool.dir());
     const long listener = ListenAt(static_cast<const char*>(kSocketName));
     sys::ChangeDir("/");
     if (listener < 0) return listener;
     listener_ = Fd(listener);
-    runtime_.Watch(listener_.get(), EPOLLIN, Tag(Source::kListener));
-    return 0;
+    return runtime_.Watch(listener_.get(), EPOLLIN, Tag(Source::kListener));
 }
 
 void Server::OnListener() {
     for (;;) {
         const long fd = AcceptFrom(listener_.get());
-        if (fd < 0) return;
+        if (fd < 0) {
+            if (fd == -EAGAIN || fd == -EINTR) return;
+            // Such as too many open files: it goes on waiting there, and would be told of for as long as that lasts.
+            runtime_.Rewatch(listener_.get(), 0, Tag(Source::kListener));
+            listen_ms_ = sys::MonotonicMs() + kPauseMs;
+            return;
+        }
         Fd relay(fd);
         if (!PeerIsTrusted(relay.get(), runtime_.uid)) continue;
         if (pending_.size() >= kMostPending) {
@@ -158,6 +168,10 @@ void Server::Tick() {
     shell_.Tick(now);
     session_.Tick(now);
     expiry_.Tick(now);
+    if (now >= listen_ms_) {
+        listen_ms_ = kNever;
+        runtime_.Rewatch(listener_.get(), EPOLLIN, Tag(Source::kListener));
+    }
     const Timers::Due due = timers_.Check(now, commands_.AnyRunning());
     if (due != Timers::Due::kNothing) expiry_.Begin(due, timers_.action(), now);
     do {
@@ -171,7 +185,7 @@ int Server::Timeout() const {
     next = Sooner(next, commands_.NextTick());
     next = Sooner(next, shell_.NextTick());
     next = Sooner(next, session_.NextTick());
-    next = Sooner(next, expiry_.NextTick());
+    next = Sooner(Sooner(next, expiry_.NextTick()), listen_ms_);
     if (next == kNever) return -1;
     const int64_t left = next - sys::MonotonicMs();
     if (left <= 0) return 0;
@@ -290,8 +304,13 @@ void Serve(ServeOptions options) {
     runtime->grace_ms = options.grace_ms;
     runtime->inherited = std::move(options.inherited);
     RaiseOurselves(&runtime->inherited);
-    runtime->null = Fd(sys::OpenAt(AT_FDCWD, "/dev/null", O_RDWR));
-    runtime->epoll = static_cast<int>(sys::EpollCreate());
+    const long opened = sys::OpenAt(AT_FDCWD, "/dev/null", O_RDWR);
+    const long epoll = sys::EpollCreate();
+    // Without them it would hold the spool's lock and serve nobody.
+    if (opened < 0) FailToServe(options, "/dev/null cannot be opened", opened);
+    if (epoll < 0) FailToServe(options, "the supervisor cannot wait for anything", epoll);
+    runtime->null = Fd(opened);
+    runtime->epoll = static_cast<int>(epoll);
     GatherEnvironment(runtime, options.environment);
     FindHome(runtime);
     runtime->default_shell = DefaultShell(runtime->env);
@@ -300,7 +319,7 @@ void Serve(ServeOptions options) {
     }
     auto* server = new (Allocate(sizeof(Server))) Server(*runtime);
     if (const long error = server->Prepare(); error < 0) {
-        FailToServe(options, "the spool's socket cannot be made", error);
+        FailToServe(options, "the spool cannot be served", error);
     }
     WriteAll(options.ready.get(), "ok\n");
     options.ready.reset();

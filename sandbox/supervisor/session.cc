@@ -28,7 +28,9 @@ void Session::Accept(Fd in, Fd out, Fd relay) {
     }
     if (connections_[slot].IsOpen()) Drop(slot);
     opened_[slot] = ++open_count_;
-    connections_[slot].Open(runtime_, slot, std::move(in), std::move(out), std::move(relay));
+    if (!connections_[slot].Open(runtime_, slot, std::move(in), std::move(out), std::move(relay))) {
+        return Drop(slot);
+    }
     connections_[slot].hello_by_ms = sys::MonotonicMs() + kHelloMs;
     connections_[slot].out().append(kMagic, sizeof kMagic - 1);
     if (connections_[slot].Flush() == Connection::State::kClosed) Drop(slot);
@@ -204,7 +206,9 @@ bool Session::PushChunk(Command& command, int index) {
     // The frame is laid out by hand, so that the bytes go from the file to their place at once.
     constexpr size_t kFront = 4 + 1 + 8 + 1 + 8 + 4;
     char* frame = out.Room(kFront + size);
-    const long got = sys::ReadAt(stream.file.get(), frame + kFront, size, stream.pushed);
+    long got = -EINTR;
+    while (got == -EINTR)
+        got = sys::ReadAt(stream.file.get(), frame + kFront, size, stream.pushed);
     if (got <= 0) {
         stream.size = stream.pushed;  // somebody truncated it
         commands_.KeepPromise(command);

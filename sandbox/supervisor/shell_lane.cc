@@ -136,8 +136,17 @@ bool ShellLane::StartShell(Command& command) {
     if (!runtime_.spool.HasReports()) {
         // Somebody cleaned up below us. Without it no shell could ever report again.
         runtime_.Unwatch(runtime_.spool.reports());
-        runtime_.spool.OpenReports();
-        runtime_.Watch(runtime_.spool.reports(), EPOLLIN, Tag(Source::kReports));
+        long error = runtime_.spool.OpenReports();
+        if (error == 0) {
+            error = runtime_.Watch(runtime_.spool.reports(), EPOLLIN, Tag(Source::kReports));
+        }
+        if (error < 0) {
+            Str reason;
+            reason.append("cannot make what shells report through in the spool: ");
+            AppendErrno(&reason, error);
+            commands_.Finish(command, NotStarted(error, reason.view()));
+            return false;
+        }
     }
     Shell shell;
     if (!ChooseShell(runtime_, order.shell.view(), &shell)) {

@@ -78,8 +78,10 @@ Spawned Spawn(SpawnOrder& order, const Inherited& inherited) {
 }
 
 SpawnNews ReadSpawnStatus(int status, SpawnFailure* failure) {
-    const long got = sys::Read(status, failure, sizeof *failure);
-    if (got == -EAGAIN || got == -EINTR) return SpawnNews::kNothingYet;
+    long got = -EINTR;
+    while (got == -EINTR)
+        got = sys::Read(status, failure, sizeof *failure);
+    if (got == -EAGAIN) return SpawnNews::kNothingYet;
     return got == sizeof *failure ? SpawnNews::kFailed : SpawnNews::kRunning;
 }
 

@@ -233,9 +233,11 @@ bool Spool::ReadRun(uint64_t n, RunRecord* run, bool* exists) const {
     return true;
 }
 
-void Spool::ListCommands(Vec<uint64_t>* to) const {
-    const Fd again(sys::OpenAt(commands_.get(), ".", O_RDONLY | O_DIRECTORY));
-    ListNames(again.get(), [to](View name) {
+long Spool::ListCommands(Vec<uint64_t>* to) const {
+    const long opened = sys::OpenAt(commands_.get(), ".", O_RDONLY | O_DIRECTORY);
+    if (opened < 0) return opened;
+    const Fd again(opened);
+    return ListNames(again.get(), [to](View name) {
         uint64_t n = 0;
         if (!ParseNumber(name, &n) || n == 0) return;
         size_t at = to->size();

@@ -66,8 +66,8 @@ class Spool {
     long WriteRun(uint64_t n, const RunRecord& run) const;
     // False when there is no usable one; `exists` tells whether there is any.
     bool ReadRun(uint64_t n, RunRecord* run, bool* exists) const;
-    // Every number that has a directory, ascending.
-    void ListCommands(Vec<uint64_t>* to) const;
+    // Every number that has a directory, ascending. Negative errno: there may be more.
+    long ListCommands(Vec<uint64_t>* to) const;
     // Everything in the spool, and the spool itself where its parent allows.
     void RemoveAll();
 

@@ -1,164 +1,29 @@
 // The supervisor against its daemon and its sandbox: frames in pieces, connections in any number, lies in the FIFO, a
-// spool that somebody else writes to, processes that end as they like, and supervisors that are killed and come back.
-// What it says is always frames, it comes to rest after each event, it signals nothing but processes it has started, and
-// it changes nothing outside its spool (supervisor_calls.cc).
+// spool that somebody else writes to, processes that end as they like, calls that fail, and supervisors that are killed
+// and come back. What it says is always frames, it comes to rest after each event, it signals nothing but processes it
+// has started, and it changes nothing outside its spool (machine.h, world.h).
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "base/check.h"
-#include "sandbox/supervisor/expiry.h"
-#include "sandbox/supervisor/session.h"
 #include "tests/fuzz/fuzz_bytes.h"
-#include "tests/fuzz/supervisor_calls.h"
+#include "tests/fuzz/world.h"
 
 namespace sbxfs::fuzz {
 namespace {
 
-namespace sup = supervisor;
-
-constexpr std::size_t kMagicSize = sizeof sup::kMagic - 1;
-
-// One attach: what the daemon has of it, and what it has heard.
-struct Peer {
-    int end = -1;
-    int relay = -1;
-    std::string heard;
-
-    ~Peer() {
-        if (end >= 0) CloseFd(end);
-        if (relay >= 0) CloseFd(relay);
-    }
-    void Listen() {
-        char page[65536];
-        while (end >= 0) {
-            const long got = Get(end, page, sizeof page);
-            if (got <= 0) break;
-            heard.append(page, static_cast<std::size_t>(got));
-        }
-        if (heard.size() < kMagicSize) return;
-        CHECK(heard.compare(0, kMagicSize, sup::kMagic, kMagicSize) == 0);
-        std::size_t at = kMagicSize;
-        while (heard.size() - at >= 5) {
-            sup::Reader header(heard.data() + at, 5);
-            const std::uint32_t length = header.U32();
-            const std::uint8_t type = header.U8();
-            CHECK(length >= 1 && length <= sup::kMaxFrame);
-            CHECK(type >= 64 && type <= 76);
-            if (heard.size() - at - 4 < length) break;
-            at += 4 + length;
-        }
-        heard.erase(kMagicSize, at - kMagicSize);
-    }
-};
-
-// serve.cc's Server without its sockets and signals.
-struct Server {
-    explicit Server(const char* spool) {
-        runtime.self = kFirstPid - 1;
-        runtime.epoll = NewEpoll();
-        runtime.home.Assign("/");
-        runtime.default_shell.Assign("/bin/sh");
-        runtime.env.Set("PATH", "/usr/bin:/bin");
-        up = runtime.spool.Open(sup::Fd(OpenDirectory(spool))) >= 0;
-        if (!up) return;
-        runtime.Watch(runtime.spool.reports(), 1, sup::Tag(sup::Source::kReports));
-        commands.OpenWatch();
-        commands.Recover();
-    }
-    ~Server() { CloseFd(runtime.epoll); }
-
-    void Accept(Peer& peer) {
-        int channel[2];
-        int relay[2];
-        SocketPair(channel);
-        SocketPair(relay);
-        peer.end = channel[0];
-        peer.relay = relay[0];
-        session.Accept(sup::Fd(channel[1]), sup::Fd(DuplicateFd(channel[1])), sup::Fd(relay[1]));
-    }
-
-    void Handle(const EpollNews& news) {
-        switch (sup::SourceOf(news.tag)) {
-            case sup::Source::kReports:
-                return shell.OnReports();
-            case sup::Source::kFiles:
-                return commands.OnFileEvents();
-            case sup::Source::kShellInput:
-                return shell.OnRoom((news.events & 0x18) != 0);  // EPOLLERR, EPOLLHUP
-            case sup::Source::kSpawned:
-                return sup::WhichOf(news.tag) == 0 ? shell.OnSpawned()
-                                                   : parallel.OnSpawned(sup::WhichOf(news.tag));
-            case sup::Source::kConnection:
-                return session.OnConnection(sup::WhichOf(news.tag), news.events);
-            case sup::Source::kChildren:
-            case sup::Source::kListener:
-                break;
-        }
-        CHECK(false);  // nothing of the kind is watched
-    }
-    void Reap() {
-        int status = 0;
-        for (;;) {
-            const long pid = WaitForOne(&status);
-            if (pid <= 0) return;
-            if (!shell.OnExit(static_cast<int>(pid), status))
-                parallel.OnExit(static_cast<int>(pid), status);
-        }
-    }
-    void Tick() {
-        const std::int64_t now = made_up.now_ns / 1'000'000;
-        commands.Tick(now);
-        shell.Tick(now);
-        session.Tick(now);
-        expiry.Tick(now);
-        const sup::Timers::Due due = timers.Check(now, commands.AnyRunning());
-        if (due != sup::Timers::Due::kNothing) expiry.Begin(due, timers.action(), now);
-        shell.Advance();
-        session.Pump();
-    }
-    // As Server::Run, until nothing more comes.
-    void Work(std::vector<std::unique_ptr<Peer>>& peers) {
-        for (int round = 0;; ++round) {
-            CHECK(round < 3000);  // it never comes to rest
-            EpollNews news[16];
-            const int count = LookAtEpoll(runtime.epoll, news, 16);
-            for (int i = 0; i < count; ++i)
-                Handle(news[i]);
-            Reap();
-            Tick();
-            for (const auto& peer : peers)
-                peer->Listen();
-            if (count <= 0) return;
-        }
-    }
-
-    sup::Runtime runtime;
-    bool up = false;
-    sup::Commands commands{runtime};
-    sup::ShellLane shell{runtime, commands};
-    sup::ParallelLane parallel{runtime, commands};
-    sup::Timers timers;
-    sup::Session session{runtime, commands, shell, parallel, timers};
-    sup::Expiry expiry{commands, shell};
-};
-
-sup::Text AsText(std::string_view text) {
-    return {text.data(), static_cast<std::uint32_t>(text.size())};
-}
-
 // A frame that mostly makes sense.
 std::string AnyFrame(FuzzBytes& in) {
-    constexpr std::uint8_t kTypes[] = {1, 2, 2, 2,  3,  4,  5,  5,  6, 6,
-                                       7, 8, 9, 10, 11, 13, 12, 64, 99};
+    constexpr std::uint8_t kTypes[] = {1, 2, 2, 2,  3,  4,  5,  5,  6,  6,
+                                       7, 8, 9, 10, 11, 13, 14, 12, 64, 99};
     const auto type = static_cast<sup::Type>(kTypes[in.Below(sizeof kTypes)]);
     std::string bytes;
     sup::Writer<std::string> w(bytes, type);
     constexpr auto raw = [](sup::Type one) { return static_cast<unsigned>(one); };
     switch (raw(type)) {
         case raw(sup::Type::kHello):
-            w.U32(1).U32(1).U64(in.Odd());
+            w.U32(1).U32(2).U64(in.Odd());
             break;
         case raw(sup::Type::kStart): {
             sup::StartFields f;
@@ -191,9 +56,12 @@ std::string AnyFrame(FuzzBytes& in) {
         case raw(sup::Type::kForget):
             w.U64(in.Odd());
             break;
+        case raw(sup::Type::kFetch):
         case raw(sup::Type::kStat): {
             const auto count = static_cast<std::uint32_t>(in.Below(4));
-            w.U32(in.U8()).U32(count);
+            w.U32(in.U8());
+            if (type == sup::Type::kFetch) w.U32(in.U16());
+            w.U32(count);
             for (std::uint32_t i = 0; i < count; ++i)
                 w.String(AsText(in.Text(16)));
             break;
@@ -213,45 +81,36 @@ std::string AnyFrame(FuzzBytes& in) {
     return bytes;
 }
 
-struct World {
-    explicit World(FuzzBytes& bytes)
-        : in(bytes), directory(std::string(EmptyDirectory()) + "/spool") {
-        ResetCalls(directory.c_str());
-        Restart();
-    }
-    void Restart() {
-        server.reset();
-        PlantAt(Plant::kDirectory, directory.c_str(), "", 0);
-        server = std::make_unique<Server>(directory.c_str());
+struct Story {
+    explicit Story(FuzzBytes& bytes) : in(bytes) {
+        world.silent = true;
+        world.next = [this] { return Step(); };
     }
     std::string PathIn(std::uint64_t n) {
         constexpr const char* kNames[] = {"stdout", "stderr", "run", "outcome", "script", ""};
-        return directory + "/commands/" + std::to_string(n) + "/" + kNames[in.Below(6)];
+        return world.Place(n, kNames[in.Below(6)]);
     }
     Peer& AnyPeer() {
-        if (peers.empty()) Attach();
-        return *peers[in.Below(peers.size())];
+        if (world.peers.empty()) Attach();
+        return **std::next(world.peers.begin(), static_cast<long>(in.Below(world.peers.size())));
     }
     void Attach() {
-        if (peers.size() >= 12) peers.erase(peers.begin());
-        peers.push_back(std::make_unique<Peer>());
-        server->Accept(*peers.back());
+        if (world.peers.size() >= 12) world.peers.pop_front();
+        world.peers.push_back(std::make_unique<Peer>(nullptr));
     }
-    void Say(Peer& peer, std::string_view bytes) {
-        if (peer.end >= 0) (void)Put(peer.end, bytes.data(), bytes.size());
-    }
-    void Step();
-    void Plant();
+    // False: the supervisor is killed.
+    bool Step();
+    void PlantSomething();
+    void ChangeProcesses();
 
     FuzzBytes& in;
-    std::string directory;
-    std::unique_ptr<Server> server;
-    std::vector<std::unique_ptr<Peer>> peers;
+    World world;
+    int steps = 0;
 };
 
-void World::Plant() {
+void Story::PlantSomething() {
     const std::string path = PathIn(in.Odd());
-    const auto how = static_cast<fuzz::Plant>(in.Below(6));
+    const auto how = static_cast<Plant>(in.Below(6));
     std::string bytes;
     switch (in.Below(3)) {
         case 0:
@@ -273,75 +132,87 @@ void World::Plant() {
                 bytes += std::to_string(in.Odd()) + " ";
             break;
     }
-    PlantAt(how, path.c_str(), bytes.data(), how == Plant::kTruncate ? in.U8() : bytes.size());
+    PlantAt(how, path, bytes, how == Plant::kTruncate ? in.U8() : bytes.size());
 }
 
-void World::Step() {
-    switch (in.Below(16)) {
+// Of commands, or others; with any name and mark.
+void Story::ChangeProcesses() {
+    MadeUpProcess one;
+    one.parent = in.Chance() ? kSelf : kFirstPid + static_cast<int>(in.Below(8));
+    one.session = kFirstPid + static_cast<int>(in.Below(8));
+    one.start = in.Odd();
+    one.state = "STZR"[in.Below(4)];
+    one.flags = in.Chance() ? 0x40 : in.Chance() ? 0x200000 : 0;
+    one.name = std::string(in.Text(20));
+    one.environ = std::string(in.Text(40)) + std::string(1, '\0');
+    one.stubborn = in.Chance();
+    made_up.processes.emplace(made_up.next_pid++, std::move(one));
+}
+
+bool Story::Step() {
+    if (in.empty() || ++steps > 200) return false;
+    switch (in.Below(18)) {
         case 0:
-            Say(AnyPeer(), in.Text());
+            AnyPeer().Say(in.Text());
             break;
         case 1:
         case 2:
         case 3:
         case 4:
         case 5:
-            Say(AnyPeer(), AnyFrame(in));
+            AnyPeer().Say(AnyFrame(in));
             break;
         case 6:
-            made_up.now_ns += 1'000'000LL << in.Below(24);
+            world.AdvanceAtOnce(1LL << in.Below(24));
             break;
         case 7:
-            (void)EndOneProcess(in.Chance() ? in.U8() << 8 : static_cast<int>(in.Below(127)));
+            (void)EndOldest(in.Chance() ? in.U8() << 8 : static_cast<int>(in.Below(127)));
             break;
         case 8: {
             std::string line = in.Chance() ? std::string(in.Text()) + "\n"
                                            : "R " + std::to_string(in.Odd()) + " " +
                                                  std::to_string(in.U8()) + " " +
                                                  std::string(in.Text(6)) + "\n";
-            PlantAt(Plant::kAppend, (directory + "/commands/report").c_str(), line.data(),
-                    line.size());
+            PlantAt(Plant::kAppend, SpoolPath() + "/commands/report", line);
             break;
         }
-        case 9: {
-            const std::string bytes(in.U16(), 'o');
-            PlantAt(Plant::kAppend, PathIn(in.Odd()).c_str(), bytes.data(), bytes.size());
+        case 9:
+            PlantAt(Plant::kAppend, PathIn(in.Odd()), std::string(in.U16(), 'o'));
             break;
-        }
         case 10:
-            Plant();
+            PlantSomething();
             break;
         case 11:
             Attach();
             break;
         case 12: {
             Attach();
-            std::string hello;
-            {
-                sup::Writer<std::string> w(hello, sup::Type::kHello);
-                w.U32(1).U32(1).U64(in.Odd());
-            }
-            Say(*peers.back(), hello);
+            const std::uint64_t epoch = in.Odd();
+            world.peers.back()->Say(
+                Frame(sup::Type::kHello, [&](auto& w) { w.U32(1).U32(1).U64(epoch); }));
             break;
         }
         case 13:
-            if (!peers.empty())
-                peers.erase(peers.begin() + static_cast<long>(in.Below(peers.size())));
+            if (!world.peers.empty()) {
+                world.peers.erase(std::next(world.peers.begin(),
+                                            static_cast<long>(in.Below(world.peers.size()))));
+            }
             break;
         case 14:
-            Restart();
+            return false;
+        case 15:
+            ChangeProcesses();
+            break;
+        case 16:
+            made_up.fault = in.Chance() ? FaultKind::kNone : kFaultKinds[in.Below(6)];
+            made_up.fault_at = made_up.could_fail + in.U8();
             break;
         default:
             made_up.fork_fails = in.Chance();
+            made_up.exec_step = in.Chance() ? static_cast<int>(in.Below(5)) : -1;
             break;
     }
-    if (server->up) server->Work(peers);
-    if (server->up && server->session.Ended()) {
-        server->commands.KillAll();
-        server->shell.KillShell();
-        server->session.Pump();
-        Restart();
-    }
+    return true;
 }
 
 }  // namespace
@@ -350,8 +221,9 @@ void World::Step() {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     sbxfs::fuzz::FuzzBytes in(data, size);
-    sbxfs::fuzz::World world(in);
-    for (int step = 0; step < 200 && !in.empty() && world.server->up; ++step)
-        world.Step();
+    sbxfs::fuzz::Story story(in);
+    do {
+        story.world.Live();
+    } while (!in.empty() && story.steps < 200);
     return 0;
 }

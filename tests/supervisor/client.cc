@@ -58,6 +58,8 @@ UniqueFd StartAttach(const std::string& spool, const AttachOptions& options, pid
 }  // namespace
 
 std::string NativeProgram() {
+    if (const char* other = std::getenv("SBXFS_TEST_SUPERVISOR"))
+        return other;  // scripts/coverage.sh
 #if defined(__aarch64__)
     return SBXFS_SUPERVISOR_DIR "/sbxfs-supervisor-arm64";
 #else
