@@ -14,7 +14,6 @@ configure_and_build dev sbxfs_unit_tests sbxfs_fuzz_corpora sbxfs_hosted_tests s
 more=${1:+$(realpath "$1")}
 out=$PWD/build/coverage
 mkdir -p "$out"
-chmod 777 "$out"
 rm -f "$out"/*.gcda
 
 # compile TARGET SOURCE NAME [FLAG...]: as the dev build does it, with --coverage and without optimising.
@@ -43,7 +42,7 @@ for source in sandbox/supervisor/*.cc; do
         program+=("$out/program_$name.o")
     fi
     g++ -std=c++20 -O0 -g -w -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-strict-aliasing -I"$PWD" --coverage -fprofile-abs-path \
-        -include build/dev/sandbox/supervisor/build_id.h -DSBXFS_SUPERVISOR_CALLS='"tests/supervisor/measured_calls.h"' -c "$PWD/$source" -o "$out/measured_$name.o"
+        -include build/dev/sandbox/supervisor/build_id.h -DSBXFS_COVERAGE_DIR="\"$out\"" -DSBXFS_SUPERVISOR_CALLS='"tests/supervisor/measured_calls.h"' -c "$PWD/$source" -o "$out/measured_$name.o"
     measured+=("$out/measured_$name.o")
 done
 g++ -O0 -I"$PWD" -x c++ tests/supervisor/measured_main.cc.in -x none "${measured[@]}" --coverage -o "$out/sbxfs-supervisor"

@@ -82,8 +82,8 @@ long Spool::ReadOrMakeId() {
 }
 
 long Spool::OpenReports() {
-    // A fresh one, so that no report to an earlier supervisor is left in it.
-    sys::UnlinkAt(commands_.get(), "report");
+    // A fresh one, so that no report to an earlier supervisor is left in it. Whatever a command has put there.
+    RemoveTree(commands_.get(), "report");
     const long error = sys::MakeFifoAt(commands_.get(), "report", 0600);
     if (error < 0) return error;
     // For reading and writing: never at its end, and shells never wait for a reader.
@@ -111,12 +111,6 @@ void Spool::SetEpoch(uint64_t epoch) {
 
 void Spool::AppendEvent(Str* to, uint64_t n) const {
     to->Hex(id_).append("-").Number(n);
-}
-
-bool Spool::ParseEvent(View mark, uint64_t* n) const {
-    uint64_t id = 0;
-    return ParseHex(mark, &id) && id == id_ && mark.size > 17 && mark[16] == '-' &&
-           ParseNumber(mark.From(17), n);
 }
 
 long Spool::CreateCommand(uint64_t n, const Account* owner) {

@@ -52,8 +52,6 @@ class Spool {
 
     // SBXFS_EVENT of a command.
     void AppendEvent(Str* to, uint64_t n) const;
-    // The number behind a mark of this spool; false for another's.
-    bool ParseEvent(View mark, uint64_t* n) const;
 
     // -EEXIST when it was there. The output files belong to `owner` where one is given.
     long CreateCommand(uint64_t n, const Account* owner);

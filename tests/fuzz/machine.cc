@@ -53,6 +53,7 @@ struct Process {
 };
 Process process;
 std::size_t left_open = 0;
+int listener = -1;  // where on_relay's end comes from
 
 const char* PathOf(long argument) {
     return reinterpret_cast<const char*>(argument);
@@ -495,6 +496,7 @@ void NewMachine() {
         CloseFd(one.exec);
     }
     made_up = MadeUp();
+    listener = -1;
     std::error_code ignored;
     for (const auto& entry : fs::directory_iterator(Directory()))
         fs::remove_all(entry.path(), ignored);
@@ -625,6 +627,21 @@ int HandOver(const std::string& socket_path, const std::vector<int>& fds, char b
     return relay;
 }
 
+int Listen(const std::string& socket_path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    memcpy(&address.sun_path[0], socket_path.c_str(), socket_path.size() + 1);
+    listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    CHECK(listen(listener, 16) == 0);
+    return listener;
+}
+
+bool HasEnded(int fd) {
+    char byte = 0;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 long Put(int fd, std::string_view bytes) {
     return send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
 }
@@ -687,7 +704,10 @@ namespace sbxfs::supervisor::sys {
 using namespace sbxfs::fuzz;  // NOLINT(google-build-using-namespace)
 
 long Call(long number, long a, long b, long c, long d, long e, long f) {
-    if (number == SYS_exit_group) throw Exited{static_cast<int>(a)};
+    if (number == SYS_exit_group) {
+        if (made_up.on_exit) made_up.on_exit(static_cast<int>(a));
+        throw Exited{static_cast<int>(a)};
+    }
     if (made_up.fault != FaultKind::kNone) {
         const long failure = FailureOf(made_up.fault, number, a, number == SYS_epoll_ctl ? b : c);
         if (Fails(failure)) {
@@ -777,9 +797,11 @@ long Call(long number, long a, long b, long c, long d, long e, long f) {
         case SYS_signalfd4:
             return NewPipe(&process.signals);
         case SYS_inotify_init1:
+            if (!made_up.has_inotify) return -EMFILE;
             process.watches.clear();
             return NewPipe(&process.changes);
         case SYS_inotify_add_watch:
+            if (!made_up.has_inotify) return -ENOSPC;
             return AddWatch(PathOf(b), c);
         case SYS_inotify_rm_watch:
             return process.watches.erase(static_cast<int>(b)) > 0 ? 0 : -EINVAL;
@@ -798,6 +820,19 @@ long Call(long number, long a, long b, long c, long d, long e, long f) {
         case SYS_readlinkat:
             return ReadLink(static_cast<int>(a), PathOf(b), reinterpret_cast<char*>(c),
                             static_cast<std::size_t>(d));
+        case SYS_getsockopt: {
+            const long error = Real(number, a, b, c, d, e);
+            // pid, uid, gid
+            if (made_up.peer_uid >= 0) reinterpret_cast<int*>(d)[1] = made_up.peer_uid;
+            return error;
+        }
+        case SYS_fstat: {
+            const long error = Real(number, a, b);
+            if (error == 0 && made_up.file_uid >= 0) {
+                reinterpret_cast<struct stat*>(b)->st_uid = static_cast<unsigned>(made_up.file_uid);
+            }
+            return error;
+        }
         case SYS_newfstatat:
             if (strcmp(PathOf(b), "/proc/1") == 0) b = reinterpret_cast<long>("/");
             break;
@@ -843,6 +878,7 @@ long Call(long number, long a, long b, long c, long d, long e, long f) {
             if (error < 0) return error;
             const auto* ends = reinterpret_cast<const int*>(a);
             process.pipes.emplace_back(Keep(ends[0]), Keep(ends[1]));
+            made_up.last_pipe = ends[0];
             return 0;
         }
         case SYS_getdents64:
@@ -851,11 +887,23 @@ long Call(long number, long a, long b, long c, long d, long e, long f) {
                                 static_cast<std::size_t>(c));
             }
             break;
+        case SYS_epoll_ctl:
+            if (c == 0 || c == 1) return made_up.has_channel ? 0 : -EPERM;
+            break;
         case SYS_epoll_pwait:
             return WaitForNews(a, b, c, d);
         case SYS_bind:
         case SYS_connect:
             return OfSocket(number, a, b);
+        case SYS_sendmsg: {
+            const long sent = Real(number, a, b, c);
+            if (listener >= 0) {
+                const int relay = accept(listener, nullptr, nullptr);
+                if (made_up.on_relay) made_up.on_relay(relay);
+                CloseFd(relay);
+            }
+            return sent;
+        }
         case SYS_recvmsg:
             return Receive(a, b, c);
         case SYS_socket:
@@ -866,15 +914,11 @@ long Call(long number, long a, long b, long c, long d, long e, long f) {
         case SYS_fchown:
         case SYS_read:
         case SYS_pread64:
-        case SYS_fstat:
         case SYS_flock:
         case SYS_ioctl:
         case SYS_fallocate:
-        case SYS_epoll_ctl:
         case SYS_getegid:
         case SYS_listen:
-        case SYS_getsockopt:
-        case SYS_sendmsg:
         case SYS_uname:
             break;
         default:

@@ -72,6 +72,11 @@ struct MadeUp {
     std::function<bool(int timeout_ms)> idle;
     // The answer of fork(2) in place of a made-up pid, such as 0.
     std::function<long()> fork;
+    // exit(2), while what the process has is still there.
+    std::function<void(int)> on_exit;
+    // An attach has handed over its channel and waits: what the other end of its socket does before it is closed.
+    std::function<void(int)> on_relay;
+    int last_pipe = -1;  // where the pipe is read that was made last
 
     long long now_ns = 1'000'000'000'000;  // all clocks
     std::map<int, MadeUpProcess> processes;
@@ -92,13 +97,17 @@ struct MadeUp {
     std::set<std::string> programs{"/bin/sh"};
     std::map<std::string, std::string> links;
     unsigned long long soft_files = 1024;
-    int uid = -1;  // -1: ours
+    int uid = -1;       // -1: ours
+    int peer_uid = -1;  // of who attaches
+    int file_uid = -1;  // of what fstat(2) says
     bool has_children_files = true;
     bool has_leases = true;
     bool has_statx = true;
     bool has_random = true;
-    long exec_result = -2;  // of execve(2) in a child
-    std::string refuses;    // the call that a child may not make, by name
+    bool has_inotify = true;
+    bool has_channel = true;  // standard input and output can be waited for
+    long exec_result = -2;    // of execve(2) in a child
+    std::string refuses;      // the call that a child may not make, by name
 
     std::map<unsigned long long, int>
         runs;               // of parallel commands, how often a process was made for them
@@ -139,7 +148,9 @@ unsigned long long InodeOf(int fd);
 void SocketPair(int ends[2]);  // neither end blocks
 // An attach: hands `in` and `out` over as attach.cc does. The socket that it waits on, or -1.
 int HandOver(const std::string& socket_path, const std::vector<int>& fds, char byte = 'A');
-long Put(int fd, std::string_view bytes);  // bytes taken; -1 when it is full or closed
+int Listen(const std::string& socket_path);  // `on_relay` is there in place of a supervisor
+bool HasEnded(int fd);                       // its other end was closed
+long Put(int fd, std::string_view bytes);    // bytes taken; -1 when it is full or closed
 long Get(int fd, char* to,
          unsigned long size);  // bytes read; 0 when there are none, or never will be
 void CloseFd(int fd);

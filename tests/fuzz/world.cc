@@ -57,8 +57,25 @@ void Peer::Close() {
     end_ = relay_ = -1;
 }
 
+bool Peer::IsEnded() const {
+    return end_ >= 0 && HasEnded(end_);
+}
+
+void Peer::CloseRelay() {
+    CloseFd(relay_);
+    relay_ = -1;
+}
+
 void Peer::Say(std::string_view bytes) {
-    if (end_ >= 0) (void)Put(end_, bytes);
+    unsaid_ += bytes;
+    (void)Flush();
+}
+
+bool Peer::Flush() {
+    if (end_ < 0 || unsaid_.empty()) return false;
+    const long put = Put(end_, unsaid_);
+    if (put > 0) unsaid_.erase(0, static_cast<std::size_t>(put));
+    return put > 0;
 }
 
 void Peer::Listen() {
@@ -146,9 +163,12 @@ int World::ShellPid() const {
 }
 
 bool World::Idle(int timeout_ms) {
-    for (const auto& peer : peers)
+    bool said = false;
+    for (const auto& peer : peers) {
         peer->Listen();
-    if (PeopleAct()) return true;
+        said = peer->Flush() || said;
+    }
+    if (said || PeopleAct()) return true;
     if (wait_ms_ > 0) {
         CHECK(++rounds_ < 100000);  // time does not pass
         const long long hop = timeout_ms < 0 ? wait_ms_ : std::min<long long>(timeout_ms, wait_ms_);
@@ -165,6 +185,7 @@ void World::RunScript(std::uint64_t n, int pid, MadeUpProcess* shell) {
     ++runs[n];
     PlantAt(Plant::kAppend, Place(n, "stdout"), how.out);
     PlantAt(Plant::kAppend, Place(n, "stderr"), how.err);
+    if (shell != nullptr) shell->stdin_link = how.hangs ? "/dev/null" : "";
     if (how.hangs) return;
     if (shell == nullptr) return EndProcess(pid, how.status << 8);
     if (how.shell_dies) return EndProcess(pid, how.status);

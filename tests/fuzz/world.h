@@ -35,8 +35,12 @@ class Peer {
     ~Peer() { Close(); }
 
     bool IsOpen() const { return end_ >= 0; }
+    bool IsEnded() const;  // by the other side
+    void CloseRelay();
     void Close();
     void Say(std::string_view bytes);
+    // What the socket did not take goes when it does; whether anything did now.
+    bool Flush();
     void Listen();
     void ListenNoMore() { deaf_ = true; }
 
@@ -48,6 +52,7 @@ class Peer {
     int end_ = -1;
     int relay_ = -1;
     bool deaf_ = false;
+    std::string unsaid_;
     std::string heard_;
     bool past_magic_ = false;
 };

@@ -15,9 +15,11 @@ namespace sbxfs::supervisor::sys {
 
 inline long Call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0,
                  long f = 0) {
-    // Another user may not write them.
-    static const long owner = syscall(__NR_geteuid);
-    if ((number == __NR_exit_group || number == __NR_execve) && syscall(__NR_geteuid) == owner) {
+    // Or waits for long, where it may be killed. Another user may not write them.
+    constexpr long kHere = -100;
+    const bool waits = number == __NR_epoll_pwait && (d < 0 || d > 200);
+    if ((waits || number == __NR_exit_group || number == __NR_execve) &&
+        syscall(__NR_faccessat, kHere, SBXFS_COVERAGE_DIR, 2 /* W_OK */) == 0) {
         __gcov_dump();
         __gcov_reset();
     }
