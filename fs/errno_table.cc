@@ -85,6 +85,8 @@ constexpr auto kFilesRows = std::to_array<Row>({
     {EFBIG, kStoring | In(kRead, kSetattr), "no file can be that long", {}},
     {EMFILE, kOpening, "the sandbox's server holds no more open files", {}},
     {E2BIG, In(kOpendir, kReaddir), "the server lists more entries than any directory has", {}},
+    {ENOMEM, In(kOpendir, kReaddir), "other large directories of the sandbox are being listed",
+     "list it again when they are, or with a command in the sandbox"},
     {EOVERFLOW, kAsking, "the sandbox claims a size that no file can have", {}},
     {EOPNOTSUPP, In(kMknod), "SFTP cannot make pipes, sockets and devices",
      "make it with a command in the sandbox"},
@@ -410,7 +412,8 @@ const std::vector<ErrnoSummary>& ErrnoSummaries() {
         {Errno{EMFILE}, "", "the sandbox's server, or the daemon, holds no more open files",
          "close some"},
         {Errno{ENFILE}, "", "this machine has no descriptor left", "raise `fs.file-max`"},
-        {Errno{ENOMEM}, "", "this machine has no memory left", ""},
+        {Errno{ENOMEM}, "",
+         "this machine has no memory left, or large directories are being listed", ""},
         {Errno{E2BIG}, "", "a directory that lists more than any can hold", "list it by a command"},
         {Errno{EOVERFLOW}, "", "a size that no file can have", "look at it by a command"},
     };

@@ -250,7 +250,9 @@ std::optional<FileCache::Asked> FileCache::Answered(Question question) {
 
 FileCache::Entry& FileCache::Present(const std::string& path) {
     MakeRoom();
-    Entry& entry = entries_[path];
+    const auto [found, is_new] = entries_.try_emplace(path);
+    Entry& entry = found->second;
+    if (is_new) texts_ += path.size();
     Counted();
     if (entry.era != era_) {
         entry = Entry{};
@@ -290,6 +292,10 @@ void FileCache::PutList(Question question, const Result<std::vector<RemoteEntry>
     const MutexLock lock(mu_);
     const auto asked = Answered(question);
     if (!asked || !entries || entries->size() > limits_.entries / 2) return;
+    std::size_t texts = entries->size() * (asked->path.size() + 1);
+    for (const RemoteEntry& found : *entries)
+        texts += found.name.size();
+    if (texts > limits_.texts / 2) return;
     for (const RemoteEntry& found : *entries) {
         if (!asked->changed.contains(found.name)) Keep(Join(asked->path, found.name), found.stat);
     }
@@ -307,6 +313,7 @@ void FileCache::PutTarget(Question question, const Result<std::string>& target) 
     if (!asked || !target) return;
     Entry& entry = Present(asked->path);
     entry.target = *target;
+    texts_ += target->size();
     entry.target_fact = {clock_.Steady(), true};
 }
 
@@ -446,6 +453,7 @@ void FileCache::ForgetAll() {
     Entries doomed;  // dies after the lock
     const MutexLock lock(mu_);
     doomed.swap(entries_);
+    texts_ = 0;
     Counted();
     for (auto& [question, asked] : asked_)
         asked.spoiled = true;
@@ -470,7 +478,7 @@ void FileCache::ForgetDirectory(std::string_view directory, Question by) {
 // What nobody can be served with goes first; then everything: a tree larger than this is not cached well
 // anyway.
 void FileCache::MakeRoom() {
-    if (entries_.size() < limits_.entries) return;
+    if (entries_.size() < limits_.entries && texts_ < limits_.texts) return;
     const SteadyTime now = clock_.Steady();
     std::erase_if(entries_, [now, era = era_](const auto& item) {
         const Entry& entry = item.second;
@@ -478,7 +486,18 @@ void FileCache::MakeRoom() {
             std::max({entry.stat_fact.seen, entry.names_fact.seen, entry.target_fact.seen});
         return now - seen >= kQuietLife || (entry.era != era && !entry.baseline);
     });
-    if (entries_.size() >= limits_.entries) entries_.clear();
+    texts_ = Texts();
+    // Half full it is too full to be counted again soon.
+    if (entries_.size() < limits_.entries && texts_ < limits_.texts / 2) return;
+    entries_.clear();
+    texts_ = 0;
+}
+
+std::size_t FileCache::Texts() const {
+    std::size_t bytes = 0;
+    for (const auto& [path, entry] : entries_)
+        bytes += path.size() + entry.target.size();
+    return bytes;
 }
 
 // --- Identities

@@ -41,6 +41,7 @@ class FileCache {
 
     struct Limits {
         std::size_t entries = 100'000;
+        std::size_t texts = 32U << 20;  // bytes of paths and of what links lead to
     };
     explicit FileCache(Clock& clock) : FileCache(clock, Limits{}) {}
     FileCache(Clock& clock, Limits limits) : clock_(clock), limits_(limits) {}
@@ -193,6 +194,7 @@ class FileCache {
     void AddLinked(const std::string& path) REQUIRES(mu_);
     void ForgetStatOf(std::string_view directory) REQUIRES(mu_);
     void MakeRoom() REQUIRES(mu_);
+    std::size_t Texts() const REQUIRES(mu_);
     void Counted() REQUIRES(mu_) { count_.Set(static_cast<std::int64_t>(entries_.size())); }
     // The question, if its answer may be kept.
     std::optional<Asked> Answered(Question question) REQUIRES(mu_);
@@ -201,6 +203,7 @@ class FileCache {
     const Limits limits_;
     mutable Mutex mu_{LockRank::kFileCache};
     Entries entries_ GUARDED_BY(mu_);
+    std::size_t texts_ GUARDED_BY(mu_) = 0;  // at least what Texts() says
     GaugeShare count_ GUARDED_BY(mu_){sandbox_metrics.cache_entries};
     // Files with several names. Not an entry's: what is forgotten of a file does not make it one of one name.
     std::set<std::string, std::less<>> linked_ GUARDED_BY(mu_);

@@ -184,6 +184,8 @@ constexpr auto kFaults = std::to_array<FaultRow>({
     {SftpFault::kFarOffset, EFBIG, Blame::kCaller, ""},
     {SftpFault::kEndlessList, E2BIG, Blame::kRemote,
      "the server lists more entries than any directory has"},
+    {SftpFault::kManyLists, ENOMEM, Blame::kRemote,
+     "other large directories of the sandbox are being listed"},
     {SftpFault::kNoType, EIO, Blame::kRemote, "the server does not say what kind of file it is"},
     {SftpFault::kAbsurdSize, EOVERFLOW, Blame::kRemote, "the server claims an impossible size"},
     {SftpFault::kEmptyTarget, ENOENT, Blame::kCaller, "a link to nothing"},

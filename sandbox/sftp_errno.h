@@ -122,6 +122,7 @@ enum class SftpFault {
     kNotOffered,    // an extension that the server lacks
     kFarOffset,     // beyond 2^63
     kEndlessList,   // more entries than any directory has
+    kManyLists,     // other listings hold the memory there is for all of them
     kNoType,        // attributes without a file type
     kAbsurdSize,    // a size that no off_t can hold
     kEmptyTarget,   // of a link to be made

@@ -113,7 +113,8 @@ class SftpFiles final : public RemoteFiles, public std::enable_shared_from_this<
 
     // Listed entries that were not passed on: hostile names, impossible sizes, no type.
     std::uint64_t DroppedEntries() const { return dropped_entries_; }
-    // When a listing is given up as endless; the default is far beyond any real directory.
+    // When a listing is given up as endless; and what all that are under way may take of memory together. One that takes
+    // little has its place in any case.
     void BoundListings(std::size_t entries, std::size_t bytes) {
         most_entries_ = entries;
         most_bytes_ = bytes;
@@ -201,7 +202,9 @@ class SftpFiles final : public RemoteFiles, public std::enable_shared_from_this<
     std::uint64_t handles_ = 0;
     std::uint64_t dropped_entries_ = 0;
     std::size_t most_entries_ = 2'000'000;
-    std::size_t most_bytes_ = 512U << 20;
+    std::size_t most_bytes_ =
+        96U << 20;                  // 200,000 names of any length, or two times as many short ones
+    std::size_t listed_bytes_ = 0;  // by the listings under way
 };
 
 // Attributes as the rest of sbxfs knows them; an error when they lack a type or cannot be true.

@@ -23,6 +23,17 @@ constexpr std::size_t kFirstWindow =
 constexpr std::size_t kMostInFlight = 32;  // each may bring 256 KiB
 constexpr std::size_t kNameMax = 255;
 
+// A listing that takes no more than this part of what all may take is never refused.
+constexpr std::size_t kSmallPart = 256;
+
+// What an entry takes until its listing is over: the list has up to twice its size while it grows, a hash is kept, and
+// a longer name is a block of its own.
+std::size_t CostOf(std::string_view name) {
+    constexpr std::size_t kHash = 48;
+    constexpr std::size_t kInPlace = 15;
+    return 2 * sizeof(RemoteEntry) + kHash + (name.size() > kInPlace ? name.size() + 17 : 0);
+}
+
 bool IsName(std::string_view name) {
     return !name.empty() && name.size() <= kNameMax &&
            name.find_first_of(std::string_view("/\0", 2)) == std::string_view::npos;
@@ -35,6 +46,9 @@ class SftpFiles::Listing : public std::enable_shared_from_this<Listing> {
  public:
     Listing(std::shared_ptr<SftpFiles> files, std::string path, EntriesDone done)
         : files_(std::move(files)), path_(std::move(path)), done_(std::move(done)) {}
+    ~Listing() { files_->listed_bytes_ -= seen_bytes_; }
+    Listing(const Listing&) = delete;
+    Listing& operator=(const Listing&) = delete;
 
     void Start(const ClientPtr& client);
 
@@ -42,6 +56,7 @@ class SftpFiles::Listing : public std::enable_shared_from_this<Listing> {
     void FillWindow();
     void Take(SftpAnswer<std::vector<SftpName>> names);
     void Accept(SftpName& name);
+    void GiveUp(SftpFault why);
     void CloseAtEnd();
     void AskTypes();
     void TakeType(std::size_t index, const SftpAnswer<SftpAttrs>& attrs);
@@ -56,9 +71,9 @@ class SftpFiles::Listing : public std::enable_shared_from_this<Listing> {
     bool long_ = false;  // the first flight did not reach the end
     bool ended_ = false;
     std::optional<SftpRefusal> refusal_;
-    bool endless_ = false;
+    std::optional<SftpFault> given_up_;
     std::size_t seen_entries_ = 0;
-    std::size_t seen_bytes_ = 0;
+    std::size_t seen_bytes_ = 0;  // of files_->listed_bytes_; names that come again count too
     std::vector<RemoteEntry> entries_;
     // Hashes instead of names: half the memory, and with a secret seed nobody makes them collide on
     // purpose. Two names that collide by chance would lose one entry, once in 10^13 entries.
@@ -106,8 +121,11 @@ void SftpFiles::Listing::Take(SftpAnswer<std::vector<SftpName>> names) {
     if (names && !names->empty()) {
         for (SftpName& name : *names)
             Accept(name);
-        if (seen_entries_ > files_->most_entries_ || seen_bytes_ > files_->most_bytes_) {
-            endless_ = ended_ = true;
+        const std::size_t most = files_->most_bytes_;
+        if (seen_entries_ > files_->most_entries_ || seen_bytes_ > most) {
+            GiveUp(SftpFault::kEndlessList);
+        } else if (files_->listed_bytes_ > most && seen_bytes_ > most / kSmallPart) {
+            GiveUp(SftpFault::kManyLists);
         }
         // The first flight ends most directories, and asking on before it is over would cost them a
         // round trip. Where it does not, each answer lets three requests follow, so that any length
@@ -126,11 +144,22 @@ void SftpFiles::Listing::Take(SftpAnswer<std::vector<SftpName>> names) {
     CloseAtEnd();
 }
 
+// What it has is of no use, and makes room for others at once.
+void SftpFiles::Listing::GiveUp(SftpFault why) {
+    if (given_up_) return;
+    given_up_ = why;
+    ended_ = true;
+    std::vector<RemoteEntry>().swap(entries_);
+    std::unordered_set<std::uint64_t>().swap(known_);
+    files_->listed_bytes_ -= std::exchange(seen_bytes_, 0);
+}
+
 void SftpFiles::Listing::Accept(SftpName& name) {
+    if (given_up_) return;
     ++seen_entries_;
-    seen_bytes_ += name.name.size() + sizeof(RemoteEntry);
+    seen_bytes_ += CostOf(name.name);
+    files_->listed_bytes_ += CostOf(name.name);
     if (name.name == "." || name.name == "..") return;
-    if (endless_) return;
     if (!IsName(name.name)) {
         ++files_->dropped_entries_;
         return;
@@ -156,7 +185,7 @@ void SftpFiles::Listing::CloseAtEnd() {
     if (const ClientPtr client = files_->client_.lock())
         files_->CloseQuietly(client->link(), handle_);
     known_.clear();
-    if (endless_) return done_(SftpFaultError(SftpFault::kEndlessList, path_));
+    if (given_up_) return done_(SftpFaultError(*given_up_, path_));
     if (refusal_) {
         return files_->Refuse({.op = SftpOp::kReaddir, .path = path_}, *std::move(refusal_), {},
                               Failing(std::move(done_)));

@@ -162,6 +162,7 @@ TEST(ErrnoTable, WhateverIsRefusedBeforeTheServerIsAskedIsInIt) {
         {kNotOffered, {FileOp::kLink, FileOp::kCopyRange, FileOp::kStatfs}},
         {kFarOffset, {FileOp::kRead, FileOp::kWrite}},
         {kEndlessList, {FileOp::kOpendir, FileOp::kReaddir}},
+        {kManyLists, {FileOp::kOpendir, FileOp::kReaddir}},
         {kNoType, {FileOp::kLookup, FileOp::kGetattr, FileOp::kOpen}},
         {kAbsurdSize, {FileOp::kLookup, FileOp::kGetattr, FileOp::kOpen, FileOp::kCreate}},
         {kEmptyTarget, {FileOp::kSymlink}},

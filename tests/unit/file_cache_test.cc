@@ -348,5 +348,37 @@ TEST_F(Cache, BaselinesAreAskedForWhatIsKnownAndNotLookedAt) {
     EXPECT_FALSE(cache_.Baseline("/b", born));
 }
 
+// What a sandbox calls its files is not to fill this machine's memory.
+TEST_F(Cache, LongNamesAndTargetsAreKeptUpToTheirBytes) {
+    FileCache cache(clock_, {.entries = 1000, .texts = 10'000});
+    cache.BeginEra(FileCache::Quiet::kYes);
+    const auto listing = [](std::size_t count, std::size_t length) {
+        std::vector<RemoteEntry> entries;
+        for (std::size_t i = 0; i < count; ++i) {
+            std::string name = std::to_string(i);
+            entries.push_back({name + std::string(length - name.size(), 'x'), File()});
+        }
+        return entries;
+    };
+    cache.PutList(cache.AskList("/d"), listing(100, 10));
+    EXPECT_TRUE(cache.List("/d").has_value());
+    cache.PutList(cache.AskList("/long"), listing(100, 200));
+    EXPECT_FALSE(cache.List("/long").has_value());
+    EXPECT_TRUE(cache.List("/d").has_value());
+    // One by one: it never has more than it may.
+    std::size_t known = 0;
+    std::vector<std::string> paths;
+    for (int i = 0; i < 500; ++i) {
+        paths.push_back("/e/" + std::to_string(i) + std::string(200, 'y'));
+        cache.PutStat(cache.Ask(paths.back()), File());
+        cache.PutTarget(cache.Ask(paths.back()), std::string(200, 't'));
+        known = 0;
+        for (const std::string& path : paths)
+            known += cache.Stat(path).has_value() ? 1 : 0;
+        ASSERT_LE(known * 400, 10'000U + 800U);
+    }
+    EXPECT_GT(known, 0U);
+}
+
 }  // namespace
 }  // namespace sbxfs::testing

@@ -138,6 +138,82 @@ TEST_F(SftpListTest, EndlessListingsAreGivenUp) {
     EXPECT_EQ(bytes.code(), E2BIG);
 }
 
+TEST_F(SftpListTest, TwoHundredThousandLongNamesAreListed) {
+    Got<std::vector<RemoteEntry>> got;
+    files_->List("/d", got.Done());
+    Serve(*client_, loop_, [](std::size_t n) {
+        std::vector<SftpName> names;
+        if (n >= 200) return names;
+        for (std::size_t i = 0; i < 1000; ++i) {
+            std::string name = std::to_string(n * 1000 + i);
+            names.push_back(Entry(name + std::string(200 - name.size(), 'x')));
+        }
+        return names;
+    });
+    ASSERT_TRUE(got.ok());
+    EXPECT_EQ((*got.result)->size(), 200'000U);
+}
+
+// Answers the listing's READDIRs with that many names each, and leaves it under way.
+class SftpListsTest : public SftpListTest {
+ protected:
+    void Begin(const std::string& path, Got<std::vector<RemoteEntry>>& got) {
+        files_->List(path, got.Done());
+        std::string answers;
+        for (const PeerRequest& request : Asked()) {
+            answers += request.type == SftpType::kOpendir ? PeerHandle(request.id, path)
+                                                          : PeerStatus(request.id, SftpStatus::kOk);
+        }
+        Answer(answers);
+    }
+    // None: its end.
+    void Give(const std::vector<PeerRequest>& asked, int count) {
+        std::string answers;
+        for (const PeerRequest& request : asked) {
+            if (request.type != SftpType::kReaddir) {
+                answers += PeerStatus(request.id, SftpStatus::kOk);
+                continue;
+            }
+            std::vector<SftpName> names;
+            for (int i = 0; i < count; ++i)
+                names.push_back(Entry(std::to_string(next_++)));
+            answers += names.empty() ? PeerStatus(request.id, SftpStatus::kEof)
+                                     : PeerNames(request.id, names);
+        }
+        Answer(answers);
+    }
+    int next_ = 0;
+};
+
+TEST_F(SftpListsTest, ListingsUnderWayShareOneBudgetAndSmallOnesAreNeverRefused) {
+    files_->BoundListings(1'000'000, 512'000);
+    Got<std::vector<RemoteEntry>> first;
+    Begin("/first", first);
+    Give(Asked(), 500);  // 2,000 entries of 192 bytes
+    const auto more = Asked();
+    Got<std::vector<RemoteEntry>> second;
+    Begin("/second", second);
+    Give(Asked(), 500);
+    Give(Asked(), 0);
+    EXPECT_EQ(second.code(), ENOMEM);
+    EXPECT_EQ(second.times, 1);
+    EXPECT_EQ(first.times, 0) << "who was there first goes on";
+    Got<std::vector<RemoteEntry>> small;
+    Begin("/small", small);
+    Give(Asked(), 2);
+    Give(Asked(), 0);
+    EXPECT_TRUE(small.ok());
+    Give(more, 0);
+    ASSERT_TRUE(first.ok());
+    EXPECT_EQ((*first.result)->size(), 2000U);
+    // It is over, and so there is room again.
+    Got<std::vector<RemoteEntry>> again;
+    Begin("/second", again);
+    Give(Asked(), 500);
+    Give(Asked(), 0);
+    EXPECT_TRUE(again.ok());
+}
+
 TEST_F(SftpListTest, AListingThatFailsHalfWayFails) {
     Got<std::vector<RemoteEntry>> got;
     files_->List("/d", got.Done());
