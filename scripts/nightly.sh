@@ -57,6 +57,9 @@ python3 tests/harness/faults.py --seconds 3600 || broken=1
 python3 tests/harness/many.py boxes --count 1000 --idle 30 --limit 1200 || broken=1
 python3 tests/harness/many.py events --count 100000 --limit 1200 || broken=1
 python3 tests/harness/many.py files --count 50000 --limit 1200 || broken=1
+# Every system call of the supervisor's stories fails, and every bit of its spool is turned.
+configure_and_build dev sbxfs_hosted_tests | tail -n 1
+SBXFS_EVERY_CALL=1 build/dev/tests/hosted/sbxfs_hosted_tests --gtest_brief=1 || broken=1
 # Values that were never set, and what is lost, as valgrind sees it.
 scripts/valgrind.sh || broken=1
 # Everything at once again, for ten minutes of a program whose memory is watched (scripts/test.sh has two).

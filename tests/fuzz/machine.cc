@@ -72,9 +72,10 @@ bool IsOurs(const char* path) {
     return path[0] != '/' || StartsWith(path, Directory() + "/") || path == Directory();
 }
 
+// Not standard error, whatever that is here.
 bool IsRegular(long fd) {
     struct stat found {};
-    return fstat(static_cast<int>(fd), &found) == 0 && S_ISREG(found.st_mode);
+    return fd > 2 && fstat(static_cast<int>(fd), &found) == 0 && S_ISREG(found.st_mode);
 }
 
 // The errno with which this call may fail so; 0: it cannot.
@@ -304,6 +305,11 @@ long OpenFile(long dir, const char* path, long flags, long mode) {
         CHECK(IsOurs(path) || strcmp(path, "/dev/null") == 0);  // a change outside the spool
     }
     const std::string_view name(path);
+    const std::string& closed = made_up.unopenable;
+    if (!closed.empty() && (flags & O_CREAT) == 0 && name.size() >= closed.size() &&
+        name.substr(name.size() - closed.size()) == closed) {
+        return -EMFILE;
+    }
     if (name.size() > 4 && name.substr(name.size() - 4) == "/run" && (flags & O_CREAT) != 0) {
         process.last_run = std::strtoull(path, nullptr, 10);
     }

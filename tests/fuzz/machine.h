@@ -105,6 +105,8 @@ struct MadeUp {
     bool has_statx = true;
     bool has_random = true;
     bool has_inotify = true;
+    std::string
+        unopenable;  // what files end with that cannot be opened for reading, for want of descriptors
     bool has_channel = true;  // standard input and output can be waited for
     long exec_result = -2;    // of execve(2) in a child
     std::string refuses;      // the call that a child may not make, by name

@@ -176,15 +176,33 @@ def supervisor_program():
         return frame(2, struct.pack("<QBBQQ", n, lane, 0, 0, 0) + string("") + string("/") + string("") + string(script) +
                      struct.pack("<I", 0))
 
-    say = [11, b"", 0, 0]
+    # As Story::Step reads it: 11 attaches, 0 says, 7 ends a process, 8 reports, 9 appends output, 6 lets time pass, 14 is
+    # a death, 15 a process that appears, 16 a fault. With one connection nothing says which.
+    def say(data):
+        return bytes([0]) + text(data)
+
+    begin = bytes([11]) + say(hello)
     serial = start(1, 0, "true")
     parallel = start(2, 1, "#!/bin/sh\necho")
-    write("supervisor_program", "serial", 11, 0, 0, text(hello), 0, 0, text(serial), 8, 0, 1, 0, text("-"), 8, 1, text("R 1 0 -"),
-          0, 0, text(frame(6, struct.pack("<Q", 1))))
-    write("supervisor_program", "parallel", 11, 0, 0, text(hello), 0, 0, text(parallel), 9, 0, 9, 2, 0, 7, 1, 3,
-          0, 0, text(frame(3, struct.pack("<QQQ", 2, 0, 0))), 14)
-    write("supervisor_program", "nonsense", 11, 0, 0, text(b"\xff\xff\xff\xffx"))
-    del say
+    forget = frame(6, struct.pack("<Q", 1))
+    read = frame(3, struct.pack("<QQQ", 2, 0, 0))
+    report = bytes([8, 1]) + text("R 1 0 -")
+    output = bytes([9, 1, 0, 0, 200])  # of command 1, to stdout
+    process = bytes([15, 1, 0, 5, 0, 0]) + text("sleep") + text("SBXFS_EVENT=5a5a5a5a5a5a5a5a-1") + b"\0"
+    write("supervisor_program", "serial", begin, say(serial), output, report, say(read), say(forget))
+    write("supervisor_program", "parallel", begin, say(parallel), bytes([9, 2, 0, 0, 200, 7, 1, 3]), say(read), 14, begin)
+    write("supervisor_program", "signals", begin, say(serial), process, say(frame(5, struct.pack("<QI", 1, 15))), 6, 7, process,
+          say(frame(5, struct.pack("<QI", 1, 9))), say(frame(5, struct.pack("<QI", 1, 9))))
+    write("supervisor_program", "deaths", begin, say(serial), say(parallel), 14, begin, report, 14, begin, say(forget))
+    for kind in range(6):
+        write("supervisor_program", f"fault-{kind}", begin, bytes([16, 0, kind, 9]), say(serial), output, bytes([16, 0, kind, 3]),
+              report, bytes([16, 0, kind, 1]), say(parallel), 14, begin)
+    write("supervisor_program", "facts", begin,
+          say(frame(7, struct.pack("<II", 1, 2) + string("/") + string("x"))),
+          say(frame(14, struct.pack("<III", 1, 100, 1) + string("/etc/hostname"))), process,
+          say(frame(8, struct.pack("<I", 2))), say(frame(13, struct.pack("<I", 3))),
+          say(frame(9, struct.pack("<IQQB", 4, 1000, 5, 1))), 6, 12, 6, 13, say(frame(12, struct.pack("<IB", 1, 1))))
+    write("supervisor_program", "nonsense", 11, say(b"\xff\xff\xff\xffx"))
 
 
 paths()

@@ -82,24 +82,35 @@ TEST(Found, ADirectoryThatSomebodyHasMadeMayHaveRunAndIsNotSaidToHaveNot) {
                 });
 }
 
-TEST(Found, OutputThatCannotBeOpenedAtTheEndIsMeasuredByItsName) {
-    World world;
-    world.conduct[1].out = "12345";
-    Tell(world, {
-                    [&] { world.Attach(); },
-                    [&] { world.Start(1, true, "true"); },
-                });
-    EXPECT_EQ(world.told[1].first_sizes[0], 5U);
-    // The other lane opens them itself; the supervisor's own descriptors are what fails.
-    World again;
-    again.conduct[1].out = "12345";
-    again.conduct[1].hangs = true;
-    Tell(again, {
-                    [&] { again.Attach(); },
-                    [&] { again.Start(1, true, "true"); },
-                    [&] { PlantAt(Plant::kRemove, again.Place(1, "stderr")); },
-                });
-    again.Settle();
+TEST(Found, OutputThatCannotBeOpenedAtTheEndIsMeasuredByItsNameOrSaidToBeUnknown) {
+    for (const bool nor_looked_at : {false, true}) {
+        World world;
+        world.conduct[1].out = "12345";
+        world.conduct[1].hangs = true;
+        Tell(world,
+             {
+                 [&] { world.Attach(); },
+                 [&] { made_up.unopenable = "/stdout"; },
+                 [&] { world.Start(1, true, "true"); },
+                 [&] {
+                     if (!nor_looked_at) return;
+                     made_up.fault = FaultKind::kBroken;
+                     made_up.fault_at = made_up.could_fail;
+                     made_up.fault_lasts = true;
+                 },
+                 [&] { PlantAt(Plant::kAppend, SpoolPath() + "/commands/report", "R 1 0 hB\n"); },
+                 [&] { made_up.fault = FaultKind::kNone; },
+                 [&] { made_up.unopenable.clear(); },
+             });
+        ASSERT_TRUE(world.told[1].done);
+        if (nor_looked_at) {
+            EXPECT_NE(world.told[1].reason.find("cannot be told"), std::string::npos);
+        } else {
+            EXPECT_EQ(world.told[1].first_sizes[0], 5U);
+        }
+        world.Settle();
+        EXPECT_EQ(world.told[1].out[0], "12345");
+    }
 }
 
 TEST(Found, AFifoThatCannotBeMadeAnewIsARefusalNotASilence) {

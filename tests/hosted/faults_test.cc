@@ -34,7 +34,7 @@ TEST_P(Faults, AtAnyCallBreakNoPromise) {
     long failed = 0;
     const long calls = Once(story, kind, -1, false, &failed);
     // Every one: SBXFS_EVERY_CALL=1. A sample is enough for each build; which ones is told by the number of calls.
-    const long most = std::getenv("SBXFS_EVERY_CALL") != nullptr ? calls : 120;
+    const long most = std::getenv("SBXFS_EVERY_CALL") != nullptr ? calls : 40;
     const long stride = calls / most + 1;
     const bool both = kind != FaultKind::kKill && kind != FaultKind::kInterrupted;
     const char* only = std::getenv("SBXFS_CALL");
