@@ -141,6 +141,7 @@ Status SftpClient::Feed(std::string_view bytes) {
     while (state_ != State::kEnded) {
         Result<std::optional<SftpPacket>> packet = input_.Next(bytes);
         if (packet && !*packet) return Ok();
+        ++counters_.packets_in;
         feeding_ = true;
         const bool greeting = state_ == State::kGreeting;
         Status taken = Ok();

@@ -91,6 +91,7 @@ struct SftpLimits {
 struct SftpCounters {
     std::uint64_t requests = 0;
     std::uint64_t bytes_in = 0;
+    std::uint64_t packets_in = 0;
     std::uint64_t bytes_out = 0;    // handed to the transport
     std::uint64_t round_trips = 0;  // see SftpClient::RoundTrips
 };
@@ -142,6 +143,8 @@ class SftpClient : public std::enable_shared_from_this<SftpClient> {
     std::size_t InFlight() const { return waiting_.size(); }
     std::size_t UnsentBytes() const { return output_.size(); }
     std::size_t HeldBytes() const { return input_.held(); }
+    // Between two Feeds: whether the rest of a packet is still to come.
+    bool InPacket() const { return input_.InPacket(); }
     const SftpCounters& counters() const { return counters_; }
     // The longest chain of "an answer came, then a request was sent" so far: over a link with a
     // round-trip time of T the requests took at least RoundTrips() * T, however many of them

@@ -32,6 +32,8 @@ class SftpInput {
 
     // Bytes kept of a packet that is not complete yet.
     std::size_t held() const { return partial_.size() + data_.size(); }
+    // Whether what has arrived ends inside a packet, once Next() has said nothing.
+    bool InPacket() const { return in_data_ || !partial_.empty(); }
 
  private:
     Result<std::size_t> PacketSize(std::string_view head) const;

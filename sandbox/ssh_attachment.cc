@@ -56,6 +56,11 @@ Error TooMuchNoise() {
             Blame::kRemote};
 }
 
+Error StoppedInsideAnAnswer() {
+    return {Errno{EHOSTUNREACH}, "the file server there has stopped inside an answer",
+            Blame::kRemote};
+}
+
 std::string Machines() {
     std::vector<std::string> names;
     for (const SupervisorImage& image : SupervisorImages())
@@ -67,14 +72,19 @@ std::string Machines() {
 
 class SshAttachment::SftpChannel final : public ChannelUser {
  public:
-    explicit SftpChannel(SshAttachment& owner) : owner_(owner) {}
+    explicit SftpChannel(SshAttachment& owner)
+        : owner_(owner), watch_(owner.loop_, owner.sftp_, owner.AskSupervisor(), [&owner] {
+              owner.Detach(StoppedInsideAnAnswer());
+          }) {}
     void OnOpen() override {
         if (owner_.detached_) return;
         owner_.sftp_->Start([this](const Status& status) { owner_.SftpReady(status); });
     }
     Status OnBytes(std::string_view bytes) override {
         owner_.heard_ += bytes.size();
-        return owner_.sftp_->Feed(bytes);
+        const Status fed = owner_.sftp_->Feed(bytes);
+        if (fed) watch_.Heard();
+        return fed;
     }
     void OnErrorText(std::string_view text) override {
         if (errors_.size() < kMaxErrorText) errors_ += text;
@@ -89,13 +99,17 @@ class SshAttachment::SftpChannel final : public ChannelUser {
 
  private:
     SshAttachment& owner_;
+    StallWatch watch_;
     std::string errors_;
 };
 
 // Its end is not the link's.
 class SshAttachment::LaneChannel final : public ChannelUser {
  public:
-    explicit LaneChannel(SshAttachment& owner) : owner_(owner) {}
+    explicit LaneChannel(SshAttachment& owner)
+        : owner_(owner), watch_(owner.loop_, owner.lane_, owner.AskSupervisor(), [&owner] {
+              owner.LaneLost(StoppedInsideAnAnswer());
+          }) {}
     void OnOpen() override {
         // The link may have been given up while this was on its way.
         if (owner_.detached_ || owner_.lane_ended_) return;
@@ -103,7 +117,9 @@ class SshAttachment::LaneChannel final : public ChannelUser {
     }
     Status OnBytes(std::string_view bytes) override {
         owner_.heard_ += bytes.size();
-        return owner_.lane_->Feed(bytes);
+        const Status fed = owner_.lane_->Feed(bytes);
+        if (fed) watch_.Heard();
+        return fed;
     }
     void OnErrorText(std::string_view) override {}
     std::string_view Unsent() const override { return owner_.lane_->Unsent(); }
@@ -112,6 +128,7 @@ class SshAttachment::LaneChannel final : public ChannelUser {
 
  private:
     SshAttachment& owner_;
+    StallWatch watch_;
 };
 
 class SshAttachment::ExecChannel final : public ChannelUser {
@@ -434,6 +451,15 @@ void SshAttachment::KeepAlive() {
             Detach(Error(Errno{EHOSTUNREACH}, "the link is silent", Blame::kRemote));
         });
     });
+}
+
+StallWatch::Ask SshAttachment::AskSupervisor() {
+    return [this](Job answered) {
+        if (exec_user_ == nullptr || !exec_user_->said_hello()) return;
+        exec_user_->client().Ping([answered = std::move(answered)](const Status& status) {
+            if (status) answered();
+        });
+    };
 }
 
 void SshAttachment::WantLane() {

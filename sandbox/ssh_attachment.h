@@ -27,6 +27,7 @@
 #include "sandbox/sftp_client.h"
 #include "sandbox/sftp_files.h"
 #include "sandbox/ssh_link.h"
+#include "sandbox/stall_watch.h"
 #include "sandbox/supervisor_bootstrap.h"
 #include "sandbox/supervisor_client.h"
 
@@ -66,6 +67,7 @@ class SshAttachment final : public Attachment, public SshListener {
     void LaneReady(const Status& status);
     void LaneLost(const Error& why);
     void WatchLane();
+    StallWatch::Ask AskSupervisor();
     std::string ProgramPath() const;
 
     IoLoop& loop_;

@@ -60,7 +60,11 @@ class Attached final : public AttachmentListener {
     std::function<void(RemoteFiles*)> on_lane;
     void WantLane() { attachment_->WantLane(); }
     void OnSupervisorLost(const Error& why) override { Tell(why); }
-    void OnDetached(const Error& why) override { Tell(why); }
+    void OnDetached(const Error& why) override {
+        Tell(why);
+        if (on_detached) on_detached(why);
+    }
+    std::function<void(const Error&)> on_detached;
 
  private:
     void Tell(Status status) {
@@ -290,6 +294,87 @@ TEST_F(SshAttachmentTest, ASecondChannelOfFilesIsMadeWhenItIsWanted) {
     ASSERT_TRUE(outcome.status.has_value());
     EXPECT_TRUE(written.has_value());
     EXPECT_EQ(*ReadWholeFile(path), ".ab.");
+}
+
+// So many bytes of what each file server says, and then nothing more.
+class StoppedServer : public SshAttachmentTest {
+ protected:
+    StoppedServer() {
+        loop_ = *IoLoop::Start("io-test", clock_);
+        EXPECT_TRUE(ReplaceFile(path_, std::string(20'000, 'x'), 0600).has_value());
+        Serve("exec sh -c \"$SSH_ORIGINAL_COMMAND\"",
+              "/usr/lib/openssh/sftp-server | { dd bs=1 count=3000 status=none; exec sleep 99; }");
+        cleared_ = {};
+    }
+    void TearDown() override { loop_.reset(); }  // before its clock
+
+    // More than it will ever say.
+    void ReadAll(RemoteFiles& files, BytesDone done) {
+        OpenHow how;
+        how.read = true;
+        files.Open(path_, how,
+                   [&files, done = std::move(done)](const Result<OpenedFile>& opened) mutable {
+                       ASSERT_TRUE(opened.has_value());
+                       files.Read(opened->file, {0, 20'000}, std::move(done));
+                   });
+    }
+    // Time passes until `over_`, and what comes of it is waited for: the supervisor has answered this behind all else.
+    void PassTime(SupervisorPort& port) {
+        if (over_ || ++ticks_ > 2000) return cleared_.set_value();
+        clock_.Advance(StallWatch::kTick);
+        loop_->Post([this, &port] {
+            if (over_) return cleared_.set_value();
+            port.Ping([this, &port](const Status&) { PassTime(port); });
+        });
+    }
+
+    ManualClock clock_;
+    const std::string path_ = sshd_.directory() + "/long";
+    bool over_ = false;
+    int ticks_ = 0;
+};
+
+TEST_F(StoppedServer, EndsTheLinkWhenItStopsInsideAnAnswer) {
+    Status detached = Ok();
+    Status read = Ok();
+    const Attached::Outcome outcome = Attach([&](Attached& attached) {
+        attached.on_detached = [&](const Error& why) { detached = why; };
+        ReadAll(*attached.files(), [&](const Result<std::string>& got) {
+            read = got ? Ok() : Status(got.error());
+            over_ = true;
+        });
+        PassTime(*attached.port());
+    });
+    ASSERT_TRUE(outcome.status.has_value());
+    ASSERT_FALSE(detached.has_value());
+    EXPECT_NE(detached.error().what().find("stopped inside an answer"), std::string::npos);
+    ASSERT_FALSE(read.has_value());
+    EXPECT_EQ(read.error().code(), Errno{EHOSTUNREACH});
+}
+
+TEST_F(StoppedServer, OfTheSecondChannelEndsThatAlone) {
+    bool read = true;
+    bool laned = false;
+    bool goes_on = false;
+    const Attached::Outcome outcome = Attach([&](Attached& attached) {
+        attached.on_detached = [&](const Error&) { over_ = true; };
+        attached.on_lane = [&](RemoteFiles* lane) {
+            laned = lane != nullptr;
+            if (!laned) {
+                return attached.files()->Lstat("/", [&](const Result<RemoteStat>& stat) {
+                    goes_on = stat.has_value();
+                    over_ = true;
+                });
+            }
+            ReadAll(*lane, [&](const Result<std::string>& got) { read = got.has_value(); });
+            PassTime(*attached.port());
+        };
+        attached.WantLane();
+    });
+    ASSERT_TRUE(outcome.status.has_value());
+    EXPECT_FALSE(read);
+    EXPECT_FALSE(laned);
+    EXPECT_TRUE(goes_on);
 }
 
 // Two sessions are the files and the supervisor.

@@ -6,12 +6,14 @@ daemon's memory stays bounded; an honest sandbox of the same mount notices nothi
 What is lied about is drawn: SBXFS_LIES how often (0: everything), SBXFS_SEED which."""
 
 import contextlib
+import errno
 import os
 import random
 import stat
 import subprocess
 import sys
 import time
+import unittest
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +212,7 @@ class Liars(MountCase):
         try:
             wait_until(told_again, f"the truth again after {what}", 4 * OP_TIMEOUT)
         except AssertionError:
-            # It has ended inside an answer, and promised more than it will ever say: a new link (docs/SECURITY.md, limits).
+            # It has ended inside an answer, and promised more than it will ever say: a new link, sooner than it would be made.
             self.stuck += 1
             Lab.liar.restart()
             wait_until(told_again, f"the truth over a new link after {what}", slack(20))
@@ -284,6 +286,32 @@ class Liars(MountCase):
         self.check_honest()
         self.recover(box, "names that are none")
         self.assertEqual(tree_of(root), before)
+
+    @unittest.skipUnless(COUNT == 0 or COUNT > 100, "takes half a minute of silence; StoppedServer does not (tests/contract)")
+    def test_a_server_that_stops_inside_an_answer_is_left(self) -> None:
+        box = self.make("s@liar")
+        (box.path / "fs" / "before").write_text("before\n")
+        (box.path / "ctl").write_text("drop_caches\n")
+        Lab.control.write_text("stop\n")
+        started = time.monotonic()
+        with self.assertRaises(OSError) as caught:
+            (box.path / "fs" / "tree" / "a").read_text()
+        self.assertEqual(caught.exception.errno, errno.ETIMEDOUT)
+        self.assertLess(time.monotonic() - started, slack(2 * OP_TIMEOUT))
+        self.assertEqual(box.status, "ready")
+        self.check_honest()
+        Lab.control.write_text("off\n")  # for the next one: this one has stopped
+
+        def told_again() -> bool:
+            with contextlib.suppress(OSError):
+                return (box.path / "fs" / "tree" / "a").read_text() == "tree/a\n" * 100
+            return False
+        wait_until(told_again, "the truth over a new link", slack(60))
+        took = time.monotonic() - started
+        self.assertEqual((box.path / "fs" / "before").read_text(), "before\n")
+        wait_until(lambda: box.status == "ready", "ready again", 10)
+        self.assertEqual(box.sh("echo on"), "on\n")
+        print(f"lying server: one that had stopped inside an answer was left after {took:.1f} s", flush=True)
 
     def test_listings_without_end_end(self) -> None:
         box = self.make("e@liar")

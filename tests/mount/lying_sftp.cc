@@ -4,7 +4,7 @@
 //   lying_sftp CONTROL TOLD SERVER ARGS...
 //
 // CONTROL: `off`; `lie TYPE WHICH TIMES`, TYPE the number of a request, WHICH counted round; `endless`: listings do not end;
-// `names`: they have HostileTexts() for names, once.
+// `names`: they have HostileTexts() for names, once; `stop`: half of the next answer is the last that is said.
 // TOLD gets a line for each lie that was told: TYPE, WHICH, how many there are, what it says.
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -77,6 +77,9 @@ class Liar {
         const std::uint32_t id = Get32(std::string_view(packet).substr(5));
         const SftpType of = types_[id];
         types_.erase(id);
+        if (stopped_) return;
+        stopped_ = Asked() == "stop";
+        if (stopped_) return WriteAll(STDOUT_FILENO, packet.substr(0, packet.size() / 2));
         WriteAll(STDOUT_FILENO, Said(packet, of));
         if (type == SftpType::kHandle) handle_ = packet.substr(13);
     }
@@ -134,6 +137,7 @@ class Liar {
     std::mutex mu_;
     std::map<std::uint32_t, SftpType> types_;  // of the requests in flight, by id
     std::string handle_;                       // one that was given
+    bool stopped_ = false;
     std::uint64_t made_ = 0;
     std::uint64_t listed_ = 0;
 };
