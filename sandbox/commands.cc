@@ -36,11 +36,11 @@ void Commands::Restore(std::vector<CommandRecord> records, EverAttached ever_att
         auto event = std::make_shared<Event>();
         event->committed = event->inherited = true;
         event->may_have_run = ever_attached == EverAttached::kYes;
-        event->have = event->taken = outputs_.SizesNow(generation_, n);
+        const auto [sizes, made] = outputs_.FindNow(generation_, n);
+        event->have = event->taken = sizes;
         event->record = std::move(record);
         EventState& state = event->record.state;
         // Killed before the journal was told: a copy of its output, with or without a byte, says that it was started.
-        const OutputTimes made = outputs_.TimesNow(generation_, n);
         const bool started =
             state.status == EventStatus::kQueued && (made.out_ms != 0 || made.err_ms != 0);
         if (started) state.status = EventStatus::kRunning;

@@ -254,6 +254,7 @@ class Commands final : public SupervisorListener,
     void FinishAs(const EventPtr& event, EventStatus status, const std::string& reason);
     void Publish(const EventPtr& event, const EventState& state, const std::string& line);
     void ReleaseSpool(EventNumber n);
+    void FetchAgain(const EventPtr& event);
     void RecordSoon(const EventPtr& event);
     void RecordRunning(const EventPtr& event);
     void Reconcile(const EventPtr& event);

@@ -481,7 +481,8 @@ void Commands::ReleaseSpool(EventNumber n) {
     {
         const MutexLock lock(mu_);
         const EventState& state = event->record.state;
-        complete = event->have.out >= state.stdout_size && event->have.err >= state.stderr_size;
+        complete = event->have.out >= state.stdout_size && event->have.err >= state.stderr_size &&
+                   event->taken.out >= state.stdout_size && event->taken.err >= state.stderr_size;
     }
     if (!complete) return;  // the rest is on its way
     event->releasing = true;
@@ -489,8 +490,21 @@ void Commands::ReleaseSpool(EventNumber n) {
     outputs_.Sync(generation_, n, [self = shared_from_this(), event](const Status& status) {
         self->Post([event, ok = status.has_value()](Commands& commands) {
             event->releasing = false;
-            if (ok && commands.port_ != nullptr) commands.port_->Forget(event->record.n);
+            if (!ok) return commands.FetchAgain(event);
+            if (commands.port_ != nullptr) commands.port_->Forget(event->record.n);
         });
+    });
+}
+
+// The copy reads well now, but nobody knows what of it is on the disk: Linux forgets a page that it could not write. The
+// spool still has all.
+void Commands::FetchAgain(const EventPtr& event) {
+    Later(kRetry, [event](Commands& commands) {
+        if (commands.port_ == nullptr) return;  // the next attach finds it in the spool
+        event->taken = {};
+        event->repairing = true;
+        commands.Reread(event);
+        commands.ReleaseSpool(event->record.n);  // nothing comes where there is nothing
     });
 }
 

@@ -1,5 +1,6 @@
 // Commands: what commands print, on its way from the supervisor to the copies here, and events/log.jsonl.
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 
 #include "base/log.h"
@@ -105,7 +106,8 @@ void Commands::Written(const EventPtr& event, const Piece& piece, const Status& 
     Later(kRetry, [event](Commands& commands) {
         {
             const MutexLock lock(commands.mu_);
-            event->taken = event->have;
+            // What is fetched once more because nobody knows what of it is on the disk is fetched as a whole.
+            event->taken = event->repairing ? OutputSizes{} : event->have;
         }
         event->retrying = false;
         event->rereading = false;
@@ -218,19 +220,21 @@ void Commands::ReadLog(FileRange range, BytesDone done) {
 // The journal knows what finished and in which order; the file may lack the newest lines.
 void Commands::RestoreLog(const std::vector<CommandRecord>& records) {
     const std::string text = outputs_.LogNow(generation_);
-    std::set<EventNumber> there;
-    for (const std::string& line : Split(text, '\n')) {
+    std::unordered_set<std::uint64_t> there;
+    for (std::string_view rest = text; !rest.empty();) {
+        const std::string_view line = rest.substr(0, rest.find('\n'));
+        rest.remove_prefix(std::min(line.size() + 1, rest.size()));
         if (!line.starts_with(kLineStart)) continue;
         const std::size_t end = line.find(',');
-        const auto n = ParseNumber<std::uint64_t>(
-            std::string_view(line).substr(kLineStart.size(), end - kLineStart.size()));
-        if (n) there.insert(EventNumber{*n});
+        const auto n =
+            ParseNumber<std::uint64_t>(line.substr(kLineStart.size(), end - kLineStart.size()));
+        if (n) there.insert(*n);
     }
     std::map<std::uint64_t, const CommandRecord*> missing;
     for (const CommandRecord& record : records) {
         const std::uint64_t order = record.state.finish_order;
         next_finish_ = std::max(next_finish_, order + 1);
-        if (order != 0 && !there.contains(record.n)) missing[order] = &record;
+        if (order != 0 && !there.contains(Raw(record.n))) missing[order] = &record;
     }
     const MutexLock lock(mu_);
     log_kept_ = text.size();

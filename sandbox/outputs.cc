@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <limits>
 #include <system_error>
 
 #include "base/files.h"
@@ -74,22 +75,17 @@ std::string Outputs::PathOf(Generation generation, EventNumber n, OutputStream s
            (stream == OutputStream::kStdout ? ".out" : ".err");
 }
 
-OutputSizes Outputs::SizesNow(Generation generation, EventNumber n) const {
-    const auto size_of = [&](OutputStream stream) -> std::uint64_t {
+Outputs::Found Outputs::FindNow(Generation generation, EventNumber n) const {
+    const auto look = [&](OutputStream stream, std::uint64_t& size, std::int64_t& ms) {
         struct stat found {};
-        if (::stat(PathOf(generation, n, stream).c_str(), &found) != 0) return 0;
-        return static_cast<std::uint64_t>(found.st_size);
+        if (::stat(PathOf(generation, n, stream).c_str(), &found) != 0) return;
+        size = static_cast<std::uint64_t>(found.st_size);
+        ms = std::int64_t{found.st_mtim.tv_sec} * 1000 + found.st_mtim.tv_nsec / 1'000'000;
     };
-    return {size_of(OutputStream::kStdout), size_of(OutputStream::kStderr)};
-}
-
-OutputTimes Outputs::TimesNow(Generation generation, EventNumber n) const {
-    const auto time_of = [&](OutputStream stream) -> std::int64_t {
-        struct stat found {};
-        if (::stat(PathOf(generation, n, stream).c_str(), &found) != 0) return 0;
-        return std::int64_t{found.st_mtim.tv_sec} * 1000 + found.st_mtim.tv_nsec / 1'000'000;
-    };
-    return {time_of(OutputStream::kStdout), time_of(OutputStream::kStderr)};
+    Found found;
+    look(OutputStream::kStdout, found.sizes.out, found.times.out_ms);
+    look(OutputStream::kStderr, found.sizes.err, found.times.err_ms);
+    return found;
 }
 
 OutputHoles Outputs::HolesNow(Generation generation, EventNumber n, OutputStream stream) const {
@@ -109,8 +105,12 @@ OutputHoles Outputs::HolesNow(Generation generation, EventNumber n, OutputStream
 
 std::string Outputs::LogNow(Generation generation) const {
     const std::string path = LogPath(generation);
-    Result<std::string> text = ReadWholeFile(path);
-    if (!text) return "";
+    Result<std::string> text = ReadWholeFile(path, std::numeric_limits<std::size_t>::max());
+    if (!text) {
+        if (text.error().code() == Errno{ENOENT}) return "";
+        Log(LogLevel::kWarning, "log.jsonl is written anew", {{"why", text.error()}});
+        text = std::string();
+    }
     const std::size_t end = text->rfind('\n');
     text->resize(end == std::string::npos ? 0 : end + 1);
     if (::truncate(path.c_str(), static_cast<off_t>(text->size())) != 0)
@@ -140,7 +140,12 @@ void Outputs::Skip(Generation generation, EventNumber n, OutputStream stream, st
     Enqueue([this, generation, n, stream, size, done = std::move(done)] {
         Result<UniqueFd> fd = OpenForWriting(generation, PathOf(generation, n, stream));
         if (!fd) return done(std::move(fd).error());
-        if (::ftruncate(fd->get(), static_cast<off_t>(size)) != 0)
+        struct stat found {};
+        if (::fstat(fd->get(), &found) != 0)
+            return done(SystemError(errno, "looking at a copy of output"));
+        // Longer already where all of it has come once more.
+        if (static_cast<std::uint64_t>(found.st_size) < size &&
+            ::ftruncate(fd->get(), static_cast<off_t>(size)) != 0)
             return done(SystemError(errno, "extending a copy of output"));
         done(Ok());
     });

@@ -44,13 +44,16 @@ class Outputs {
     Outputs(const Outputs&) = delete;
     Outputs& operator=(const Outputs&) = delete;
 
-    // What is there already; before StartThread(), at start.
-    OutputSizes SizesNow(Generation generation, EventNumber n) const;
-    // When the newest of it was written.
-    OutputTimes TimesNow(Generation generation, EventNumber n) const;
+    // What is there already, and when the newest of it was written; before StartThread(), at start.
+    struct Found {
+        OutputSizes sizes;
+        OutputTimes times;
+    };
+    Found FindNow(Generation generation, EventNumber n) const;
     // Where a stream of that size has holes, as exactly as the file system here can tell.
     OutputHoles HolesNow(Generation generation, EventNumber n, OutputStream stream) const;
-    // The whole lines of log.jsonl; what a crash left of a last one is cut off.
+    // The whole lines of log.jsonl; what a crash left of a last one is cut off. Nothing, and nothing is left of it, where it
+    // cannot be read: the journal has all of it.
     std::string LogNow(Generation generation) const;
     void StartThread();
 

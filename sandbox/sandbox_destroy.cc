@@ -15,6 +15,7 @@ constexpr Duration kLongestRetry = std::chrono::seconds(60);
 // How long rmdir's work behind waits for output of commands that have ended (contract 4).
 constexpr Duration kFetchLimit = std::chrono::seconds(30);
 constexpr Duration kFetchPoll = std::chrono::milliseconds(50);
+constexpr Duration kKeepRetry = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -110,8 +111,11 @@ void Sandbox::Confirmed() {
         record_.stage = Stage::kGone;
     }
     Save([self = shared_from_this()](const Status& kept) {
-        if (!kept) return;  // the next daemon destroys it once more, harmlessly
-        self->Post([](Sandbox& gone) {
+        self->Post([ok = kept.has_value()](Sandbox& gone) {
+            if (!ok) {
+                // A next daemon would destroy it once more, harmlessly; this one tells when it is kept.
+                return gone.Later(kKeepRetry, [](Sandbox& again) { again.Confirmed(); });
+            }
             gone.SetStatus(gone.Snapshot().record.ended_as, gone.Snapshot().record.error);
             if (gone.on_gone_) std::exchange(gone.on_gone_, {})(gone);
         });

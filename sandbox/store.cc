@@ -191,7 +191,17 @@ void Store::CommitBatch(std::vector<Job>& batch) {
         }
         return;
     }
-    if (!status) Log(LogLevel::kError, "journal commit failed", {{"why", status.error()}});
+    if (!status) {
+        Log(LogLevel::kError, "journal commit failed", {{"why", status.error()}});
+        // Whoever is refused now must not be found accepted by the next daemon.
+        if (!database_->TakeBack())
+            status =
+                Error(status.error().code(),
+                      status.error().what() +
+                          ". Nothing can be written there any more, so it is not known whether "
+                          "this was kept: look for it when sbxfs has been started again",
+                      status.error().blame());
+    }
     for (Job& job : batch) {
         if (job.done) job.done(status);
     }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sqlite3.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/files.h"
 #include "base/strings.h"
 
 namespace sbxfs {
@@ -180,13 +182,26 @@ Result<std::unique_ptr<StoreDatabase>> StoreDatabase::Open(const std::string& pa
     return database;
 }
 
+// The errno behind an I/O error, 0 where none is known. SQLite keeps it by file, and not at all of a COMMIT.
+int StoreDatabase::Cause() const {
+    if (const int code = sqlite3_system_errno(database_.get()); code != 0) return code;
+    sqlite3_file* wal = nullptr;
+    int code = 0;
+    if (sqlite3_file_control(database_.get(), "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal) !=
+            SQLITE_OK ||
+        wal == nullptr || wal->pMethods == nullptr ||
+        wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &code) != SQLITE_OK)
+        return 0;
+    return code;
+}
+
 Error StoreDatabase::Failure(std::string_view doing) const {
     const int code = sqlite3_extended_errcode(database_.get());
     std::string what = std::string(doing) + ": " + sqlite3_errmsg(database_.get());
     // A full disk shows as SQLITE_FULL from write(2) and as an I/O error from the pre-allocation of
     // the WAL.
-    if ((code & 0xff) == SQLITE_FULL ||
-        ((code & 0xff) == SQLITE_IOERR && sqlite3_system_errno(database_.get()) == ENOSPC)) {
+    const int cause = (code & 0xff) == SQLITE_IOERR ? Cause() : 0;
+    if ((code & 0xff) == SQLITE_FULL || cause == ENOSPC || cause == EDQUOT) {
         return {Errno{ENOSPC}, what + ": free some space on the disk of the state directory",
                 Blame::kBug};
     }
@@ -195,6 +210,7 @@ Error StoreDatabase::Failure(std::string_view doing) const {
                 what + ": the journal is damaged; restore it or start with another state_dir",
                 Blame::kBug};
     }
+    if (cause != 0) what += std::string(" (") + ::strerror(cause) + ")";
     return {Errno{EIO}, std::move(what), Blame::kBug};
 }
 
@@ -207,6 +223,16 @@ Status StoreDatabase::Execute(const char* sql) {
 void StoreDatabase::Rollback() {
     // SQLite has already rolled back by itself after some errors; then this one fails, harmlessly.
     (void)sqlite3_exec(database_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
+}
+
+// The frames of a failed commit lie behind the end of the WAL. The next commit begins there, and what is left of the others
+// behind it has no valid checksum any more.
+Status StoreDatabase::TakeBack() {
+    (void)TRY(Begin());
+    Status status = SetMeta("taken_back", Hex(RandomBytes(8)));
+    if (status) status = Commit();
+    if (!status) Rollback();
+    return status;
 }
 
 Status StoreDatabase::Migrate() {
@@ -343,7 +369,8 @@ Result<std::vector<SandboxRecord>> StoreDatabase::Sandboxes() {
 
 Result<std::vector<CommandRecord>> StoreDatabase::Commands(Generation generation) {
     const StatementPtr statement = TRY(Prepare(
-        "SELECT n, spec, script_size, accepted_ms, unarrived, status, exit_code, signal, started_ms, "
+        "SELECT n, spec, script_size, accepted_ms, unarrived, status, exit_code, signal, "
+        "started_ms, "
         "finished_ms,"
         " duration_us, stdout_size, stderr_size, shell_restarted, reason, holes, finish_order,"
         " forgotten FROM commands"

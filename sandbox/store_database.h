@@ -26,6 +26,9 @@ class StoreDatabase {
     Status Begin() { return Execute("BEGIN IMMEDIATE"); }
     Status Commit() { return Execute("COMMIT"); }
     void Rollback();
+    // After a commit that failed. It may be on the disk all the same, where the next one to open the journal would find it:
+    // a small one is made in its place. An error: nobody can tell.
+    Status TakeBack();
 
     Result<std::string> Meta(std::string_view key);  // empty when not set
     Status SetMeta(std::string_view key, std::string_view value);
@@ -63,6 +66,7 @@ class StoreDatabase {
     Status Execute(const char* sql);
     Status Migrate();
     Error Failure(std::string_view doing) const;
+    int Cause() const;
     Result<StatementPtr> Prepare(std::string_view sql);
     static void BindState(sqlite3_stmt* statement, Generation generation, EventNumber n,
                           const EventState& state, std::string_view holes);

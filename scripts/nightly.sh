@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/packages.sh
 
 if [ -z "${SBXFS_BINARY:-}" ]; then
-    configure_and_build dev sbxfs sbxfs_kill_after sbxfs_far_link sbxfs_lying_sftp | tail -n 1
+    configure_and_build dev sbxfs sbxfs_kill_after sbxfs_far_link sbxfs_lying_sftp sbxfs_core_tests | tail -n 1
     SBXFS_BINARY=$PWD/build/dev/sbxfs
 fi
 export SBXFS_BINARY PYTHONDONTWRITEBYTECODE=1
@@ -69,6 +69,9 @@ SBXFS_BINARY=$PWD/build/asan/sbxfs python3 tests/harness/soak.py --seconds 600 |
 SBXFS_TEST_OPTIONS=writeback=off ctest --test-dir build/dev -L mount -j "$jobs" --output-on-failure || broken=1
 # Two thousand lies of a file server; SBXFS_LIES=0 tells each there is.
 SBXFS_LIES=2000 python3 tests/mount/lying_server_test.py || broken=1
+# Each operation on the state directory fails; a disk of it that fills and empties for a minute.
+SBXFS_DISK_STRIDE=1 build/dev/tests/sbxfs_core_tests --gtest_filter='*StateDisk*' --gtest_brief=1 2> /dev/null || broken=1
+SBXFS_DISK_SECONDS=60 python3 tests/mount/state_disk_test.py StateDisk || broken=1
 # Both sides in one repository for a minute.
 SBXFS_SIDES_SECONDS=60 python3 tests/mount/sides_test.py Git || broken=1
 # Each fuzz target for ten minutes.

@@ -1,8 +1,13 @@
 #include "tests/fakes/faulty_disk.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <sqlite3.h>
+#include <sys/types.h>
 
+#include <atomic>
 #include <chrono>
+#include <cstdarg>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,6 +24,12 @@ struct Disk {
     FaultyDisk::Fault fault GUARDED_BY(mu) = FaultyDisk::Fault::kNone;
     std::optional<std::uint64_t> left GUARDED_BY(mu);
     std::uint64_t commits GUARDED_BY(mu) = 0;
+    // FailAt().
+    std::atomic<bool> counting{false};
+    std::uint64_t operations GUARDED_BY(mu) = 0;
+    std::uint64_t fails_at GUARDED_BY(mu) = 0;
+    FaultyDisk::Fault fails_with GUARDED_BY(mu) = FaultyDisk::Fault::kNone;
+    FaultyDisk::Lasting lasting GUARDED_BY(mu) = FaultyDisk::Lasting::kOnce;
     bool holding GUARDED_BY(mu) = false;
     int held GUARDED_BY(mu) = 0;
     // SQLite's own methods, by the table they are in, and ours in their place.
@@ -37,10 +48,26 @@ const sqlite3_io_methods& RealMethods(sqlite3_file* file) {
     return *disk.real.at(file->pMethods);
 }
 
-int CodeNow(int broken) {
+enum class Needs { kRoom, kNothing };
+
+// Counts an operation: how it shall fail.
+FaultyDisk::Fault NextOperation(Needs needs) {
     Disk& disk = TheDisk();
+    if (!disk.counting) return FaultyDisk::Fault::kNone;
     const MutexLock lock(disk.mu);
-    switch (disk.fault) {
+    const std::uint64_t which = disk.operations++;
+    const bool hit =
+        disk.lasting == FaultyDisk::Lasting::kOn ? which >= disk.fails_at : which == disk.fails_at;
+    const bool spared = disk.fails_with == FaultyDisk::Fault::kFull && needs == Needs::kNothing;
+    return hit && !spared ? disk.fails_with : FaultyDisk::Fault::kNone;
+}
+
+int CodeNow(int broken, Needs needs) {
+    Disk& disk = TheDisk();
+    FaultyDisk::Fault fault = NextOperation(needs);
+    const MutexLock lock(disk.mu);
+    if (fault == FaultyDisk::Fault::kNone) fault = disk.fault;
+    switch (fault) {
         case FaultyDisk::Fault::kNone:
             return SQLITE_OK;
         case FaultyDisk::Fault::kFull:
@@ -52,12 +79,14 @@ int CodeNow(int broken) {
 }
 
 int Write(sqlite3_file* file, const void* bytes, int count, sqlite3_int64 offset) {
-    const int code = CodeNow(SQLITE_IOERR_WRITE);
-    return code != SQLITE_OK ? code : RealMethods(file).xWrite(file, bytes, count, offset);
+    const int code = CodeNow(SQLITE_IOERR_WRITE, Needs::kRoom);
+    if (code == SQLITE_OK) return RealMethods(file).xWrite(file, bytes, count, offset);
+    if (code == SQLITE_FULL) (void)RealMethods(file).xWrite(file, bytes, count / 2, offset);
+    return code;
 }
 
 int Truncate(sqlite3_file* file, sqlite3_int64 size) {
-    const int code = CodeNow(SQLITE_IOERR_TRUNCATE);
+    const int code = CodeNow(SQLITE_IOERR_TRUNCATE, Needs::kNothing);
     return code != SQLITE_OK ? code : RealMethods(file).xTruncate(file, size);
 }
 
@@ -72,7 +101,7 @@ int Sync(sqlite3_file* file, int flags) {
             disk.changed.Wait(disk.mu);
         --disk.held;
     }
-    int code = CodeNow(SQLITE_IOERR_FSYNC);
+    int code = CodeNow(SQLITE_IOERR_FSYNC, Needs::kNothing);
     if (code == SQLITE_OK) code = RealMethods(file).xSync(file, flags);
     if (code != SQLITE_OK) return code;
     const MutexLock lock(disk.mu);
@@ -135,6 +164,22 @@ void FaultyDisk::Fail(Fault fault) {
     disk.fault = fault;
 }
 
+void FaultyDisk::FailAt(std::uint64_t operation, Fault fault, Lasting lasting) {
+    Disk& disk = TheDisk();
+    const MutexLock lock(disk.mu);
+    disk.operations = 0;
+    disk.fails_at = operation;
+    disk.fails_with = fault;
+    disk.lasting = lasting;
+    disk.counting = true;
+}
+
+std::uint64_t FaultyDisk::operations() const {
+    Disk& disk = TheDisk();
+    const MutexLock lock(disk.mu);
+    return disk.operations;
+}
+
 void FaultyDisk::BreakAfter(std::uint64_t commits) {
     Disk& disk = TheDisk();
     const MutexLock lock(disk.mu);
@@ -147,6 +192,7 @@ void FaultyDisk::Heal() {
     const MutexLock lock(disk.mu);
     disk.fault = Fault::kNone;
     disk.left.reset();
+    disk.counting = false;
 }
 
 void FaultyDisk::Hold() {
@@ -179,3 +225,87 @@ std::uint64_t FaultyDisk::commits() const {
 }
 
 }  // namespace sbxfs::testing
+
+// --- What is written beside the journal: outputs, log.jsonl, the reserve (ld --wrap, tests/CMakeLists.txt). Weak: programs that
+// are linked without have no use for it.
+
+using sbxfs::testing::FaultyDisk;
+
+namespace {
+
+// 0, or the errno that the operation fails with.
+int ErrnoNow(bool needs_room) {
+    namespace disk = sbxfs::testing;
+    const auto needs = needs_room ? disk::Needs::kRoom : disk::Needs::kNothing;
+    switch (disk::NextOperation(needs)) {
+        case FaultyDisk::Fault::kNone:
+            return 0;
+        case FaultyDisk::Fault::kFull:
+            return ENOSPC;
+        case FaultyDisk::Fault::kBroken:
+            return EIO;
+    }
+    return EIO;
+}
+
+int Refused(int code) {
+    errno = code;
+    return -1;
+}
+
+}  // namespace
+
+extern "C" {
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming,cert-dcl37-c,cert-dcl51-cpp): the linker's names.
+__attribute__((weak)) int __real_open64(const char* path, int flags, ...);
+__attribute__((weak)) ssize_t __real_pwrite64(int fd, const void* bytes, size_t count,
+                                              off_t offset);
+__attribute__((weak)) int __real_ftruncate64(int fd, off_t size);
+__attribute__((weak)) int __real_truncate64(const char* path, off_t size);
+__attribute__((weak)) int __real_fdatasync(int fd);
+__attribute__((weak)) int __real_mkdir(const char* path, mode_t mode);
+__attribute__((weak)) int __real_posix_fallocate64(int fd, off_t offset, off_t size);
+
+int __wrap_open64(const char* path, int flags, ...) {
+    va_list more;
+    va_start(more, flags);
+    const auto mode = (flags & O_CREAT) != 0 ? va_arg(more, mode_t) : 0;
+    va_end(more);
+    if ((flags & O_ACCMODE) != O_RDONLY) {
+        if (const int code = ErrnoNow((flags & O_CREAT) != 0)) return Refused(code);
+    }
+    return __real_open64(path, flags, mode);
+}
+
+ssize_t __wrap_pwrite64(int fd, const void* bytes, size_t count, off_t offset) {
+    const int code = ErrnoNow(true);
+    if (code == ENOSPC) (void)__real_pwrite64(fd, bytes, count / 2, offset);
+    return code != 0 ? Refused(code) : __real_pwrite64(fd, bytes, count, offset);
+}
+
+int __wrap_ftruncate64(int fd, off_t size) {
+    const int code = ErrnoNow(false);
+    return code != 0 ? Refused(code) : __real_ftruncate64(fd, size);
+}
+
+int __wrap_truncate64(const char* path, off_t size) {
+    const int code = ErrnoNow(false);
+    return code != 0 ? Refused(code) : __real_truncate64(path, size);
+}
+
+int __wrap_fdatasync(int fd) {
+    const int code = ErrnoNow(false);
+    return code != 0 ? Refused(code) : __real_fdatasync(fd);
+}
+
+int __wrap_mkdir(const char* path, mode_t mode) {
+    const int code = ErrnoNow(true);
+    return code != 0 ? Refused(code) : __real_mkdir(path, mode);
+}
+
+int __wrap_posix_fallocate64(int fd, off_t offset, off_t size) {
+    const int code = ErrnoNow(true);
+    return code != 0 ? code : __real_posix_fallocate64(fd, offset, size);
+}
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming,cert-dcl37-c,cert-dcl51-cpp)
+}

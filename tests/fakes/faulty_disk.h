@@ -18,6 +18,13 @@ class FaultyDisk {
     enum class Fault { kNone, kFull, kBroken };
     // Every write from now on fails.
     void Fail(Fault fault);
+    // Of all that writes to the state directory, in the journal and beside it, the `operation`-th from now on fails (the
+    // first is 0): once, or from then on. A full disk takes a part of what it has no room for. Only in programs that are
+    // linked with the wrappers of faulty_disk.cc (the core tier).
+    enum class Lasting { kOnce, kOn };
+    void FailAt(std::uint64_t operation, Fault fault, Lasting lasting);
+    // How many there were since then.
+    std::uint64_t operations() const;
     // So many more commits reach the disk; then it is broken. As if the machine had stopped there.
     void BreakAfter(std::uint64_t commits);
     void Heal();

@@ -90,6 +90,29 @@ TEST_F(Journal, NothingIsCompletedBeforeItIsOnTheDisk) {
     EXPECT_EQ(log, std::vector<std::string>{"box"});
 }
 
+// A commit whose fsync failed is in the file all the same.
+TEST_F(Journal, WhatWasRefusedIsNotFoundByWhoeverOpensItNext) {
+    std::uint64_t n = 0;
+    for (std::uint64_t at = 0;; ++at) {
+        SCOPED_TRACE(at);
+        store_->StartThread();
+        std::vector<std::string> log;
+        if (n == 0) store_->Put(Sandbox(1), Into(log, "box"));
+        store_->Flush();
+        log.clear();
+        disk_.FailAt(at, FaultyDisk::Fault::kBroken, FaultyDisk::Lasting::kOnce);
+        store_->PutCommand(Command(++n), "script", Into(log, "command"));
+        store_->Flush();
+        disk_.Heal();
+        ASSERT_EQ(log.size(), 1U);
+        const bool accepted = log[0] == "command";
+        Reopen();
+        const std::vector<CommandRecord> there = *store_->LoadCommands(Generation{1});
+        ASSERT_EQ(there.size(), accepted ? 1U : 0U);
+        if (accepted) return;
+    }
+}
+
 TEST_F(Journal, EverythingIsReadBackAsItWas) {
     store_->StartThread();
     SandboxRecord box = Sandbox(1);
