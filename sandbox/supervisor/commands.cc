@@ -9,8 +9,11 @@ namespace {
 
 // A flood of small writes wakes us this often, not once a write.
 constexpr int64_t kMuteMs = 4;
-// Without inotify (too many instances, kernels that lack it): how stale output may be.
+// Without inotify (Linux gives a user 128 instances, who may have more sandboxes; kernels that lack it): how stale output may
+// be. The longer none came, the longer it may be, a sixteenth of that: many commands that print nothing must not cost much.
 constexpr int64_t kPollMs = 40;
+constexpr int64_t kLongestPollMs = 320;
+constexpr int64_t kPatience = 16;
 // How long a signal waits for a process of its command to hear it, and how often it is tried.
 constexpr int64_t kUnheardMs = 2000;
 constexpr int64_t kUnheardStepMs = 5;
@@ -19,6 +22,12 @@ constexpr char kStderr[] = "stderr";
 
 const char* StreamName(int i) {
     return i == 0 ? kStdout : kStderr;
+}
+
+int64_t PollPause(int64_t quiet_ms) {
+    const int64_t pause = quiet_ms / kPatience;
+    if (pause < kPollMs) return kPollMs;
+    return pause < kLongestPollMs ? pause : kLongestPollMs;
 }
 
 }  // namespace
@@ -359,10 +368,13 @@ void Commands::Tick(int64_t now_ms) {
         Command& command = *all_[i];
         if (command.phase == Phase::kDone && !command.pushing && !command.forgotten) continue;
         needed = true;
-        if (now_ms >= poll_ms_ && EnsureOpen(command)) Refresh(command);
+        if (now_ms < poll_ms_ || !EnsureOpen(command)) continue;
+        const uint64_t before = command.out[0].size + command.out[1].size;
+        Refresh(command);
+        if (command.out[0].size + command.out[1].size != before) heard_ms_ = now_ms;
     }
     if (now_ms >= poll_ms_ || poll_ms_ == kNever) {
-        poll_ms_ = needed ? now_ms + (AnyRunning() ? kPollMs : 1000) : kNever;
+        poll_ms_ = needed ? now_ms + (AnyRunning() ? PollPause(now_ms - heard_ms_) : 1000) : kNever;
     }
 }
 
@@ -386,6 +398,8 @@ void Commands::OpenWatch() {
 // On the files, not their directory, where our own notes would wake us. Only a forgotten command
 // needs to know when somebody closes them.
 void Commands::Watch(Command& command, Closes closes) {
+    heard_ms_ = sys::MonotonicMs();
+    if (!inotify_) poll_ms_ = heard_ms_ + kPollMs;
     const uint32_t mask = IN_MODIFY | (closes == Closes::kTell ? IN_CLOSE_WRITE : 0);
     for (int i = 0; i < 2 && inotify_; ++i) {
         Str path(runtime_.spool.path());

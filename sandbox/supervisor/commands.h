@@ -87,6 +87,7 @@ class Commands {
     Fd inotify_;
     int64_t rearm_ms_ = kNever;  // inotify is muted until then
     int64_t poll_ms_ = kNever;   // where there is no inotify
+    int64_t heard_ms_ = 0;       // then: when output came last, or a command
 };
 
 }  // namespace sbxfs::supervisor

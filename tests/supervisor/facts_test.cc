@@ -490,6 +490,25 @@ TEST(Processes, AreCountedWithoutOurOwn) {
     client.Shutdown(true);
 }
 
+// A user has 128 instances for all sandboxes of a machine together.
+TEST(Output, ArrivesAlsoWhereThereIsNoInotifyInstanceLeft) {
+    const SpoolDir spool;
+    const std::string go = spool.Root() + "/go";
+    AttachOptions attach;
+    attach.prefix = {
+        "unshare", "--user", "--map-root-user",
+        "sh",      "-c",     "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"",
+        "sh"};
+    Client client(spool.Path(), attach);
+    if (!client.Greet(1)) GTEST_SKIP() << "no user namespaces here";
+    client.Start(1,
+                 "echo first; until [ -e " + go + " ]; do sleep 0.05; done; echo second; sleep 60");
+    EXPECT_TRUE(client.AwaitOutput(1, 0, "first\n"));
+    std::ofstream(go) << "";
+    EXPECT_TRUE(client.AwaitOutput(1, 0, "first\nsecond\n"));
+    client.Shutdown(true);
+}
+
 TEST(Timers, EndTheSandboxByItsInit) {
     const SpoolDir spool;
     const std::string note = spool.Root() + "/note";
