@@ -12,11 +12,13 @@ branches = {}
 for text in sys.stdin:
     if not text.startswith("{"):
         continue
-    for file in json.loads(text)["files"]:
+    document = json.loads(text)
+    of_program = re.search(r"(program|measured)_[a-z_]+\.gcda$", document["data_file"]) is not None
+    for file in document["files"]:
         name = re.search(r"sandbox/[a-z_/]+\.(cc|h)$", file["file"])
-        if not name or (name[1] == "h" and "/supervisor/" not in name[0]):
+        program = name is not None and "/supervisor/" in name[0]
+        if not name or (name[1] == "h" and not program) or program != of_program:
             continue
-        program = "/supervisor/" in name[0]
         for line in file["lines"]:
             key = (name[0], line["line_number"])
             lines[key] += line["count"]

@@ -3,10 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <map>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sandbox/supervisor/attach.h"
+#include "sandbox/supervisor/environment.h"
 #include "sandbox/supervisor/files.h"
 #include "sandbox/supervisor/main.h"
 #include "sandbox/supervisor/shells.h"
@@ -552,6 +556,143 @@ TEST(Parallel, AProgramThatEndsWhileItsStartIsNotKnownIsToldOnce) {
                     [&] { EXPECT_TRUE(world.told[1].done); },
                 });
     world.damaged = true;
+    world.Settle();
+}
+
+// --- trees that commands have made
+
+TEST(RemovedTrees, OfAnyDepthAndWithAnyNamesAreGone) {
+    const World world;
+    std::string path = SpoolPath() + "/tree";
+    PlantAt(Plant::kDirectory, path);
+    // Names that moving up would take, and a link that leads elsewhere.
+    for (int i = 0; i < 12; ++i)
+        PlantAt(Plant::kDirectory, path + "/deep-" + std::to_string(i));
+    PlantAt(Plant::kLink, path + "/link", "/etc");
+    for (int level = 0; level < 60; ++level) {
+        path += "/d";
+        PlantAt(Plant::kDirectory, path);
+        PlantAt(Plant::kFile, path + "/file", "x");
+    }
+    const int dir = OpenForIt(SpoolPath().c_str(), 0);
+    EXPECT_EQ(sup::RemoveTree(dir, "tree"), 0);
+    EXPECT_FALSE(IsThere(SpoolPath() + "/tree"));
+    EXPECT_LT(sup::RemoveTree(dir, "tree"), 0);
+}
+
+TEST(RemovedTrees, WithWhatCannotBeRemovedEndAllTheSame) {
+    for (const FaultKind kind : {FaultKind::kBroken, FaultKind::kNoFiles}) {
+        for (const bool lasts : {false, true}) {
+            for (long at = 0; at < 60; ++at) {
+                const World world;
+                std::string path = SpoolPath() + "/tree";
+                for (int level = 0; level < 20; ++level, path += "/d")
+                    PlantAt(Plant::kDirectory, path);
+                const int dir = OpenForIt(SpoolPath().c_str(), 0);
+                made_up.fault = kind;
+                made_up.fault_at = at;
+                made_up.fault_lasts = lasts;
+                const long error = sup::RemoveTree(dir, "tree");
+                made_up.fault = FaultKind::kNone;
+                EXPECT_EQ(error == 0, !IsThere(SpoolPath() + "/tree"));
+                EXPECT_TRUE(sup::RemoveTree(dir, "tree") == 0 || error == 0);
+                sup::Fd(dir).reset();
+            }
+        }
+    }
+}
+
+// --- environments
+
+TEST(Environments, OfTheLoginAndTheImageBecomeOneWithoutWhatIsOfOneConnection) {
+    const World world;
+    char login[][32] = {"SSH_CLIENT=1",
+                        "SSH_CONNECTION=1",
+                        "SSH_TTY=1",
+                        "SSH_AUTH_SOCK=1",
+                        "SSH_ORIGINAL_COMMAND=1",
+                        "SHLVL=1",
+                        "OLDPWD=/",
+                        "PWD=/",
+                        "_=x",
+                        "ENV=x",
+                        "BASH_ENV=x",
+                        "SBXFS_X=1",
+                        "HOME=/home/me",
+                        "USER=me",
+                        "=none",
+                        "none"};
+    std::vector<char*> pointers;
+    for (auto& entry : login)
+        pointers.push_back(&entry[0]);
+    pointers.push_back(nullptr);
+    sup::Environment image;
+    for (const char* name : {"USER", "LOGNAME", "SHELL", "MAIL", "HOME", "PATH", "SHLVL"})
+        image.Set(name, "image");
+    sup::View value;
+    for (const bool ours : {false, true}) {
+        const sup::Environment merged = sup::MergeEnvironment(pointers.data(), image, ours);
+        EXPECT_EQ(merged.Entries().size(), 3U);
+        ASSERT_TRUE(merged.Get("HOME", &value));
+        EXPECT_EQ(std::string(value.data, value.size), ours ? "image" : "/home/me");
+        ASSERT_TRUE(merged.Get("PATH", &value));
+    }
+    sup::Environment env;
+    env.Set("EMPTY", "");
+    EXPECT_EQ(env.Or("EMPTY", "other").size, 5U);
+    env.Remove("EMPTY");
+    env.Remove("EMPTY");
+    EXPECT_TRUE(env.Entries().empty());
+    for (const char* good : {"a", "Z9", "_", "_a_B9", "zz"})
+        EXPECT_TRUE(sup::IsShellName(good)) << good;
+    for (const char* bad : {"", "9a", "a-b", "{", "a{", "@", "a/", "a:"})
+        EXPECT_FALSE(sup::IsShellName(bad)) << bad;
+}
+
+TEST(Requests, ThatDoNotParseOrCannotBeEndTheConnectionOrAreRefused) {
+    World world;
+    std::size_t ended = 0;
+    std::vector<std::string> frames;
+    for (const sup::Type type :
+         {sup::Type::kTimer, sup::Type::kShutdown, sup::Type::kEnviron, sup::Type::kProcesses,
+          sup::Type::kStat, sup::Type::kFetch, sup::Type::kForget, sup::Type::kSignal,
+          sup::Type::kRead, sup::Type::kStart, sup::Type::kCredit, sup::Type::kUse}) {
+        frames.push_back(Frame(type, [](auto& w) { w.U8(1); }));
+    }
+    frames.push_back(Frame(sup::Type::kFetch, [](auto& w) { w.U32(1).U32(1).U32(4097); }));
+    frames.push_back(Frame(sup::Type::kFetch, [](auto& w) { w.U32(1).U32(1).U32(2); }));
+    frames.push_back(Frame(sup::Type::kHello, [](auto& w) { w.U8(1); }));
+    Steps steps;
+    for (const std::string& frame : frames) {
+        steps.push_back([&] { world.Attach(); });
+        steps.push_back([&, frame] { world.Say(frame); });
+        steps.push_back([&] { ended += world.peers.back()->IsEnded() ? 1 : 0; });
+    }
+    // No Hello that this one could speak.
+    for (const auto& [lowest, highest] : {std::pair(3U, 9U), std::pair(0U, 0U)}) {
+        steps.push_back([&, low = lowest, high = highest] {
+            world.peers.push_back(std::make_unique<Peer>(nullptr));
+            world.peers.back()->Say(
+                Frame(sup::Type::kHello, [&](auto& w) { w.U32(low).U32(high).U64(99); }));
+        });
+        steps.push_back([&] { ended += world.peers.back()->IsEnded() ? 1 : 0; });
+    }
+    // Refusals.
+    steps.push_back([&] { world.Attach(); });
+    steps.push_back([&] {
+        const std::map<std::string, std::string> odd{{"A=", "b"}};
+        world.Start(8, true, "true", {}, odd);
+    });
+    steps.push_back([&] { EXPECT_EQ(world.told[8].refused.count(EINVAL), 1U); });
+    steps.push_back([&] { world.Start(7, true, "true"); });
+    steps.push_back([&] {
+        world.Say(Frame(sup::Type::kRead, [](auto& w) { w.U64(7).U64(0).U64(5); }));
+        world.Say(Frame(sup::Type::kRead, [](auto& w) { w.U64(99).U64(0).U64(5); }));
+    });
+    steps.push_back([&] { EXPECT_EQ(world.told[7].refused.count(EINVAL), 1U); });
+    Tell(world, steps);
+    EXPECT_EQ(ended, frames.size() + 2);
+    world.told[8].refused.insert(EINVAL);
     world.Settle();
 }
 
