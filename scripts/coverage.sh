@@ -22,8 +22,8 @@ compile() {
     shift 3
     command=$(ninja -C build/dev -t commands "$target" | grep -F -- "-c $PWD/$source" | head -n 1)
     command=$(sed -E "s| -o [^ ]+| -o $out/$name.o|; s| -MF [^ ]+| -MF $out/$name.d|; s| -MT [^ ]+| -MT $out/$name.o|; s| -Og | -O0 |; s| -D_FORTIFY_SOURCE=2||" <<<"$command")
-    [ "$out/$name.o" -nt "$source" ] && [ -z "$(find sandbox/supervisor tests/fuzz -name '*.h' -newer "$out/$name.o")" ] ||
-        (cd build/dev && eval "${command#* ccache } --coverage -fprofile-abs-path $*")
+    if [ "$out/$name.o" -nt "$source" ] && [ -z "$(find sandbox tests/fuzz -name '*.h' -newer "$out/$name.o")" ]; then return; fi
+    (cd build/dev && eval "${command#* ccache } --coverage -fprofile-abs-path $*")
 }
 client=()
 for source in sandbox/sftp_*.cc sandbox/supervisor_client.cc; do
@@ -36,7 +36,7 @@ measured=()
 for source in sandbox/supervisor/*.cc; do
     name=$(basename "$source" .cc)
     case $name in image | start) continue ;; esac
-    # The template is any file of that target; the heap has no hosted build.
+    # On the made-up machine the heap is malloc(3).
     if [ "$name" != heap ]; then
         compile sbxfs_hosted_supervisor "$source" "program_$name" -fno-exceptions
         program+=("$out/program_$name.o")

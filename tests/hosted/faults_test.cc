@@ -2,6 +2,7 @@
 // and by the death of the supervisor just before it. What was promised holds all the same (World::Settle): nothing runs
 // twice, nothing that was accepted is lost without a word, what is said is whole frames, it comes to rest, and nothing
 // is left.
+// SBXFS_EVERY_CALL=1 has every call fail, not a sample; SBXFS_CALL=K the K-th alone; SBXFS_SAY=1 says which is next.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -33,7 +34,6 @@ TEST_P(Faults, AtAnyCallBreakNoPromise) {
     const Story& story = AllStories()[static_cast<std::size_t>(which)];
     long failed = 0;
     const long calls = Once(story, kind, -1, false, &failed);
-    // Every one: SBXFS_EVERY_CALL=1. A sample is enough for each build; which ones is told by the number of calls.
     const long most = std::getenv("SBXFS_EVERY_CALL") != nullptr ? calls : 40;
     const long stride = calls / most + 1;
     const bool both = kind != FaultKind::kKill && kind != FaultKind::kInterrupted;
@@ -64,6 +64,7 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 TEST(Stories, HaveTheirEndWithoutFaults) {
+    ASSERT_EQ(AllStories().size(), 8U) << "as many as Faults are told for";
     for (const Story& story : AllStories()) {
         SCOPED_TRACE(story.name);
         if (std::getenv("SBXFS_SAY") != nullptr) std::fprintf(stderr, "%s\n", story.name);
