@@ -50,6 +50,7 @@ class Container:
         self.lock = threading.Lock()
         self.unread = b""                 # of what it printed, the beginning of a line
         self.info = b""                   # what bubblewrap has said so far
+        self.informed = False             # it will say no more: the number of its pipe may be another's by now
 
     def kill(self, number: int) -> None:
         with self.lock:
@@ -172,6 +173,7 @@ class Containers:
         found = _CHILD.search(container.info)
         self._selector.unregister(info_read)
         os.close(info_read)
+        container.informed = True
         if found is None:
             return
         with container.lock:
@@ -204,7 +206,7 @@ class Containers:
     def _ended(self, container: Container, end: int, info_read: int, output: int) -> None:
         assert container.process is not None and container.process.stdout is not None
         known = self._selector.get_map()
-        while info_read in known:
+        while not container.informed:
             self._informed(container, info_read)
         while output in known and self._printed(container, output):
             pass

@@ -110,13 +110,17 @@ class Attempt(Session):
         history = self.daemon.mnt / ".mount" / "history"
 
         def waits() -> list[str]:
-            return [f"{one.name}: {(one / 'error').read_text().strip()}; "
-                    f"{[task['status'] for task in self.aws.tasks(one.name.rsplit('.', 1)[0])]}"
-                    for one in history.iterdir() if (one / "status").read_text() == "stopping\n"]
+            found = []
+            for one in history.iterdir():
+                if (one / "status").read_text() == "stopping\n":
+                    error, tasks = (one / "error").read_text().strip(), self.aws.tasks(one.name.rsplit(".", 1)[0])
+                    told = [{key: task[key] for key in ("status", "desired", "process", "times")} for task in tasks]
+                    found.append(f"{one.name}: {error}; {told}")
+            return found
         try:
             wait_until(lambda: not waits(), "the provider has confirmed", limit, pause=0.2)
         except AssertionError as error:
-            raise AssertionError(f"{error}: {waits()}") from None
+            raise AssertionError(f"{error}: {waits()} at {time.time()}; {self.daemon.tail(60)}") from None
 
     def remove_rest(self, patiently: bool) -> None:
         """A new daemon shows what the old one promised, and removes it."""
