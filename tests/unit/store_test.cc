@@ -103,10 +103,15 @@ TEST_F(Journal, WhatWasRefusedIsNotFoundByWhoeverOpensItNext) {
         disk_.FailAt(at, FaultyDisk::Fault::kBroken, FaultyDisk::Lasting::kOnce);
         store_->PutCommand(Command(++n), "script", Into(log, "command"));
         store_->Flush();
-        disk_.Heal();
         ASSERT_EQ(log.size(), 1U);
         const bool accepted = log[0] == "command";
-        Reopen();
+        // Killed: nothing is tidied up behind it.
+        disk_.Heal();
+        disk_.Fail(FaultyDisk::Fault::kBroken);
+        store_.reset();
+        state_.reset();
+        disk_.Heal();
+        Open();
         const std::vector<CommandRecord> there = *store_->LoadCommands(Generation{1});
         ASSERT_EQ(there.size(), accepted ? 1U : 0U);
         if (accepted) return;
