@@ -14,6 +14,10 @@ constexpr std::uint64_t kFirstExtent = 32U << 10;
 constexpr std::uint64_t kLargestExtent = 2U << 20;
 // Random reads of a file before extents grow by another step.
 constexpr std::uint64_t kReadsAStep = 4;
+// Where a read waits less than this the bytes take as long as the way: the double of what is asked for is fetched after so
+// many, up to three times.
+constexpr double kShortWaitUs = 500;
+constexpr std::uint64_t kReadsANearStep = 256;
 // What a link carries at least while somebody waits: 100 MB/s.
 constexpr double kBytesAMicrosecond = 100;
 
@@ -63,7 +67,10 @@ std::optional<FileRange> ReadAhead::Random(FileRange read, Known known, std::uin
     }
     ++misses_;
     std::uint64_t extent = read.size;
-    if (size <= limits_.whole) {
+    const bool near = wait_us_ > 0 && wait_us_ < kShortWaitUs;
+    if (size <= limits_.whole && near) {
+        extent = read.size << std::min<std::uint64_t>(misses_ / kReadsANearStep, 3);
+    } else if (size <= limits_.whole) {
         const std::uint64_t step = std::min<std::uint64_t>(misses_ / kReadsAStep, 10);
         const auto travels = static_cast<std::uint64_t>(wait_us_ * kBytesAMicrosecond);
         extent = std::min({kFirstExtent << step, kLargestExtent, std::max(travels, kFirstExtent)});

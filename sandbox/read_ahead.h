@@ -4,7 +4,8 @@
 // - A sequential reader has a window in flight ahead of it. It begins at 1 MiB and doubles each time the
 //   reader had to wait, so that it comes to what the link carries in a round trip, up to a bound.
 // - Random reads fetch extents around them. In a file that may be kept whole they grow the more
-//   of it is read, up to what travels in about the time that one read waits; in a larger one they
+//   of it is read, up to what travels in about the time that one read waits (no more than was asked for where that is
+//   next to nothing); in a larger one they
 //   grow only while earlier ones are hit again, and all together stay below kMostOver times what was
 //   read.
 #pragma once

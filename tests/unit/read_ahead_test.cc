@@ -111,7 +111,7 @@ TEST(ReadAhead, RandomReadsOverAFastLinkFetchLittleMoreThanTheyNeed) {
     std::mt19937 random(1);
     for (int i = 0; i < 256; ++i)
         reader.Read(random() % (64 * kMiB / 4096) * 4096, 4096);
-    EXPECT_LE(reader.fetched(), 256U * (32U << 10));
+    EXPECT_LE(reader.fetched(), 256U * (8U << 10));
 }
 
 TEST(ReadAhead, RandomReadsOfAHugeFileFetchAtMost32TimesWhatTheyRead) {
