@@ -474,18 +474,20 @@ void WriteBehind::Sync(const Through_& to, const FilePtr& file, Done done) {
             DataEnded(state, change, file, error);
             return (*answer)(error);
         }
-        to->Sync(file->inner, [weak = weak_from_this(), to, state, change, file,
-                               answer](const Status& status) {
+        to->Sync(file->inner, [weak = weak_from_this(), to, state, change, file, answer,
+                               link = files_->WhichLink()](const Status& status) {
             const auto self = weak.lock();
             if (self == nullptr) return (*answer)(status);
             self->DataEnded(state, change, file, status);
             if (file->error) return (*answer)(*file->error);
             const bool all = state->under_way.empty() || *state->under_way.begin() > change->id;
             if (!status || all) return (*answer)(status);
-            // The link was cut meanwhile, and what was written before is still being repeated.
-            self->WhenClean(state, [weak, to, file, answer](const Status& clean) {
+            self->WhenClean(state, [weak, to, file, answer, link](const Status& clean) {
                 const auto later = weak.lock();
                 if (!clean || later == nullptr) return (*answer)(clean);
+                // The server works its channel off in order; only what a cut has left open was written later.
+                if (later->files_->WhichLink() == link)
+                    return (*answer)(file->error ? Status(*file->error) : Ok());
                 later->Sync(to, file, [answer](Status last) { (*answer)(std::move(last)); });
             });
         });

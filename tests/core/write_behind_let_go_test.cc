@@ -184,6 +184,33 @@ TEST_F(BehindLetGo, WhatIsTruncatedByAnotherIsNotShownWithTheTimeThatWasSetBefor
     EXPECT_NE(me().Stat("/box/fs/work/new").mtime, *change.mtime);
 }
 
+// tests/harness/saves.py behind --at 378: what is refused is asked about, and the fsync is answered before that has ended.
+TEST_F(BehindLetGo, AnFsyncBesideAChangeThatIsRefusedIsNotMadeAgain) {
+    Hold();
+    auto file = me().Create("/box/fs/work/new", O_WRONLY);
+    ASSERT_EQ(file->Write("new "), 0);
+    ASSERT_EQ(SetMode("/box/fs/work/new", 0640), 0);
+    const RecordingPtr sync = file->StartFsync();
+    Settle();
+    files().Release();
+    Settle();
+    for (std::size_t i = 0; i < files().Held().size();) {
+        if (files().Held()[i].starts_with("setstat")) {
+            ++i;
+            continue;
+        }
+        files().Release(i);
+        Settle();
+    }
+    FailHeld("setstat", Error(Errno{ENOENT}, "no such file"));
+    LetGo();
+    EXPECT_EQ(me().FinishCode(sync), 0);
+    EXPECT_EQ(files().Count("sync /work/new"), 1U);
+    EXPECT_NE(me().Cat("/box/error").find("no such file"), std::string::npos);
+    Settle();
+    EXPECT_EQ(file->Close(), 0);
+}
+
 TEST_F(BehindLetGo, AfterACutItIsTheSameFileOrNone) {
     const auto file = Synced("new");
     const auto replaced = Synced("other");
