@@ -14,10 +14,10 @@
 #include <vector>
 
 #include "base/batch_thread.h"
+#include "base/loop.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "base/unique_function.h"
-#include "base/loop.h"
 #include "sandbox/names.h"
 #include "sandbox/output_holes.h"
 #include "sandbox/remote_files.h"
