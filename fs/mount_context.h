@@ -23,9 +23,9 @@
 
 namespace sbxfs {
 
-// What the file system needs to know of its mount: fixed as long as it is there.
 class Snapshotter;
 
+// What the file system needs to know of its mount: fixed as long as it is there.
 struct MountSettings {
     uid_t uid = 0;  // files show as owned by
     gid_t gid = 0;

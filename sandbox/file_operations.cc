@@ -342,17 +342,6 @@ void FileOperations::Close(const RemoteFilePtr& file, Done done) {
             // The handle of a link that is gone was closed with it.
             if (linked->link != files.link_) return d(Ok());
             files.CloseBoth(linked, std::move(d));
-        },
-        {}, std::move(done));
-}
-
-void FileOperations::LetGo(const RemoteFilePtr& file, Done done) {
-    Make<Unit>(
-        Kind::kQuestion,
-        [file](LinkedFiles& files, RemoteFiles&, Done d) {
-            auto linked = std::static_pointer_cast<LinkedFile>(file);
-            if (linked->link != files.link_) return d(Ok());
-            files.CloseBoth(linked, std::move(d));
             linked->link = 0;
         },
         {}, std::move(done));

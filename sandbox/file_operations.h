@@ -46,9 +46,8 @@ class FileOperations : public RemoteFiles {
     void Copy(const RemoteFilePtr& from, FileRange range, const RemoteFilePtr& to,
               std::uint64_t offset, CopiedDone done) override;
     void Sync(const RemoteFilePtr& file, Done done) override;
+    // What is done to it later opens it again, as after a cut of the link.
     void Close(const RemoteFilePtr& file, Done done) override;
-    // The same for now: what is done to it later opens it again, as after a cut of the link.
-    void LetGo(const RemoteFilePtr& file, Done done);
     // `size`: the file's before it, where the caller knows it because nobody else writes there.
     void Append(const RemoteFilePtr& file, FileBytes bytes, std::optional<std::uint64_t> size,
                 Done done);

@@ -143,17 +143,14 @@ bool LinkedFiles::IsMoving(std::uint64_t id) const {
     const Operation& operation = *operations_.at(id);
     return std::any_of(operations_.begin(), operations_.end(), [&](const auto& entry) {
         const auto& [number, move] = entry;
-        if (move->moves.empty() || !(move->may_be_made || move->sent)) return false;
         if (operation.patient && move->patient && number > id) return false;
-        return IsWithin(operation.file->path, move->moves);
+        return move->MayHaveMoved(operation.file->path);
     });
 }
 
 bool LinkedFiles::MayHaveMoved(const std::string& path) const {
-    return std::any_of(operations_.begin(), operations_.end(), [&](const auto& entry) {
-        const Operation& move = *entry.second;
-        return !move.moves.empty() && (move.may_be_made || move.sent) && IsWithin(path, move.moves);
-    });
+    return std::any_of(operations_.begin(), operations_.end(),
+                       [&](const auto& entry) { return entry.second->MayHaveMoved(path); });
 }
 
 void LinkedFiles::StartBehindMoves() {

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "sandbox/clean_path.h"
 #include "sandbox/linked_files.h"
 
 namespace sbxfs {
@@ -23,6 +24,10 @@ struct FileOperations::Operation {
     virtual void Check(LinkedFiles& files, std::uint64_t id, RemoteFiles& target) = 0;
     virtual void Fail(const Error& error) = 0;
     bool Unwanted() const { return wanted && !wanted(); }
+    // Nobody knows yet whether what was at `path` is somewhere else by now.
+    bool MayHaveMoved(const std::string& path) const {
+        return !moves.empty() && (may_be_made || sent) && IsWithin(path, moves);
+    }
 
     const Kind kind;
     std::function<bool()> wanted;  // empty: in any case

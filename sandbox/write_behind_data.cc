@@ -537,15 +537,14 @@ void WriteBehind::QueueClose(const FilePtr& file) {
             if (const auto self = weak.lock(); self != nullptr && stat)
                 self->Settle(state, id, *stat);
         });
-        auto ended = [weak = weak_from_this(), state, change, file](const Status& status) {
-            const auto self = weak.lock();
-            if (self == nullptr) return;
-            // A sandbox that is gone has closed it, and its writes have spoken for themselves.
-            const bool gone = self->files_->HasEnded();
-            self->DataEnded(state, change, file, gone ? Ok() : status);
-        };
-        if (early) return patient_->LetGo(file->inner, std::move(ended));
-        patient_->Close(file->inner, std::move(ended));
+        patient_->Close(file->inner,
+                        [weak = weak_from_this(), state, change, file](const Status& status) {
+                            const auto self = weak.lock();
+                            if (self == nullptr) return;
+                            // A sandbox that is gone has closed it, and its writes have spoken for themselves.
+                            const bool gone = self->files_->HasEnded();
+                            self->DataEnded(state, change, file, gone ? Ok() : status);
+                        });
     };
     Queue(state, change, file);
 }

@@ -20,8 +20,7 @@ constexpr Duration kPause = std::chrono::seconds(1);
 
 bool WriteBehind::MayLetGo(const BehindFile& file) const {
     const FileState& state = *file.state;
-    if (mode_ != Mode::kQuiet || lost_ || !files_->IsUp()) return false;
-    if (file.kept || loop_.clock().Steady() < lets_go_from_) return false;
+    if (!MayDefer() || file.kept || loop_.clock().Steady() < lets_go_from_) return false;
     // Who reads, too, or appends, keeps a file for longer than a save takes.
     if (!file.how.write || file.how.read || file.how.append) return false;
     if (!state.made || state.path.empty() || state.error || state.open != 1) return false;

@@ -161,13 +161,7 @@ TEST_F(AheadBehind, AFileWhoseTimeAndModeWereSetWhenItWasWrittenIsReadWithoutAsk
     AttrChange change;
     change.mode = 0600;
     change.mtime = SystemTime(seconds(1'000'000'000));
-    EXPECT_EQ(me().FinishCode(me().Ask<AttrReply>("setattr", file->ino(), "",
-                                                  [&](AttrReply reply) {
-                                                      me().fs().SetAttr(file->ino(), change,
-                                                                        Handle{}, me().who(),
-                                                                        std::move(reply));
-                                                  })),
-              0);
+    EXPECT_EQ(me().SetAttr(file->ino(), change), 0);
     EXPECT_EQ(file->Close(), 0);
     Settle();
     const std::size_t opens = files().Count("open /work/new");

@@ -145,9 +145,7 @@ TEST_F(TwoWays, AfterATruncationThatWasGivenUpThereIsOneWay) {
     AttrChange change;
     change.size = 5 * kMiB;
     const Ino ino = file->ino();
-    const auto cut = me().Ask<AttrReply>("setattr", ino, "", [&](AttrReply reply) {
-        me().fs().SetAttr(ino, change, Handle{}, me().who(), std::move(reply));
-    });
+    const auto cut = me().StartSetAttr(ino, change);
     Advance(seconds(40));
     EXPECT_EQ(me().FinishCode(cut), ETIMEDOUT);
     ASSERT_EQ(file->WriteAt(0, Block('C')), 0);

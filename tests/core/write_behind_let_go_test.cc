@@ -42,9 +42,7 @@ class BehindLetGo : public Behind {
         AttrChange change;
         change.mode = mode;
         const Ino ino = me().InoOf(path);
-        return me().FinishCode(me().Ask<AttrReply>("setattr", ino, "", [&](AttrReply reply) {
-            me().fs().SetAttr(ino, change, Handle{}, me().who(), std::move(reply));
-        }));
+        return me().SetAttr(ino, change);
     }
 };
 
@@ -168,12 +166,7 @@ TEST_F(BehindLetGo, WhatIsTruncatedByAnotherIsNotShownWithTheTimeThatWasSetBefor
     AttrChange change;
     change.mtime = SystemTime(seconds(1034597431));
     const Ino ino = me().InoOf("/box/fs/work/new");
-    ASSERT_EQ(me().FinishCode(me().Ask<AttrReply>(
-                  "setattr", ino, "",
-                  [&](AttrReply reply) {
-                      me().fs().SetAttr(ino, change, Handle{}, me().who(), std::move(reply));
-                  })),
-              0);
+    ASSERT_EQ(me().SetAttr(ino, change), 0);
     Settle();
     {
         const auto other = me().Open("/box/fs/work/new", O_WRONLY | O_TRUNC);

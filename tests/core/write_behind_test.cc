@@ -105,13 +105,7 @@ TEST_F(Behind, NothingIsSentToAFileThatCouldNotBeMade) {
     ASSERT_EQ(file->Write("hello"), 0);
     AttrChange change;
     change.mode = 0600;
-    ASSERT_EQ(me().FinishCode(me().Ask<AttrReply>("setattr", file->ino(), "",
-                                                  [&](AttrReply reply) {
-                                                      me().fs().SetAttr(file->ino(), change,
-                                                                        Handle{}, me().who(),
-                                                                        std::move(reply));
-                                                  })),
-              0);
+    ASSERT_EQ(me().SetAttr(file->ino(), change), 0);
     FailHeld("open", Error(Errno{EROFS}, "read-only file system"));
     Settle();
     EXPECT_FALSE(IsHeld("setstat"));
@@ -339,9 +333,7 @@ TEST_F(Behind, WhereOthersWriteTooAFileMadeHereIsWrittenAndSetWithoutWaiting) {
     mode.mode = 0640;
     // The kernel gives a handle with ftruncate(2) alone.
     for (const AttrChange& change : {times, owner, mode}) {
-        const auto set = me().Ask<AttrReply>("setattr", file->ino(), "", [&](AttrReply reply) {
-            me().fs().SetAttr(file->ino(), change, Handle{}, me().who(), std::move(reply));
-        });
+        const auto set = me().StartSetAttr(file->ino(), change);
         Settle();
         ASSERT_TRUE(set->Now().has_value());
         const Answer answer = me().Finish(set);
@@ -367,9 +359,7 @@ TEST_F(Behind, ADirectoryIsShutWhenWhatWasDoneBelowItHasArrived) {
     const auto chmod = [this](Ino ino, std::uint32_t mode) {
         AttrChange change;
         change.mode = mode;
-        return me().FinishCode(me().Ask<AttrReply>("setattr", ino, "", [&](AttrReply reply) {
-            me().fs().SetAttr(ino, change, Handle{}, me().who(), std::move(reply));
-        }));
+        return me().SetAttr(ino, change);
     };
     Hold();
     ASSERT_EQ(me().Mkdir("/box/fs/work/dir"), 0);
@@ -408,9 +398,7 @@ TEST_F(Behind, WhereOthersWriteTooTheModeOfAFileWithoutDataWaits) {
     Hold();
     AttrChange mode;
     mode.mode = 0640;
-    const auto set = me().Ask<AttrReply>("setattr", file->ino(), "", [&](AttrReply reply) {
-        me().fs().SetAttr(file->ino(), mode, Handle{}, me().who(), std::move(reply));
-    });
+    const auto set = me().StartSetAttr(file->ino(), mode);
     Settle();
     EXPECT_FALSE(set->Now().has_value());
     LetGo();

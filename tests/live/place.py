@@ -2,6 +2,7 @@
 machine, and the promise that nothing stays behind: neither when it fails, nor when it hangs."""
 
 import atexit
+import errno
 import faulthandler
 import os
 import shutil
@@ -158,6 +159,16 @@ def mounts_below(path: Path) -> list[str]:
         if point == str(path) or point.startswith(f"{path}/"):
             found.append(point)
     return found
+
+
+def fill(disk: Path) -> None:
+    """A file `fill` there takes all the room that is left."""
+    with open(disk / "fill", "ab", buffering=0) as file:
+        try:
+            while file.write(bytes(1 << 16)):
+                pass
+        except OSError as error:
+            assert error.errno == errno.ENOSPC, error
 
 
 def file_system_at(path: Path) -> Optional[str]:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from live.box import Box  # noqa: E402
 from live.case import Live, MountCase, main  # noqa: E402
 from live.daemon import Daemon  # noqa: E402
-from live.place import file_system_at, sbxfs, wait_until  # noqa: E402
+from live.place import file_system_at, fill, sbxfs, wait_until  # noqa: E402
 
 ROOT = os.geteuid() == 0
 
@@ -237,14 +237,6 @@ class FullDisk(MountCase):
         self.full.state = self.disk / "state"
         self.addCleanup(self.full.abandon)
 
-    def fill(self) -> None:
-        with open(self.disk / "fill", "ab", buffering=0) as file:
-            try:
-                while file.write(bytes(1 << 16)):
-                    pass
-            except OSError as error:
-                self.assertEqual(error.errno, errno.ENOSPC)
-
     def free(self) -> None:
         (self.disk / "fill").unlink()
 
@@ -262,7 +254,7 @@ class FullDisk(MountCase):
         gate = box.submit("while [ -e /workspace/stay ]; do sleep 0.02; done; exit 4")
         queued = box.submit("exit 5")
         wait_until(lambda: running.stdout == b"before\n", "it runs")
-        self.fill()
+        fill(self.disk)
         self.refused_here(box.submit, "echo more")
         self.refused_here(box.run, "more", "true")
         self.refused_here((self.full.mnt / "second").mkdir)
@@ -304,8 +296,8 @@ class FullDisk(MountCase):
         self.assertEqual(event.wait(), "exited 5")
         self.full.umount()
         (self.full.state / "reserve").unlink()
-        self.fill()
-        self.fill()  # what an unmount in between had still written to
+        fill(self.disk)
+        fill(self.disk)  # what an unmount in between had still written to
         done = mount("-o", f"state_dir={self.full.state}", str(self.full.mnt))
         if done.returncode == 0:  # there was no need to write anything
             subprocess.run([sbxfs(), "umount", str(self.full.mnt)], check=True)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from live.box import Box, Event  # noqa: E402
 from live.case import Live, MountCase, main  # noqa: E402
 from live.daemon import Daemon  # noqa: E402
-from live.place import wait_until  # noqa: E402
+from live.place import fill, wait_until  # noqa: E402
 
 ROOT = os.geteuid() == 0
 SECONDS = float(os.environ.get("SBXFS_DISK_SECONDS", "6"))
@@ -103,14 +103,6 @@ class StateDisk(MountCase):
         subprocess.run(["umount", "-l", str(self.own.state / "boxes")], check=True)
         subprocess.run(["umount", "-l", str(self.disk)], check=True)
 
-    def fill(self) -> None:
-        with open(self.disk / "fill", "ab", buffering=0) as file:
-            try:
-                while file.write(bytes(1 << 16)):
-                    pass
-            except OSError as error:
-                self.assertEqual(error.errno, errno.ENOSPC)
-
     def test_a_disk_that_is_full_and_has_room_again_loses_nothing(self) -> None:
         self.mount_disk("-t", "tmpfs", "-o", "size=56m,mode=700", "none")
         self.addCleanup(self.umount_disk)
@@ -125,14 +117,14 @@ class StateDisk(MountCase):
             for thread in threads:
                 thread.start()
             while time.monotonic() < until:
-                self.fill()
+                fill(self.disk)
                 fills += 1
                 time.sleep(dice.uniform(0.02, 0.4))
                 (self.disk / "fill").unlink()
                 time.sleep(dice.uniform(0.02, 0.3))
             for thread in threads:
                 thread.join()
-            self.fill()
+            fill(self.disk)
             if killed:
                 self.own.kill()
                 (self.disk / "fill").unlink()

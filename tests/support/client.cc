@@ -183,6 +183,12 @@ int Client::Mkdir(const std::string& path, std::uint32_t mode) {
     }));
 }
 
+RecordingPtr Client::StartSetAttr(Ino ino, const AttrChange& change) {
+    return Ask<AttrReply>("setattr", ino, "", [&](AttrReply reply) {
+        fs().SetAttr(ino, change, Handle{}, who(), std::move(reply));
+    });
+}
+
 int Client::Rmdir(const std::string& path) {
     return FinishCode(StartRmdir(path));
 }

@@ -44,6 +44,9 @@ class Client {
     int Rename(const std::string& from, const std::string& to, unsigned flags = 0);
     int Symlink(const std::string& target, const std::string& path);
     int Link(const std::string& from, const std::string& to);
+    // chmod(2) and its like, which come by the inode.
+    RecordingPtr StartSetAttr(Ino ino, const AttrChange& change);
+    int SetAttr(Ino ino, const AttrChange& change) { return FinishCode(StartSetAttr(ino, change)); }
     int Mknod(const std::string& path, std::uint32_t mode);
     int Set(const std::string& path, const AttrChange& change);
     // As a shell redirection: OPEN(O_TRUNC), or CREATE where there is nothing, FLUSH without data,
