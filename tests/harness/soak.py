@@ -446,7 +446,8 @@ def attended(name: str, load: Any, seconds: float, run: Callable[[], None],
              finish: Optional[Callable[[], list[str]]] = None) -> int:
     """Runs a load with a bound, leaves without a trace, says what went wrong. The exit code."""
     try:
-        with bounded(seconds + 230, load.place.end):
+        # What has to be looked at afterwards grows with it.
+        with bounded(1.25 * seconds + 230, load.place.end):
             run()
             if load.failed:
                 print(load.daemon.tail(40))
