@@ -352,10 +352,13 @@ void WriteBehind::CheckDeadlines() {
     const std::string first = FirstUnacknowledged().value_or("none");
     for (const ChangePtr& change : late) {
         std::erase(held_, change);
-        if (const StatePtr state = change->state.lock()) Discount(*state, *change);
+        const StatePtr state = change->state.lock();
+        if (state != nullptr) Discount(*state, *change);
         const auto fail = std::move(change->fail);
         Ended(change, Error(Errno{ETIMEDOUT}, ""));
         if (fail) fail(TooLate(first));
+        // What was given behind it does not wait for it any more (Behind.AWriteThatWasGivenUpDuringACutHoldsNothingUp).
+        if (state != nullptr) Pump(state);
     }
     std::vector<Done> over;
     std::erase_if(waiters_, [&](Waiter& waiter) {

@@ -30,8 +30,8 @@ void WriteBehind::Queue(const StatePtr& state, const ChangePtr& change, const Fi
 void WriteBehind::Pump(const StatePtr& state) {
     while (!state->queue.empty() && !state->opening) {
         const FileState::Queued next = state->queue.front();
-        if (next.change->waits > 0) return;
         if (!next.change->ended) {
+            if (next.change->waits > 0) return;
             if (!MayFollow(*state, *next.change, next.file)) {
                 state->fenced = true;
                 return;

@@ -204,5 +204,30 @@ TEST_F(Behind, AWriteDuringACutIsNotOvertakenByTheOneBeforeIt) {
     EXPECT_EQ(files().Content("/work/new"), "BBBB");
 }
 
+// Whoever waited for it was told so. What was given behind it, and the commands that wait for that, are not held up by it.
+TEST_F(Behind, AWriteThatWasGivenUpDuringACutHoldsNothingUp) {
+    auto file = me().Create("/box/fs/work/new", O_WRONLY);
+    ASSERT_EQ(file->error(), 0);
+    Settle();
+    Hold();
+    ASSERT_EQ(file->Write("AAAA"), 0);
+    Settle();
+    ASSERT_TRUE(IsHeld("write"));
+    machine().Cut();
+    const auto later = me().Ask<WrittenReply>("write", file->ino(), "", [&](WrittenReply reply) {
+        me().fs().Write(file->opened().handle, 4, {"BBBB", 4}, false, std::move(reply));
+    });
+    Advance(seconds(60));
+    EXPECT_EQ(me().FinishCode(later), ETIMEDOUT);
+    ASSERT_EQ(file->Close(), 0);
+    LetGo();
+    Advance(seconds(3));
+    EXPECT_EQ(files().Content("/work/new"), "AAAA");
+    EXPECT_EQ(files().OpenFiles(), 0U);
+    ASSERT_EQ(me().Echo("true", "/box/cmd"), 0);
+    Settle();
+    EXPECT_TRUE(supervisor().Knows(1));
+}
+
 }  // namespace
 }  // namespace sbxfs::testing
