@@ -451,8 +451,11 @@ def attended(name: str, load: Any, seconds: float, run: Callable[[], None],
             run()
             if load.failed:
                 print(load.daemon.tail(40))
-            if not end_without_trace(load.daemon, finish):
-                load.failed.append("something was left behind")
+            try:
+                if not end_without_trace(load.daemon, finish):
+                    load.failed.append("something was left behind")
+            except (AssertionError, OSError):  # of what has gone wrong before, which is told of first
+                load.failed.append(f"it could not be cleared away: {traceback.format_exc()}")
     finally:
         load.place.end()
     for failure in load.failed:

@@ -1,8 +1,10 @@
 """A real sshd on 127.0.0.1 for tests of provider ssh: its own port, keys and home directory, all below
 the test's place or beside it. Started in front, so it is ours to stop and start again."""
 
+import contextlib
 import getpass
 import os
+import random
 import shutil
 import signal
 import socket
@@ -23,9 +25,13 @@ def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> str:
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as one:
-        one.bind((address, 0))
-        return int(one.getsockname()[1])
+    """None of those that connections are given: it is still free when a server that was stopped comes back."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(lowest // 2, lowest)
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind((address, port))
+            return port
 
 
 class Sshd:
@@ -78,7 +84,10 @@ Subsystem sftp {self.sftp}
             self.process = subprocess.Popen(
                 [*self.inside, shutil.which("sshd", path="/usr/sbin:/usr/bin") or "sshd", "-D", "-e", "-f", str(config)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        wait_until(self._answers, f"sshd on port {self.port} answers", limit=20)
+        try:
+            wait_until(self._answers, f"sshd on port {self.port} answers", limit=20)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {(self.path / 'log').read_text(errors='replace')[-500:]}") from None
         return self
 
     def _answers(self) -> bool:
