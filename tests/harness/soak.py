@@ -468,6 +468,8 @@ def main() -> int:
     require()
     isolate()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # Ignored where a shell has started this in the background; those that wait here are interrupted by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SBXFS_SEED", "0")))
