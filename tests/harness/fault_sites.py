@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 from harness.fault_workers import OP_TIMEOUT
 from harness.relay import IN, OUT, PortRelay, Relay
-from live.box import Box
+from live.box import Box, Event
 from live.daemon import Daemon
 from live.place import Place, wait_until
 from live.sshd import Sshd, make_key
@@ -50,7 +50,7 @@ class Site:
             self.relay.cut()
             time.sleep(0.2)  # what is asked for: a reset so often
         self.await_ready()
-        said = event.wait(120)
+        said = self.await_end(event)
         if said.startswith("refused"):
             assert "/" in event.text("error"), event.text("error")
         else:
@@ -62,6 +62,17 @@ class Site:
                         got.update(piece)
                 assert got.hexdigest() == big_digest(), f"{label}: {stream} has other bytes"
         event.path.resolve().rmdir()
+
+    def await_end(self, event: Event) -> str:
+        """However slow the machine is: as long as output comes."""
+        came = -1
+        while True:
+            try:
+                return event.wait(60)
+            except AssertionError as error:
+                before, came = came, sum((event.path / stream).stat().st_size for stream in ("stdout", "stderr"))
+                if came <= before:
+                    raise AssertionError(f"{error}; {came} bytes have come, none for 60 s") from None
 
     def silence(self, seconds: float, ways: tuple[str, ...]) -> None:
         self.relay.swallow(True, ways)
