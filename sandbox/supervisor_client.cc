@@ -1,10 +1,12 @@
 #include "sandbox/supervisor_client.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "base/check.h"
 #include "base/strings.h"
 #include "sandbox/sandbox_metrics.h"
 
@@ -17,6 +19,10 @@ using SupWriter = sup::Writer<std::string>;
 constexpr std::string_view kMagic(sup::kMagic, sizeof sup::kMagic - 1);
 // Room for what a frame may carry beyond its texts.
 constexpr std::size_t kHeader = 5;
+// Of the kernel's errno values, MAX_ERRNO in its err.h is the last.
+constexpr std::uint32_t kMostErrno = 4096;
+// Of what waits to be sent: that much memory is kept for the next frames.
+constexpr std::size_t kKeptBuffer = 64U << 10;
 
 sup::Text ToText(std::string_view text) {
     return {text.data(), static_cast<std::uint32_t>(text.size())};
@@ -62,8 +68,7 @@ std::optional<CommandOutcome> ToOutcome(sup::Outcome outcome) {
     return std::nullopt;
 }
 
-IdentityStat GetIdentity(sup::Reader& frame) {
-    const sup::StatFields f = sup::GetStatFields(frame);
+IdentityStat ToIdentity(const sup::StatFields& f) {
     return {.error = static_cast<int>(f.error & 0xfff),
             .dev = f.dev,
             .ino = f.ino,
@@ -73,7 +78,12 @@ IdentityStat GetIdentity(sup::Reader& frame) {
             .gid = f.gid,
             .size = f.size,
             .mtime_ns = f.mtime_ns,
-            .ctime_ns = f.ctime_ns};
+            .ctime_ns = f.ctime_ns,
+            .birth_ns = f.birth_ns};
+}
+
+IdentityStat GetIdentity(sup::Reader& frame) {
+    return ToIdentity(sup::GetStatFields(frame));
 }
 
 }  // namespace
@@ -95,6 +105,11 @@ void SupervisorClient::Sent(std::size_t count) {
     out_sent_ += count;
     if (out_sent_ == out_.size()) {
         out_.clear();
+        if (out_.capacity() > kKeptBuffer) out_.shrink_to_fit();
+        out_sent_ = 0;
+    } else if (out_sent_ >= kKeptBuffer && out_sent_ >= out_.size() - out_sent_) {
+        // More than is moved has gone out since the last time: a byte is moved once, however much waits.
+        out_.erase(0, out_sent_);
         out_sent_ = 0;
     }
 }
@@ -183,6 +198,8 @@ Status SupervisorClient::HandleFrame(sup::Type type, Frame frame) {
             return HandleDone(frame);
         case sup::Type::kStatOk:
         case sup::Type::kFetchOk:
+        case sup::Type::kStoreOk:
+        case sup::Type::kRenameOk:
         case sup::Type::kProcessesOk:
         case sup::Type::kTimerOk:
         case sup::Type::kPong:
@@ -198,6 +215,8 @@ Status SupervisorClient::HandleFrame(sup::Type type, Frame frame) {
         case sup::Type::kForget:
         case sup::Type::kStat:
         case sup::Type::kFetch:
+        case sup::Type::kStore:
+        case sup::Type::kRename:
         case sup::Type::kProcesses:
         case sup::Type::kTimer:
         case sup::Type::kUse:
@@ -227,6 +246,7 @@ Status SupervisorClient::HandleHello(Frame& frame) {
     hello.home = View(fields.home);
     hello.shell = View(fields.default_shell);
     hello.fetches = fields.protocol >= 2;
+    hello.stores = fields.protocol >= 3;
     hello_seen_ = true;
     std::exchange(on_hello_, {})(hello);
     return Ok();
@@ -405,6 +425,61 @@ void SupervisorClient::Fetch(const std::vector<std::string>& paths, std::uint32_
     writer.U32(request).U32(most).U32(static_cast<std::uint32_t>(asked));
     for (const std::string& path : paths)
         writer.String(ToText(path));
+}
+
+void SupervisorClient::Store(const StoreRequest& request,
+                             UniqueFunction<void(Result<StoredFile>)> done) {
+    DCHECK(request.bytes.size() <= sup::kMaxStored);
+    sup::StoreFields fields;
+    fields.request = NextRequest(
+        sup::Type::kStoreOk,
+        [size = request.bytes.size(), done = std::move(done)](Result<Frame*> answer) {
+            if (!answer) return done(std::move(answer).error());
+            Frame& frame = **answer;
+            const sup::StoreOkFields ok = sup::GetStoreOkFields(0, frame);
+            const bool whole = ok.error != 0 || ok.file.error != 0 || ok.file.size == size;
+            const bool good = frame.at_end() && ok.error < kMostErrno && ok.made <= 1 && whole &&
+                              (ok.made == 1 || ok.error != 0) && ok.file.error < kMostErrno &&
+                              (ok.made == 0 || ok.file.error != 0 || S_ISREG(ok.file.mode));
+            if (!good) {
+                frame.Fail();
+                return done(Violation("malformed StoreOk"));
+            }
+            StoredFile stored;
+            stored.error = static_cast<int>(ok.error);
+            stored.made = ok.made == 1;
+            if (stored.made) stored.identity = ToIdentity(ok.file);
+            done(std::move(stored));
+        });
+    fields.flags = request.sync ? sup::kStoreSync : 0;
+    fields.mode = request.mode & 07777;
+    if (request.atime && request.mtime) {
+        fields.times = 1;
+        fields.atime = *request.atime;
+        fields.mtime = *request.mtime;
+    }
+    fields.path = ToText(request.path);
+    fields.bytes = ToText(request.bytes.view());
+    SupWriter writer(Out(sup::Type::kStore), sup::Type::kStore);
+    sup::PutStoreFields(writer, fields);
+}
+
+void SupervisorClient::Rename(const RenameRequest& request,
+                              UniqueFunction<void(Result<int>)> done) {
+    const std::uint32_t number =
+        NextRequest(sup::Type::kRenameOk, [done = std::move(done)](Result<Frame*> answer) {
+            if (!answer) return done(std::move(answer).error());
+            Frame& frame = **answer;
+            const std::uint32_t error = frame.U32();
+            if (!frame.at_end() || error >= kMostErrno) {
+                frame.Fail();
+                return done(Violation("malformed RenameOk"));
+            }
+            done(static_cast<int>(error));
+        });
+    SupWriter writer(Out(sup::Type::kRename), sup::Type::kRename);
+    writer.U32(number).U8(request.replace ? 1 : 0);
+    writer.String(ToText(request.from)).String(ToText(request.to));
 }
 
 void SupervisorClient::Processes(UniqueFunction<void(Result<std::vector<RemoteProcess>>)> done) {

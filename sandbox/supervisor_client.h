@@ -55,6 +55,8 @@ class SupervisorClient final : public SupervisorPort {
                    UniqueFunction<void(Result<std::vector<IdentityStat>>)> done) override;
     void Fetch(const std::vector<std::string>& paths, std::uint32_t most,
                UniqueFunction<void(Result<std::vector<FetchedFile>>)> done) override;
+    void Store(const StoreRequest& request, UniqueFunction<void(Result<StoredFile>)> done) override;
+    void Rename(const RenameRequest& request, UniqueFunction<void(Result<int>)> done) override;
     void Processes(UniqueFunction<void(Result<std::vector<RemoteProcess>>)> done) override;
     void Environment(UniqueFunction<void(Result<std::vector<std::string>>)> done) override;
     void SetTimer(std::int64_t lifetime_ms, std::int64_t idle_ms, ExpiryAction action,

@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "base/unique_function.h"
+#include "sandbox/file_bytes.h"
 #include "sandbox/file_identity.h"
 #include "sandbox/names.h"
 #include "sandbox/outputs.h"
@@ -30,6 +31,7 @@ struct SupervisorHello {
     std::string home;
     std::string shell;
     bool fetches = false;  // an older one does not know Fetch()
+    bool stores = false;   // an older one does not know Store()
 };
 
 struct StartRequest {
@@ -64,6 +66,28 @@ struct CommandEnd {
 struct FetchedFile {
     IdentityStat identity;
     std::optional<std::string> bytes;
+};
+
+// One new file, made with all its bytes.
+struct StoreRequest {
+    std::string path;
+    std::uint32_t mode = 0644;               // exactly
+    bool sync = false;                       // answered when it is on the disk
+    std::optional<std::int64_t> atime = {};  // with mtime, in seconds
+    std::optional<std::int64_t> mtime = {};
+    FileBytes bytes = {};  // at most supervisor::kMaxStored
+};
+
+struct StoredFile {
+    int error = 0;          // errno of what failed first
+    bool made = false;      // it is there, by this request, and stays as far as it came
+    IdentityStat identity;  // of what is there, if made
+};
+
+struct RenameRequest {
+    std::string from;
+    std::string to;
+    bool replace = true;  // what is at `to`; else EEXIST
 };
 
 class SupervisorListener {
@@ -122,6 +146,11 @@ class SupervisorPort {
     // As StatBatch, with the bytes of regular files of 1 to `most` bytes. Only where the hello says so.
     virtual void Fetch(const std::vector<std::string>& paths, std::uint32_t most,
                        UniqueFunction<void(Result<std::vector<FetchedFile>>)> done) = 0;
+    // What is there already stays: EEXIST. Only where the hello says so.
+    virtual void Store(const StoreRequest& request,
+                       UniqueFunction<void(Result<StoredFile>)> done) = 0;
+    // rename(2), in order with Store(): an errno or 0. Only where that is offered.
+    virtual void Rename(const RenameRequest& request, UniqueFunction<void(Result<int>)> done) = 0;
     virtual void Processes(UniqueFunction<void(Result<std::vector<RemoteProcess>>)> done) = 0;
     virtual void Environment(UniqueFunction<void(Result<std::vector<std::string>>)> done) = 0;
     virtual void SetTimer(std::int64_t lifetime_ms, std::int64_t idle_ms, ExpiryAction action,

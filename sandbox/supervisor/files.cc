@@ -9,6 +9,22 @@ void Fd::reset(int fd) {
     fd_ = fd;
 }
 
+void CloseAllBut(const int* kept, size_t count) {
+    const Fd fds(sys::OpenAt(AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY));
+    Vec<int> doomed;
+    ListNames(fds.get(), [&](View name) {
+        uint64_t number = 0;
+        if (!ParseNumber(name, &number)) return;
+        const int fd = static_cast<int>(number);
+        bool keep = fd <= 2 || fd == fds.get();
+        for (size_t i = 0; i < count; ++i)
+            keep = keep || fd == kept[i];
+        if (!keep) doomed.Add(fd);
+    });
+    for (const int fd : doomed)
+        sys::Close(fd);
+}
+
 long ReadFile(int dir, const char* path, Str* to, size_t limit) {
     const long opened = sys::OpenAt(dir, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     if (opened < 0) return opened;

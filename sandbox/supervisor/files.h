@@ -31,6 +31,9 @@ class Fd {
     int fd_ = -1;
 };
 
+// Every descriptor of this process, except the first three and these.
+void CloseAllBut(const int* kept, size_t count);
+
 // Appends what is in the file, at most `limit` bytes of it. The result is negative errno, or 0.
 long ReadFile(int dir, const char* path, Str* to, size_t limit);
 // All of it, through interruptions and short writes; for files and blocking descriptors.

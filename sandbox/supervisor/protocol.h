@@ -1,4 +1,4 @@
-// The frames between the daemon and sbxfs-supervisor, versions 1 and 2. Pure and freestanding: shared by
+// The frames between the daemon and sbxfs-supervisor, versions 1 to 3. Pure and freestanding: shared by
 // both programs, no allocation, no libc beyond memcpy. Each side treats what the other sends as
 // hostile input.
 //
@@ -33,14 +33,15 @@
 namespace sbxfs::supervisor {
 
 inline constexpr uint32_t kOldestProtocol = 1;
-inline constexpr uint32_t kProtocol = 2;                    // the newest; 2 has kFetch
+inline constexpr uint32_t kProtocol = 3;  // the newest; 2 has kFetch, 3 kStore and kRename
 inline constexpr char kMagic[] = "\n<sbxfs-supervisor>\n";  // without the final NUL
 inline constexpr uint32_t kMaxFrame = 4U << 20;             // of `length`
 inline constexpr uint32_t kMaxScript = 1U << 20;
 inline constexpr uint32_t kMaxOutputChunk = 64U << 10;
 inline constexpr uint32_t kFirstCredit = 1U << 20;  // bytes of Output a connection may start with
 inline constexpr uint32_t kMaxBatch = 4096;  // paths in a Stat or Fetch, entries in a Processes
-inline constexpr uint32_t kMaxFetched = 2U << 20;  // bytes of files in one FetchOk
+inline constexpr uint32_t kMaxFetched = 2U << 20;   // bytes of files in one FetchOk
+inline constexpr uint32_t kMaxStored = 256U << 10;  // bytes of the file in one Store
 
 enum class Type : uint8_t {
     // daemon to supervisor
@@ -71,6 +72,12 @@ enum class Type : uint8_t {
     // u32 request, u32 most, u32 count, count x text absolute path: as kStat, and the bytes of regular files of 1 to
     // `most` bytes, as far as kMaxFetched goes. Since protocol 2.
     kFetch = 14,
+    // StoreFields: makes one new file with all its bytes; what is there already stays (EEXIST), links are not followed.
+    // Since protocol 3.
+    kStore = 15,
+    // u32 request, u8 replace, text absolute path, text new path: rename(2), in order with kStore. Without replace what is
+    // there stays (EEXIST). Since protocol 3.
+    kRename = 16,
 
     // supervisor to daemon
     kHelloOk = 64,   // HelloOkFields
@@ -93,6 +100,8 @@ enum class Type : uint8_t {
     // u32 request, u32 count, count x (StatFields, u64 birth in ns, u8 whole, text bytes). Whole: the attributes are those
     // of the file that was read, before and after; else there are no bytes.
     kFetchOk = 77,
+    kStoreOk = 78,   // StoreOkFields
+    kRenameOk = 79,  // u32 request, u32 errno or 0
 };
 
 // What the dead-man timer does when it runs out.
@@ -200,6 +209,30 @@ struct StatFields {
     int64_t birth_ns = 0;  // not among the others: see kStatOk
 };
 
+// Bits of StoreFields::flags.
+inline constexpr uint8_t kStoreSync = 1;  // answered when the file is on the disk
+
+// kStore, in this order.
+struct StoreFields {
+    uint32_t request = 0;
+    uint8_t flags = 0;
+    uint32_t mode = 0;  // of 07777; exactly, whatever the umask
+    uint8_t times = 0;  // 1: the next two are meant
+    int64_t atime = 0;  // seconds
+    int64_t mtime = 0;
+    Text path;   // absolute
+    Text bytes;  // at most kMaxStored
+};
+
+// kStoreOk, in this order.
+struct StoreOkFields {
+    uint32_t request = 0;
+    uint32_t error = 0;  // an errno of whatever failed first; 0: all of it was done
+    uint8_t made = 0;    // 1: the file is there, by this Store, and stays as far as it came
+    // Of the file at its end, with birth_ns; zeros when it was not made.
+    StatFields file;
+};
+
 // Reads the payload of one frame. After the first failure everything reads as zero and ok() is
 // false: check once at the end, and that at_end() holds.
 class Reader {
@@ -220,6 +253,8 @@ class Reader {
         left_ -= size;
         return text;
     }
+    // What was read makes no sense.
+    void Fail() { ok_ = false; }
     bool ok() const { return ok_; }
     bool at_end() const { return ok_ && left_ == 0; }
     size_t left() const { return left_; }
@@ -376,6 +411,44 @@ inline StatFields GetStatFields(Reader& r) {
     f.size = r.U64();
     f.mtime_ns = static_cast<int64_t>(r.U64());
     f.ctime_ns = static_cast<int64_t>(r.U64());
+    return f;
+}
+
+template <class Buffer>
+void PutStoreFields(Writer<Buffer>& w, const StoreFields& f) {
+    w.U32(f.request).U8(f.flags).U32(f.mode).U8(f.times);
+    w.U64(static_cast<uint64_t>(f.atime)).U64(static_cast<uint64_t>(f.mtime));
+    w.String(f.path).String(f.bytes);
+}
+
+inline StoreFields GetStoreFields(Reader& r) {
+    StoreFields f;
+    f.request = r.U32();
+    f.flags = r.U8();
+    f.mode = r.U32();
+    f.times = r.U8();
+    f.atime = static_cast<int64_t>(r.U64());
+    f.mtime = static_cast<int64_t>(r.U64());
+    f.path = r.String();
+    f.bytes = r.String();
+    return f;
+}
+
+template <class Buffer>
+void PutStoreOkFields(Writer<Buffer>& w, const StoreOkFields& f) {
+    w.U32(f.request).U32(f.error).U8(f.made);
+    PutStatFields(w, f.file);
+    w.U64(static_cast<uint64_t>(f.file.birth_ns));
+}
+
+// What follows the request's number.
+inline StoreOkFields GetStoreOkFields(uint32_t request, Reader& r) {
+    StoreOkFields f;
+    f.request = request;
+    f.error = r.U32();
+    f.made = r.U8();
+    f.file = GetStatFields(r);
+    f.file.birth_ns = static_cast<int64_t>(r.U64());
     return f;
 }
 

@@ -5,6 +5,7 @@
 
 #include "sandbox/supervisor/build.h"
 #include "sandbox/supervisor/session.h"
+#include "sandbox/supervisor/stats.h"
 #include "sandbox/supervisor/sys.h"
 
 namespace sbxfs::supervisor {
@@ -36,55 +37,14 @@ const char* WhyNot(const StartFields& f) {
     return nullptr;
 }
 
-// When the file was made; 0 where nobody knows, or when another is there by now. Old kernels and some
-// containers' filters have no statx(2).
-int64_t BirthOf(const char* path, uint64_t ino) {
-    struct statx found {};
-    if (sys::Statx(AT_FDCWD, path, STATX_BTIME | STATX_INO, &found) < 0) return 0;
-    if ((found.stx_mask & STATX_BTIME) == 0 || found.stx_ino != ino) return 0;
-    return found.stx_btime.tv_sec * 1000000000 + found.stx_btime.tv_nsec;
-}
-
-// What makes a path no question; 0: it is one.
-uint32_t WhyNoPath(View path) {
-    if (path.empty() || path[0] != '/' || path.Has('\0')) return EINVAL;
-    return path.size >= PATH_MAX ? ENAMETOOLONG : 0;
-}
-
-StatFields FieldsOf(const struct stat& stat) {
-    StatFields fields;
-    fields.dev = stat.st_dev;
-    fields.ino = stat.st_ino;
-    fields.mode = stat.st_mode;
-    fields.nlink = static_cast<uint32_t>(stat.st_nlink);
-    fields.uid = stat.st_uid;
-    fields.gid = stat.st_gid;
-    fields.size = static_cast<uint64_t>(stat.st_size);
-    fields.mtime_ns =
-        static_cast<int64_t>(stat.st_mtime) * 1000000000 + static_cast<int64_t>(stat.st_mtime_nsec);
-    fields.ctime_ns =
-        static_cast<int64_t>(stat.st_ctime) * 1000000000 + static_cast<int64_t>(stat.st_ctime_nsec);
-    return fields;
-}
-
-StatFields StatOf(View path) {
-    StatFields fields;
-    fields.error = WhyNoPath(path);
-    if (fields.error != 0) return fields;
-    Str name(path);
-    struct stat stat {};
-    if (const long error = sys::StatAt(AT_FDCWD, name.c_str(), &stat); error < 0) {
-        fields.error = static_cast<uint32_t>(-error);
-        return fields;
-    }
-    fields = FieldsOf(stat);
-    fields.birth_ns = BirthOf(name.c_str(), fields.ino);
-    return fields;
-}
-
 bool AreAlike(const StatFields& one, const StatFields& other) {
     return one.dev == other.dev && one.ino == other.ino && one.size == other.size &&
            one.mtime_ns == other.mtime_ns && one.ctime_ns == other.ctime_ns;
+}
+
+bool IsStill(int file, const StatFields& fields) {
+    struct stat stat {};
+    return sys::StatFd(file, &stat) == 0 && AreAlike(FieldsOf(stat), fields);
 }
 
 // Appends the bytes of the regular file that has these attributes; false, and nothing, when it is not there like
@@ -93,10 +53,8 @@ bool AppendFile(View path, const StatFields& fields, Str* to) {
     Str name(path);
     const Fd file(
         sys::OpenAt(AT_FDCWD, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
-    struct stat before {};
     // Something else may have been put there since: of a pipe not a byte is taken.
-    if (!file || sys::StatFd(file.get(), &before) != 0 || !AreAlike(FieldsOf(before), fields))
-        return false;
+    if (!file || !IsStill(file.get(), fields)) return false;
     const size_t start = to->size();
     size_t left = fields.size;
     while (left > 0) {
@@ -106,9 +64,7 @@ bool AppendFile(View path, const StatFields& fields, Str* to) {
         to->Grown(static_cast<size_t>(got));
         left -= static_cast<size_t>(got);
     }
-    struct stat after {};
-    if (left == 0 && sys::StatFd(file.get(), &after) == 0 && AreAlike(FieldsOf(after), fields))
-        return true;
+    if (left == 0 && IsStill(file.get(), fields)) return true;
     to->Shrink(start);
     return false;
 }
@@ -152,6 +108,12 @@ bool Session::HandleFrame(uint64_t slot, Type type, View payload) {
             break;
         case Type::kFetch:
             good = HandleFetch(reader);
+            break;
+        case Type::kStore:
+            good = HandleStore(reader);
+            break;
+        case Type::kRename:
+            good = HandleRename(reader);
             break;
         case Type::kProcesses:
             good = HandleProcesses(reader);
@@ -204,7 +166,7 @@ bool Session::HandleHello(uint64_t slot, Reader& reader) {
     if (!good || !speaks || epoch < runtime_.spool.epoch()) {
         const char* why = !good    ? "a Hello that makes no sense"
                           : speaks ? "a newer connection has taken over"
-                                   : "this supervisor speaks protocols 1 and 2 only; end its "
+                                   : "this supervisor speaks protocols 1 to 3 only; end its "
                                      "commands and shut it down to start another";
         Writer<Str>(connections_[slot].out(), Type::kError)
             .U32(0)
@@ -411,6 +373,41 @@ bool Session::HandleFetch(Reader& reader) {
     if (reader.at_end()) return true;
     out.Shrink(start);
     return false;
+}
+
+bool Session::HandleStore(Reader& reader) {
+    const StoreFields fields = GetStoreFields(reader);
+    const bool sane = (fields.flags & ~kStoreSync) == 0 && (fields.mode & ~07777U) == 0 &&
+                      fields.times <= 1 && fields.bytes.size <= kMaxStored;
+    if (!reader.at_end() || !sane) return false;
+    StoreOkFields answer;
+    if (stores_.Make(fields, &answer)) TellStored(answer);
+    return true;
+}
+
+void Session::TellStored(const StoreOkFields& answer) {
+    Writer<Str> writer(Daemon().out(), Type::kStoreOk);
+    PutStoreOkFields(writer, answer);
+}
+
+bool Session::HandleRename(Reader& reader) {
+    const uint32_t request = reader.U32();
+    const uint8_t replace = reader.U8();
+    const Text from = reader.String();
+    const Text to = reader.String();
+    if (!reader.at_end() || replace > 1) return false;
+    uint32_t error = WhyNoPath(from);
+    if (error == 0) error = WhyNoPath(to);
+    if (error == 0) {
+        Str old_name{View(from)};
+        Str new_name{View(to)};
+        const long renamed =
+            replace != 0 ? sys::RenameAt(AT_FDCWD, old_name.c_str(), new_name.c_str())
+                         : sys::MoveAt(AT_FDCWD, old_name.c_str(), AT_FDCWD, new_name.c_str());
+        error = static_cast<uint32_t>(-renamed);
+    }
+    Writer<Str>(Daemon().out(), Type::kRenameOk).U32(request).U32(error);
+    return true;
 }
 
 bool Session::HandleProcesses(Reader& reader) {

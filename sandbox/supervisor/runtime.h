@@ -39,7 +39,8 @@ inline int64_t Sooner(int64_t a, int64_t b) {
 
 struct Runtime {
     int epoll = -1;
-    int self = 0;  // our pid
+    int self = 0;   // our pid
+    int lock = -1;  // of the spool
     uint32_t uid = 0;
     uint32_t gid = 0;
     Spool spool;

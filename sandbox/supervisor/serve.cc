@@ -122,9 +122,10 @@ void Server::Reap() {
     for (;;) {
         const long pid = sys::Wait(-1, &status, sys::kNoHang);
         if (pid <= 0) return;
-        // Neither: an orphan whose parent died. Nobody asks for its status.
-        if (!shell_.OnExit(static_cast<int>(pid), status)) {
-            parallel_.OnExit(static_cast<int>(pid), status);
+        const int child = static_cast<int>(pid);
+        // Nobody's: an orphan whose parent died. Nobody asks for its status.
+        if (!session_.OnExit(child, status) && !shell_.OnExit(child, status)) {
+            parallel_.OnExit(child, status);
         }
     }
 }
@@ -217,21 +218,6 @@ void Server::Run() {
     }
 }
 
-void CloseAllBut(const Fd& a, const Fd& b, const Fd& c) {
-    const Fd fds(sys::OpenAt(AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY));
-    Vec<int> doomed;
-    ListNames(fds.get(), [&](View name) {
-        uint64_t number = 0;
-        if (!ParseNumber(name, &number)) return;
-        const int fd = static_cast<int>(number);
-        if (fd > 2 && fd != fds.get() && fd != a.get() && fd != b.get() && fd != c.get()) {
-            doomed.Add(fd);
-        }
-    });
-    for (const int fd : doomed)
-        sys::Close(fd);
-}
-
 // The limit and the score are ours; commands get back what the login had.
 void RaiseOurselves(Inherited* inherited) {
     rlimit64 files{};
@@ -293,7 +279,8 @@ void Serve(ServeOptions options) {
     if (!null) FailToServe(options, "/dev/null cannot be opened", -ENOENT);
     for (int fd = 0; fd < 3; ++fd)
         sys::Duplicate(null.get(), fd);
-    CloseAllBut(options.dir, options.lock, options.ready);
+    const int kept[] = {options.dir.get(), options.lock.get(), options.ready.get()};
+    CloseAllBut(kept, 3);
     sys::ChangeDir("/");
     sys::Prctl(PR_SET_CHILD_SUBREAPER, 1);
 
@@ -323,7 +310,7 @@ void Serve(ServeOptions options) {
     }
     WriteAll(options.ready.get(), "ok\n");
     options.ready.reset();
-    options.lock.release();  // held until the end of the process
+    runtime->lock = options.lock.release();  // held until the end of the process
     server->Run();
 }
 

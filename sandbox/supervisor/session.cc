@@ -40,6 +40,7 @@ void Session::Drop(uint64_t slot) {
     connections_[slot].Close();
     if (slot != daemon_) return;
     daemon_ = kNobody;
+    stores_.Forget();
     for (size_t i = 0; i < commands_.Count(); ++i) {
         Command& command = commands_.At(i);
         command.pushing = false;
@@ -117,6 +118,9 @@ void Session::Pump() {
 }
 
 void Session::PumpNews() {
+    StoreOkFields stored;
+    while (HasRoom() && stores_.TakeAnswer(&stored))
+        TellStored(stored);
     for (size_t i = 0; i < commands_.Count() && HasRoom(); ++i) {
         Command& command = commands_.At(i);
         if (command.tell_known) TellKnown(command);

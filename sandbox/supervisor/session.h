@@ -8,6 +8,7 @@
 #include "sandbox/supervisor/connection.h"
 #include "sandbox/supervisor/parallel.h"
 #include "sandbox/supervisor/shell_lane.h"
+#include "sandbox/supervisor/stores.h"
 #include "sandbox/supervisor/timers.h"
 
 namespace sbxfs::supervisor {
@@ -20,12 +21,15 @@ class Session {
           commands_(commands),
           shell_(shell),
           parallel_(parallel),
-          timers_(timers) {}
+          timers_(timers),
+          stores_(runtime) {}
 
     // An attach hands over its channel. The oldest one that never said Hello makes room.
     void Accept(Fd in, Fd out, Fd relay);
     // `which` is the tag's.
     void OnConnection(uint64_t which, uint32_t events);
+    // False: it is no child of a request.
+    bool OnExit(int pid, int wait_status) { return stores_.OnExit(pid, wait_status); }
     // Tells the daemon what is new, as far as the channel takes it.
     void Pump();
     // Requests that came while too many answers waited, when they no longer do; whether there were any.
@@ -50,6 +54,9 @@ class Session {
     bool HandleSignal(Reader& reader);
     bool HandleStat(Reader& reader);
     bool HandleFetch(Reader& reader);
+    bool HandleStore(Reader& reader);
+    bool HandleRename(Reader& reader);
+    void TellStored(const StoreOkFields& answer);
     bool HandleProcesses(Reader& reader);
     bool HandleTimer(Reader& reader);
     bool HandleEnviron(Reader& reader);
@@ -69,6 +76,7 @@ class Session {
     ShellLane& shell_;
     ParallelLane& parallel_;
     Timers& timers_;
+    Stores stores_;
     Connection connections_[kSlots];
     uint64_t opened_[kSlots] = {};  // counts up, to find the oldest
     uint64_t open_count_ = 0;

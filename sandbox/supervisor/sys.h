@@ -162,6 +162,10 @@ inline long OpenAt(int dir, const char* path, int flags, unsigned mode = 0) {
 inline void Close(int fd) {
     if (fd >= 0) Call(__NR_close, fd);
 }
+// For what was written, where it matters whether all of it arrived. Closed it is in any case.
+inline long CloseFd(int fd) {
+    return Call(__NR_close, fd);
+}
 inline long Read(int fd, void* to, size_t size) {
     return Call(__NR_read, fd, AsLong(to), static_cast<long>(size));
 }
@@ -183,6 +187,10 @@ inline long StatAt(int dir, const char* path, struct stat* to) {
 }
 inline long Statx(int dir, const char* path, unsigned mask, struct statx* to) {
     return Call(__NR_statx, dir, AsLong(path), AT_SYMLINK_NOFOLLOW, mask, AsLong(to));
+}
+inline long StatxFd(int fd, unsigned mask, struct statx* to) {
+    constexpr long kEmptyPath = 0x1000;  // AT_EMPTY_PATH
+    return Call(__NR_statx, fd, AsLong(""), kEmptyPath, mask, AsLong(to));
 }
 inline long AccessExecute(const char* path) {
     return Call(__NR_faccessat, AT_FDCWD, AsLong(path), 1 /* X_OK */);
@@ -209,6 +217,14 @@ inline long ReadLinkAt(int dir, const char* path, char* to, size_t size) {
 }
 inline long ChangeModeFd(int fd, unsigned mode) {
     return Call(__NR_fchmod, fd, mode);
+}
+// Whole seconds.
+inline long ChangeTimesFd(int fd, int64_t access, int64_t change) {
+    const __kernel_timespec times[2] = {{access, 0}, {change, 0}};
+    return Call(__NR_utimensat, fd, 0, AsLong(times), 0);
+}
+inline long SyncFd(int fd) {
+    return Call(__NR_fsync, fd);
 }
 inline long ChangeOwnerFd(int fd, uint32_t uid, uint32_t gid) {
     return Call(__NR_fchown, fd, uid, gid);

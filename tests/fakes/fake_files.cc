@@ -292,6 +292,28 @@ std::optional<RemoteStat> FakeFiles::Stat(const std::string& path) {
     return *stat;
 }
 
+StoredFile FakeFiles::Store(const StoreRequest& request) {
+    const MutexLock lock(mu_);
+    const std::string what = request.path + " " + std::to_string(request.bytes.size());
+    log_.push_back("store " + what);
+    if (const std::optional<Error> refused = PlannedFailure("store " + what))
+        return {.error = static_cast<int>(refused->code()), .made = false, .identity = {}};
+    const std::optional<Error> torn = PlannedFailure("store bytes " + what);
+    return tree_.Store(request,
+                       torn ? std::optional(static_cast<int>(torn->code())) : std::nullopt);
+}
+
+int FakeFiles::RenameApart(const RenameRequest& request) {
+    const MutexLock lock(mu_);
+    const std::string what = "move " + request.from + " " + request.to;
+    log_.push_back(what);
+    if (const std::optional<Error> refused = PlannedFailure(what))
+        return static_cast<int>(refused->code());
+    const Status moved =
+        tree_.Rename(request.from, request.to, request.replace ? Replace::kYes : Replace::kNo);
+    return moved ? 0 : static_cast<int>(moved.error().code());
+}
+
 IdentityStat FakeFiles::Identity(const std::string& path) {
     const MutexLock lock(mu_);
     return tree_.Identity(path);
@@ -416,8 +438,7 @@ void FakeFiles::Read(const RemoteFilePtr& file, FileRange range, BytesDone done)
                           act, std::move(done));
 }
 
-void FakeFiles::Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes,
-                      Done done) {
+void FakeFiles::Write(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes, Done done) {
     std::string detail = " " + std::to_string(offset) + "+" + std::to_string(bytes.size());
     const auto act = [offset, bytes = std::move(bytes)](FakeTree& tree, const File& of) -> Status {
         if (!of.how.write && !of.how.append) {

@@ -17,8 +17,8 @@
 #include <utility>
 #include <vector>
 
-#include "base/sync.h"
 #include "base/loop.h"
+#include "base/sync.h"
 #include "sandbox/remote_files.h"
 #include "tests/fakes/fake_tree.h"
 
@@ -76,6 +76,11 @@ class FakeFiles final : public RemoteFiles {
     IdentityStat Identity(const std::string& path);
     std::string Content(const std::string& path);
     bool Exists(const std::string& path) { return Stat(path).has_value(); }
+    // A supervisor makes a file with its bytes: "store /a 5" in the log. FailNext() with that makes none; with
+    // "store bytes /a" it is made, without them.
+    StoredFile Store(const StoreRequest& request);
+    // It renames one: "move /a /b". An errno or 0.
+    int RenameApart(const RenameRequest& request);
     void SetCapacity(std::uint64_t bytes);
     void SetReadOnly(bool read_only);
 

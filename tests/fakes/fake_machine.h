@@ -24,6 +24,10 @@ class FakeMachine {
     explicit FakeMachine(Loop& loop) : files_(loop), supervisor_(loop), loop_(loop) {
         supervisor_.look = [this](const std::string& path) { return files_.Identity(path); };
         supervisor_.read = [this](const std::string& path) { return files_.Content(path); };
+        supervisor_.rename = [this](const RenameRequest& request) {
+            return files_.RenameApart(request);
+        };
+        supervisor_.store = [this](const StoreRequest& request) { return files_.Store(request); };
         supervisor_.hello.fetches = true;
     }
     FakeMachine(const FakeMachine&) = delete;

@@ -93,6 +93,27 @@ class FakeSupervisor::Port final : public SupervisorPort,
             },
             std::move(done));
     }
+    void Store(const StoreRequest& request,
+               UniqueFunction<void(Result<StoredFile>)> done) override {
+        CHECK(supervisor_.hello.stores);  // an older one would end the connection
+        const auto end = Once<StoredFile>(std::move(done));
+        Send([request, end](FakeSupervisor& to) {
+            to.stores_.push_back(request);
+            if (!to.store) return end(NotOffered());
+            to.held_stores_.push_back({request, [end](StoredFile file) { end(std::move(file)); }});
+            if (!to.holds_stores_) to.ReleaseStore(to.held_stores_.size() - 1);
+        });
+    }
+    void Rename(const RenameRequest& request, UniqueFunction<void(Result<int>)> done) override {
+        CHECK(supervisor_.hello.stores);
+        const auto end = Once<int>(std::move(done));
+        Send([request, end](FakeSupervisor& to) {
+            to.renames_.push_back(request);
+            if (!to.rename) return end(NotOffered());
+            to.held_renames_.push_back({request, [end](int error) { end(error); }});
+            if (!to.holds_renames_) to.ReleaseRename();
+        });
+    }
     void Processes(UniqueFunction<void(Result<std::vector<RemoteProcess>>)> done) override {
         Ask<std::vector<RemoteProcess>>(
             [](FakeSupervisor& to) -> Result<std::vector<RemoteProcess>> { return to.others; },
@@ -127,15 +148,21 @@ class FakeSupervisor::Port final : public SupervisorPort,
     }
 
  private:
+    // Calls `done` once: with the answer, or when the link ends.
+    template <class T>
+    std::function<void(Result<T>)> Once(UniqueFunction<void(Result<T>)> done) {
+        const auto shared = std::make_shared<UniqueFunction<void(Result<T>)>>(std::move(done));
+        const std::function<void(Result<T>)> end = [shared](Result<T> result) {
+            if (*shared) std::exchange(*shared, {})(std::move(result));
+        };
+        waiting_.push_back([end] { end(Error(Errno{EHOSTUNREACH}, "link lost", Blame::kRemote)); });
+        return end;
+    }
     // A question that is answered, or fails with the link.
     template <class T>
     void Ask(UniqueFunction<Result<T>(FakeSupervisor&)> answer,
              UniqueFunction<void(Result<T>)> done) {
-        const auto shared = std::make_shared<UniqueFunction<void(Result<T>)>>(std::move(done));
-        const auto end = [shared](Result<T> result) {
-            if (*shared) std::exchange(*shared, {})(std::move(result));
-        };
-        waiting_.push_back([end] { end(Error(Errno{EHOSTUNREACH}, "link lost", Blame::kRemote)); });
+        const auto end = Once<T>(std::move(done));
         Send([answer = std::move(answer), end](FakeSupervisor& to) { end(answer(to)); });
     }
     void Send(UniqueFunction<void(FakeSupervisor&)> frame) {
@@ -173,7 +200,49 @@ void FakeSupervisor::AnswerTimers() {
         done(TimerState{timer_->first, idle_left_ms.value_or(timer_->second)});
 }
 
+std::vector<std::string> FakeSupervisor::HeldStores() const {
+    std::vector<std::string> paths;
+    for (const HeldStore& held : held_stores_)
+        paths.push_back(held.request.path);
+    return paths;
+}
+
+FakeSupervisor::HeldStore FakeSupervisor::TakeStore(std::size_t index) {
+    CHECK(index < held_stores_.size());  // that store did not come: see HeldStores()
+    const auto at = held_stores_.begin() + static_cast<std::ptrdiff_t>(index);
+    HeldStore taken = std::move(*at);
+    held_stores_.erase(at);
+    return taken;
+}
+
+void FakeSupervisor::ReleaseStore(std::size_t index) {
+    const HeldStore taken = TakeStore(index);
+    taken.answer(store(taken.request));
+}
+
+void FakeSupervisor::LoseStoreAnswer(std::size_t index) {
+    (void)store(TakeStore(index).request);
+}
+
+FakeSupervisor::HeldRename FakeSupervisor::TakeRename() {
+    CHECK(!held_renames_.empty());
+    HeldRename taken = std::move(held_renames_.front());
+    held_renames_.erase(held_renames_.begin());
+    return taken;
+}
+
+void FakeSupervisor::ReleaseRename() {
+    const HeldRename taken = TakeRename();
+    taken.answer(rename(taken.request));
+}
+
+void FakeSupervisor::LoseRenameAnswer() {
+    (void)rename(TakeRename().request);
+}
+
 void FakeSupervisor::Disconnect() {
+    held_stores_.clear();
+    held_renames_.clear();
     listener_ = nullptr;
     if (const auto port = std::exchange(port_, nullptr)) port->FailAll();
     for (const TimerDone& done : std::exchange(timers_, {}))

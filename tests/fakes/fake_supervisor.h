@@ -6,6 +6,7 @@
 // Loop thread (which is the test's) only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -72,6 +73,23 @@ class FakeSupervisor {
     std::function<IdentityStat(const std::string&)> look;
     std::function<std::optional<std::string>(const std::string&)> read;
     bool holds_fetches = false;  // until the link ends
+    std::function<StoredFile(const StoreRequest&)> store;
+    // Stores to come wait until they are released, or the link ends. One that waits has not taken place yet.
+    void HoldStores(bool hold) { holds_stores_ = hold; }
+    // The paths of those that wait and have not taken place, oldest first.
+    std::vector<std::string> HeldStores() const;
+    // The one at `index` of them takes place and is answered.
+    void ReleaseStore(std::size_t index = 0);
+    // It takes place, and is not answered: what is left is to cut the link.
+    void LoseStoreAnswer(std::size_t index = 0);
+    // The same of renames, which are numbered by nobody: the oldest first.
+    std::function<int(const RenameRequest&)> rename;
+    void HoldRenames(bool hold) { holds_renames_ = hold; }
+    void ReleaseRename();
+    void LoseRenameAnswer();
+    const std::vector<RenameRequest>& renames() const { return renames_; }
+    // All that came, in order, those included that did not take place.
+    const std::vector<StoreRequest>& stores() const { return stores_; }
     // The paths of each batch it was asked to look at.
     const std::vector<std::vector<std::string>>& looks() const { return looks_; }
     // And to read.
@@ -95,6 +113,16 @@ class FakeSupervisor {
         bool pushing = false;
         OutputSizes pushed;
     };
+    struct HeldStore {
+        StoreRequest request;
+        UniqueFunction<void(StoredFile)> answer;
+    };
+    HeldStore TakeStore(std::size_t index);
+    struct HeldRename {
+        RenameRequest request;
+        UniqueFunction<void(int)> answer;
+    };
+    HeldRename TakeRename();
     static EventNumber Number(int n) { return EventNumber{static_cast<std::uint64_t>(n)}; }
     Command& Find(int n);
     void Push(EventNumber n, Command& command);
@@ -122,6 +150,12 @@ class FakeSupervisor {
     int shutdowns_ = 0;
     std::vector<std::vector<std::string>> looks_;
     std::vector<std::vector<std::string>> fetches_;
+    std::vector<StoreRequest> stores_;
+    std::vector<HeldStore> held_stores_;
+    bool holds_stores_ = false;
+    std::vector<RenameRequest> renames_;
+    std::vector<HeldRename> held_renames_;
+    bool holds_renames_ = false;
 };
 
 }  // namespace sbxfs::testing

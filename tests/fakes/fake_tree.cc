@@ -323,6 +323,33 @@ Status FakeTree::Resize(Node& node, std::uint64_t size) {
     return Ok();
 }
 
+StoredFile FakeTree::Store(const StoreRequest& request, std::optional<int> torn) {
+    StoredFile stored;
+    const bool is_path =
+        request.path.starts_with('/') && request.path.find('\0') == std::string::npos;
+    const Result<NodePtr> made =
+        is_path ? Open(request.path,
+                       {.write = true, .create = true, .exclusive = true, .mode = request.mode})
+                : Result<NodePtr>(Fail(EINVAL, request.path));
+    if (!made) {
+        stored.error = static_cast<int>(made.error().code());
+        return stored;
+    }
+    Node& node = **made;
+    stored.made = true;
+    const Status written =
+        torn ? Status(Fail(*torn, request.path)) : Write(node, 0, request.bytes.view());
+    if (!written) {
+        stored.error = static_cast<int>(written.error().code());
+    } else if (request.atime && request.mtime) {
+        node.stat.atime = *request.atime;
+        node.stat.mtime = *request.mtime;
+        Touch(node);
+    }
+    stored.identity = Identity(request.path);
+    return stored;
+}
+
 Result<RemoteStat> FakeTree::MakeSpecial(const std::string& path, std::uint32_t type_and_mode) {
     return Make(TRY(EmptyPlace(path)), type_and_mode, "")->stat;
 }

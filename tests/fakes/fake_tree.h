@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "base/result.h"
 #include "sandbox/file_identity.h"
 #include "sandbox/remote_files.h"
+#include "sandbox/supervisor_port.h"
 
 namespace sbxfs::testing {
 
@@ -70,6 +72,8 @@ class FakeTree {
     Result<std::string> Read(const Node& node, FileRange range);
     Status Write(Node& node, std::uint64_t offset, std::string_view bytes);
     Result<RemoteStat> Change(Node& node, const StatChange& change);
+    // As a supervisor makes a file with its bytes. With `torn` only the file is made, and that is why.
+    StoredFile Store(const StoreRequest& request, std::optional<int> torn);
     // FIFOs, devices, sockets.
     Result<RemoteStat> MakeSpecial(const std::string& path, std::uint32_t type_and_mode);
 

@@ -69,7 +69,8 @@ bool StartsWith(std::string_view text, std::string_view prefix) {
 }
 
 bool IsOurs(const char* path) {
-    return path[0] != '/' || StartsWith(path, Directory() + "/") || path == Directory();
+    if (path[0] != '/' || path == Directory()) return true;
+    return StartsWith(path, Directory() + "/") && strstr(path, "/..") == nullptr;
 }
 
 // Not standard error, whatever that is here.
@@ -82,12 +83,16 @@ bool IsRegular(long fd) {
 long FailureOf(FaultKind kind, long number, long a, long c) {
     const bool opens = number == SYS_openat;
     const bool makes = number == SYS_mkdirat || number == SYS_mknodat || number == SYS_renameat2;
+    // Only what was written can be lost by closing.
+    const bool ends = number == SYS_close && IsRegular(a) &&
+                      (fcntl(static_cast<int>(a), F_GETFL) & O_ACCMODE) == O_WRONLY;
     const bool moves = number == SYS_read || number == SYS_write || number == SYS_pread64;
     switch (kind) {
         case FaultKind::kNone:
             return 0;
         case FaultKind::kDiskFull:
-            return (opens && (c & O_CREAT) != 0) || makes || (number == SYS_write && IsRegular(a))
+            return (opens && (c & O_CREAT) != 0) || makes || ends || number == SYS_fsync ||
+                           (number == SYS_write && IsRegular(a))
                        ? ENOSPC
                        : 0;
         case FaultKind::kNoFiles:
@@ -108,6 +113,7 @@ long FailureOf(FaultKind kind, long number, long a, long c) {
                            number == SYS_newfstatat || number == SYS_statx ||
                            number == SYS_getdents64 || number == SYS_unlinkat ||
                            number == SYS_readlinkat || number == SYS_fchmod ||
+                           number == SYS_utimensat || number == SYS_fsync || ends ||
                            number == SYS_fchown || number == SYS_fallocate || number == SYS_bind ||
                            number == SYS_listen || number == SYS_connect || number == SYS_fchdir ||
                            number == SYS_getcwd || number == SYS_getrandom
@@ -243,7 +249,7 @@ long ListProc(int fd, void* to, std::size_t size) {
         for (const auto& [pid, one] : made_up.processes)
             names.push_back(std::to_string(pid));
     } else if (which == -1) {
-        for (const int open : made_up.inherited)
+        for (const int open : process.open)
             names.push_back(std::to_string(open));
     } else {
         names.emplace_back("5");
@@ -302,6 +308,8 @@ long OpenFile(long dir, const char* path, long flags, long mode) {
         return text.empty() ? -ENOENT : FileOf(text);
     }
     if ((flags & (O_CREAT | O_WRONLY | O_RDWR)) != 0) {
+        // The daemon may have files made anywhere.
+        if ((flags & O_EXCL) != 0 && path[0] == '/' && !IsOurs(path)) return -EROFS;
         CHECK(IsOurs(path) || strcmp(path, "/dev/null") == 0);  // a change outside the spool
     }
     const std::string_view name(path);
@@ -342,10 +350,28 @@ long Fork() {
         one.n = process.last_run;
         if (made_up.exec_step < 0) ++made_up.runs[one.n];
     }
+    // A copy that tells nobody of exec(2) puts a file on the disk.
+    const bool saves = process.pipes.empty();
+    if (saves) one.name = "sbxfs-superviso";
     process.pipes.clear();
     made_up.processes.emplace(pid, std::move(one));
-    if (made_up.exec_step >= 0) EndProcess(pid, 127 << 8);
+    if (saves) {
+        if (!made_up.saves_held) EndProcess(pid, made_up.save_status);
+    } else if (made_up.exec_step >= 0) {
+        EndProcess(pid, 127 << 8);
+    }
     return pid;
+}
+
+long CloseOne(int fd) {
+    if (process.open.erase(fd) == 0) return -EBADF;
+    process.proc_lists.erase(fd);
+    for (auto& pipe : process.pipes) {
+        if (pipe.first != fd && pipe.second != fd) continue;
+        process.pipes.erase(process.pipes.begin() + (&pipe - process.pipes.data()));
+        break;
+    }
+    return Real(SYS_close, fd);
 }
 
 long Signal(int pid, int signal) {
@@ -387,7 +413,10 @@ long WaitForNews(long epoll, long events, long most, long timeout) {
 }
 
 long Rename(long from_dir, const char* from, long to_dir, const char* to, long flags) {
-    CHECK(IsOurs(from) && IsOurs(to));
+    CHECK(from_dir != AT_FDCWD || from[0] == '/');  // a change where the test runs
+    CHECK(to_dir != AT_FDCWD || to[0] == '/');
+    // The daemon may have anything renamed.
+    if (!IsOurs(from) || !IsOurs(to)) return -EROFS;
     return Real(SYS_renameat2, from_dir, reinterpret_cast<long>(from), to_dir,
                 reinterpret_cast<long>(to), flags);
 }
@@ -698,9 +727,9 @@ std::string ReadPlace(const std::string& path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
-bool IsThere(const std::string& path) {
+unsigned long long InodeAt(const std::string& path) {
     struct stat found {};
-    return lstat(path.c_str(), &found) == 0;
+    return lstat(path.c_str(), &found) == 0 ? found.st_ino : 0;
 }
 
 }  // namespace sbxfs::fuzz
@@ -725,6 +754,7 @@ long Call(long number, long a, long b, long c, long d, long e, long f) {
                     c = made_up.fault_lasts ? c / 7 + 1 : 1;
                     break;
                 default:
+                    if (number == SYS_close) (void)CloseOne(static_cast<int>(a));
                     return -failure;
             }
         }
@@ -855,6 +885,9 @@ long Call(long number, long a, long b, long c, long d, long e, long f) {
             CHECK(IsOurs(PathOf(b)));
             break;
         case SYS_mknodat:
+            CHECK(IsOurs(PathOf(b)));
+            if (Refuses("mknodat")) return -ENOSPC;
+            break;
         case SYS_fchownat:
             CHECK(IsOurs(PathOf(b)));
             break;
@@ -871,14 +904,7 @@ long Call(long number, long a, long b, long c, long d, long e, long f) {
             if (b == F_DUPFD_CLOEXEC) return Keep(Real(number, a, b, c));
             break;
         case SYS_close:
-            if (process.open.erase(static_cast<int>(a)) == 0) return -EBADF;
-            process.proc_lists.erase(static_cast<int>(a));
-            for (auto& pipe : process.pipes) {
-                if (pipe.first != a && pipe.second != a) continue;
-                process.pipes.erase(process.pipes.begin() + (&pipe - process.pipes.data()));
-                break;
-            }
-            break;
+            return CloseOne(static_cast<int>(a));
         case SYS_pipe2: {
             const long error = Real(number, a, b);
             if (error < 0) return error;
@@ -917,7 +943,11 @@ long Call(long number, long a, long b, long c, long d, long e, long f) {
         case SYS_epoll_create1:
             return Keep(Real(number, a, b, c, d));
         case SYS_fchmod:
+            if (Refuses("fchmod")) return -EPERM;
+            break;
         case SYS_fchown:
+        case SYS_utimensat:
+        case SYS_fsync:
         case SYS_read:
         case SYS_pread64:
         case SYS_flock:

@@ -83,8 +83,10 @@ struct MadeUp {
     std::deque<std::pair<int, int>> ended;  // pid, wait status; not waited for yet
     int next_pid = kFirstPid;
     bool fork_fails = false;
-    bool exec_held = false;  // exec(2) takes until LetExec
-    int exec_step = -1;      // it fails there, with that errno
+    bool saves_held = false;  // fsync(2) in a copy of the supervisor takes until EndProcess
+    int save_status = 0;      // what such a copy ends with
+    bool exec_held = false;   // exec(2) takes until LetExec
+    int exec_step = -1;       // it fails there, with that errno
     int exec_error = 0;
     std::string child_says;  // written to the pipe that was made last, when somebody forks
 
@@ -93,7 +95,6 @@ struct MadeUp {
     std::string group;
     std::string init_name = "sbxfs-superviso";
     std::string init_environ;
-    std::set<int> inherited;  // descriptors that a supervisor was started with
     std::set<std::string> programs{"/bin/sh"};
     std::map<std::string, std::string> links;
     unsigned long long soft_files = 1024;
@@ -109,7 +110,7 @@ struct MadeUp {
         unopenable;  // what files end with that cannot be opened for reading, for want of descriptors
     bool has_channel = true;  // standard input and output can be waited for
     long exec_result = -2;    // of execve(2) in a child
-    std::string refuses;      // the call that a child may not make, by name
+    std::string refuses;      // the call that nobody may make, by name
 
     std::map<unsigned long long, int>
         runs;               // of parallel commands, how often a process was made for them
@@ -164,6 +165,9 @@ inline void PlantAt(Plant how, const std::string& path, std::string_view bytes =
     PlantAt(how, path, bytes, bytes.size());
 }
 std::string ReadPlace(const std::string& path);
-bool IsThere(const std::string& path);
+unsigned long long InodeAt(const std::string& path);  // 0: nothing is there; links are not followed
+inline bool IsThere(const std::string& path) {
+    return InodeAt(path) != 0;
+}
 
 }  // namespace sbxfs::fuzz

@@ -202,6 +202,20 @@ def supervisor_program():
           say(frame(14, struct.pack("<III", 1, 100, 1) + string("/etc/hostname"))), process,
           say(frame(8, struct.pack("<I", 2))), say(frame(13, struct.pack("<I", 3))),
           say(frame(9, struct.pack("<IQQB", 4, 1000, 5, 1))), 6, 12, 6, 13, say(frame(12, struct.pack("<IB", 1, 1))))
+    def store(request, flags, path):
+        return frame(15, struct.pack("<IBIBqq", request, flags, 0o644, 1, 5, 6) + string(path) + string("bytes"))
+
+    write("supervisor_program", "stores", begin, say(store(1, 0, "/a")), say(store(2, 1, "/proc/none/a")), say(store(3, 1, "a")),
+          say(store(4, 2, "/a")))
+
+    def rename(request, replace, old, new):
+        return frame(16, struct.pack("<IB", request, replace) + string(old) + string(new))
+
+    # Of the test's directory, whose name only the target knows: frames 0 and 1 of those that it makes, 19 and 20.
+    made = bytes([1, 19, 1, 0, 0, 0, 1, 5, 6, 0, 3, 0, 9])
+    moved = bytes([1, 20, 0, 3, 0, 4, 2, 1])
+    write("supervisor_program", "renames", begin, say(rename(1, 1, "/a", "/b")), say(rename(2, 0, "/etc/passwd", "/etc/group")),
+          say(rename(3, 1, "a", "/b")), say(rename(4, 2, "/a", "/b")), made, moved, moved, made, moved)
     write("supervisor_program", "nonsense", 11, say(b"\xff\xff\xff\xffx"))
 
 

@@ -105,7 +105,7 @@ class Channel {
     std::uint32_t Request() { return static_cast<std::uint32_t>(in_.Below(6)); }
     std::string Frame() {
         constexpr std::uint8_t kTypes[] = {64, 65, 66, 67, 68, 68, 69, 70, 70, 71,
-                                           71, 72, 73, 74, 75, 76, 77, 1,  2};
+                                           71, 72, 73, 74, 75, 76, 77, 1,  78, 79};
         const std::uint8_t type = kTypes[in_.Below(sizeof kTypes)];
         std::string bytes;
         {
@@ -171,6 +171,19 @@ class Channel {
                     }
                     break;
                 }
+                case 78: {
+                    sup::StoreOkFields f;
+                    f.request = Request();
+                    f.error = in_.Chance() ? 0 : static_cast<std::uint32_t>(in_.Odd());
+                    f.made = in_.U8() % 3;
+                    f.file.error = in_.Chance() ? 0 : in_.U32();
+                    f.file.mode = in_.Chance() ? 0100644 : in_.U32();
+                    sup::PutStoreOkFields(w, f);
+                    break;
+                }
+                case 79:
+                    w.U32(Request()).U32(in_.Chance() ? 0 : static_cast<std::uint32_t>(in_.Odd()));
+                    break;
                 case 73:
                     w.U32(Request()).U64(in_.Odd()).U64(in_.Odd());
                     break;
@@ -197,7 +210,7 @@ class Channel {
         };
     }
     void Ask() {
-        switch (in_.Below(8)) {
+        switch (in_.Below(10)) {
             case 0:
                 return client_.StatBatch({"/a", "/b"}, Back<std::vector<IdentityStat>>());
             case 1:
@@ -212,6 +225,14 @@ class Channel {
                 return client_.Ping(Back<Unit>());
             case 6:
                 return client_.Shutdown(true, Back<Unit>());
+            case 7: {
+                StoreRequest request;
+                request.path = "/a";
+                request.bytes = std::string(in_.Text(20));
+                return client_.Store(request, Back<StoredFile>());
+            }
+            case 8:
+                return client_.Rename({"/a", "/b", in_.Chance()}, Back<int>());
             default: {
                 StartRequest request;
                 request.n = EventNumber{in_.U8()};

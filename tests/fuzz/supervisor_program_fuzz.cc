@@ -15,8 +15,8 @@ namespace {
 
 // A frame that mostly makes sense.
 std::string AnyFrame(FuzzBytes& in) {
-    constexpr std::uint8_t kTypes[] = {1, 2, 2, 2,  3,  4,  5,  5,  6,  6,
-                                       7, 8, 9, 10, 11, 13, 14, 12, 64, 99};
+    constexpr std::uint8_t kTypes[] = {1, 2, 2,  2,  3,  4,  5,  5,  6,  6, 7,
+                                       8, 9, 10, 11, 13, 14, 12, 64, 15, 16};
     const auto type = static_cast<sup::Type>(kTypes[in.Below(sizeof kTypes)]);
     std::string bytes;
     sup::Writer<std::string> w(bytes, type);
@@ -64,6 +64,34 @@ std::string AnyFrame(FuzzBytes& in) {
             w.U32(count);
             for (std::uint32_t i = 0; i < count; ++i)
                 w.String(AsText(in.Text(16)));
+            break;
+        }
+        case raw(sup::Type::kStore): {
+            sup::StoreFields f;
+            f.request = in.U8();
+            f.flags = in.U8() & 3;
+            f.mode = in.U16();
+            f.times = in.U8() & 3;
+            f.atime = static_cast<std::int64_t>(in.Odd());
+            f.mtime = static_cast<std::int64_t>(in.Odd());
+            const std::string path = in.Chance()
+                                         ? std::string(in.Text(16))
+                                         : Directory() + "/store-" + std::to_string(in.U8() % 8);
+            const std::string content(in.U16() * std::size_t{5}, 's');
+            f.path = AsText(path);
+            f.bytes = AsText(content);
+            sup::PutStoreFields(w, f);
+            break;
+        }
+        case raw(sup::Type::kRename): {
+            // Few names, so that they meet.
+            const auto any = [&in] {
+                return in.Chance() ? std::string(in.Text(16))
+                                   : Directory() + "/store-" + std::to_string(in.U8() % 8);
+            };
+            const std::string from = any();
+            const std::string to = any();
+            w.U32(in.U8()).U8(in.U8() & 3).String(AsText(from)).String(AsText(to));
             break;
         }
         case raw(sup::Type::kTimer):
@@ -209,6 +237,7 @@ bool Story::Step() {
             break;
         default:
             made_up.fork_fails = in.Chance();
+            made_up.saves_held = !made_up.saves_held;
             made_up.exec_step = in.Chance() ? static_cast<int>(in.Below(5)) : -1;
             break;
     }

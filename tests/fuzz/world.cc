@@ -98,7 +98,7 @@ void Peer::Listen() {
         const std::uint32_t length = header.U32();
         const std::uint8_t type = header.U8();
         CHECK(length >= 1 && length <= sup::kMaxFrame);
-        CHECK(type >= 64 && type <= 77);
+        CHECK(type >= 64 && type <= 79);
         if (heard_.size() - at - 4 < length) break;
         const std::string payload = heard_.substr(at + 5, length - 1);
         at += 4 + length;
@@ -235,7 +235,8 @@ Peer& World::Attach() {
         [this](Peer& peer, sup::Type type, sup::Reader& reader) { Hear(peer, type, reader); }));
     Peer& peer = *peers.back();
     peer.epoch = ++epoch;
-    peer.Say(Frame(sup::Type::kHello, [&](auto& w) { w.U32(1).U32(2).U64(epoch); }));
+    peer.Say(Frame(sup::Type::kHello,
+                   [&](auto& w) { w.U32(sup::kOldestProtocol).U32(sup::kProtocol).U64(epoch); }));
     return peer;
 }
 
@@ -355,6 +356,12 @@ void World::Hear(Peer& peer, sup::Type type, sup::Reader& reader) {
             }
             break;
         }
+        case raw(sup::Type::kStoreOk):
+            HearStored(peer, reader);
+            break;
+        case raw(sup::Type::kRenameOk):
+            HearRenamed(peer, reader);
+            break;
         case raw(sup::Type::kProcessesOk): {
             (void)reader.U32();
             const std::uint32_t count = reader.U32();
@@ -384,6 +391,85 @@ void World::Hear(Peer& peer, sup::Type type, sup::Reader& reader) {
             CHECK(false);
     }
     CHECK(reader.at_end());
+}
+
+void World::Store(std::uint32_t request, const std::string& name, const std::string& bytes,
+                  std::uint32_t mode, std::uint8_t flags) {
+    Wanted wanted;
+    wanted.path = Directory() + "/" + name;
+    wanted.bytes = bytes;
+    wanted.mode = mode;
+    sup::StoreFields fields;
+    fields.request = request;
+    fields.flags = flags;
+    fields.mode = mode;
+    fields.times = 1;
+    fields.atime = 1;
+    fields.mtime = 1'700'000'000;
+    fields.path = AsText(wanted.path);
+    fields.bytes = AsText(wanted.bytes);
+    wanted.there = InodeAt(wanted.path);
+    if (const Peer* peer = Daemon()) wanted.said_in = peer->epoch;
+    const std::string frame = Frame(sup::Type::kStore, [&](auto& w) { PutStoreFields(w, fields); });
+    stores[request] = std::move(wanted);
+    Say(frame);
+}
+
+void World::Rename(std::uint32_t request, const std::string& from, const std::string& to,
+                   bool replace) {
+    Moved& one = renames[request];
+    one.from = Directory() + "/" + from;
+    one.to = Directory() + "/" + to;
+    one.replace = replace;
+    one.from_there = InodeAt(one.from);
+    one.to_there = InodeAt(one.to);
+    if (const Peer* peer = Daemon()) one.said_in = peer->epoch;
+    Say(Frame(sup::Type::kRename, [&](auto& w) {
+        w.U32(request).U8(replace ? 1 : 0).String(AsText(one.from)).String(AsText(one.to));
+    }));
+}
+
+void World::HearStored(const Peer& peer, sup::Reader& reader) {
+    const std::uint32_t request = reader.U32();
+    const sup::StoreOkFields answer = sup::GetStoreOkFields(request, reader);
+    CHECK(answer.made <= 1 && (answer.made == 1 || answer.error != 0));
+    CHECK(stores.count(answer.request) > 0);
+    Wanted& one = stores[answer.request];
+    CHECK(!one.answered && one.said_in == peer.epoch);
+    one.answered = true;
+    one.answer = answer;
+    if (answer.made == 0) {
+        // What was there is there as it was, and nothing else.
+        CHECK(answer.file.ino == 0 && answer.file.birth_ns == 0);
+        CHECK(InodeAt(one.path) == one.there);
+        CHECK(answer.error != 17 || one.there != 0);  // EEXIST
+        return;
+    }
+    CHECK(one.there == 0 && IsThere(one.path));
+    if (answer.error != 0) return;
+    CHECK(ReadPlace(one.path) == one.bytes);
+    if (answer.file.error != 0) return;
+    CHECK(answer.file.ino == InodeAt(one.path));
+    CHECK((answer.file.mode & 07777) == one.mode);
+    CHECK(answer.file.size == one.bytes.size());
+    CHECK(answer.file.mtime_ns == 1'700'000'000'000'000'000);
+}
+
+void World::HearRenamed(const Peer& peer, sup::Reader& reader) {
+    const std::uint32_t request = reader.U32();
+    const std::uint32_t error = reader.U32();
+    CHECK(renames.count(request) > 0);
+    Moved& one = renames[request];
+    CHECK(!one.answered && one.said_in == peer.epoch);
+    one.answered = true;
+    one.error = error;
+    if (error != 0) {
+        CHECK(InodeAt(one.from) == one.from_there && InodeAt(one.to) == one.to_there);
+        CHECK(error != 17 || (!one.replace && one.to_there != 0));  // EEXIST
+        return;
+    }
+    CHECK(one.from_there != 0 && (one.replace || one.to_there == 0));
+    CHECK(!IsThere(one.from) && InodeAt(one.to) == one.from_there);
 }
 
 void World::HearDone(sup::Reader& reader) {
@@ -490,6 +576,8 @@ void World::Settle() {
     made_up.fault = FaultKind::kNone;
     made_up.fork_fails = made_up.exec_held = false;
     made_up.exec_step = -1;
+    made_up.saves_held = false;
+    made_up.save_status = 0;
     for (auto& [n, how] : conduct)
         how.hangs = how.says_nothing = false;
     std::vector<int> held;

@@ -68,6 +68,29 @@ struct Conduct {
     bool any_output = false;    // others write to its files
 };
 
+// A file that the daemon has asked for, and what it has heard of it.
+struct Wanted {
+    std::string path;
+    std::string bytes;
+    std::uint32_t mode = 0;
+    unsigned long long there = 0;  // the inode of what was there before
+    std::uint64_t said_in = 0;     // the epoch of the connection
+    bool answered = false;
+    sup::StoreOkFields answer;
+};
+
+// A file that the daemon wants at another path, likewise.
+struct Moved {
+    std::string from;
+    std::string to;
+    bool replace = false;
+    unsigned long long from_there = 0;
+    unsigned long long to_there = 0;
+    std::uint64_t said_in = 0;
+    bool answered = false;
+    std::uint32_t error = 0;
+};
+
 // What the daemon knows of a command.
 struct Told {
     std::string start;  // the frame
@@ -108,6 +131,11 @@ class World {
                const std::function<void(sup::StartFields&)>& change = {},
                const std::map<std::string, std::string>& env = {});
     void Forget(std::uint64_t n);
+    // Files of the test's directory, by their names there. Nobody else changes them before it is answered.
+    void Store(std::uint32_t request, const std::string& name, const std::string& bytes,
+               std::uint32_t mode = 0644, std::uint8_t flags = 0);
+    void Rename(std::uint32_t request, const std::string& from, const std::string& to,
+                bool replace);
     void Signal(std::uint64_t n, int signal);
     void Advance(int ms) { wait_ms_ += ms; }
     void AdvanceAtOnce(long long ms) { made_up.now_ns += ms * 1'000'000; }
@@ -123,7 +151,9 @@ class World {
 
     std::map<std::uint64_t, Conduct> conduct;  // of commands that just succeed: none
     std::map<std::uint64_t, Told> told;
-    std::map<std::uint64_t, int> runs;  // how often each script was run
+    std::map<std::uint32_t, Wanted> stores;  // by request
+    std::map<std::uint32_t, Moved> renames;  // likewise
+    std::map<std::uint64_t, int> runs;       // how often each script was run
     std::list<std::unique_ptr<Peer>> peers;
     std::map<sup::Type, int> heard;
     std::uint64_t epoch = 0;
@@ -137,6 +167,8 @@ class World {
     void RunScript(std::uint64_t n, int pid, MadeUpProcess* shell);
     void Hear(Peer& peer, sup::Type type, sup::Reader& reader);
     void HearDone(sup::Reader& reader);
+    void HearStored(const Peer& peer, sup::Reader& reader);
+    void HearRenamed(const Peer& peer, sup::Reader& reader);
     void HearOutput(sup::Type type, sup::Reader& reader);
     bool AllIsTold() const;
     void CheckTold() const;

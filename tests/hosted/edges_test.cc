@@ -122,12 +122,10 @@ TEST(Found, AFifoThatCannotBeMadeAnewIsARefusalNotASilence) {
     Tell(world, {
                     [&] { world.Attach(); },
                     [&] { PlantAt(Plant::kRemove, SpoolPath() + "/commands/report"); },
-                    [&] {
-                        made_up.fault = FaultKind::kDiskFull;
-                        made_up.fault_at = made_up.could_fail + 3;  // after its directory and files
-                    },
+                    [&] { made_up.refuses = "mknodat"; },
                     [&] { world.Start(1, true, "true"); },
                     [&] {
+                        made_up.refuses.clear();
                         ASSERT_TRUE(world.told[1].done);
                         EXPECT_EQ(world.told[1].fields.outcome, sup::Outcome::kNotStarted);
                         EXPECT_NE(world.told[1].reason.find("report through"), std::string::npos);
@@ -655,8 +653,9 @@ TEST(Requests, ThatDoNotParseOrCannotBeEndTheConnectionOrAreRefused) {
     std::vector<std::string> frames;
     for (const sup::Type type :
          {sup::Type::kTimer, sup::Type::kShutdown, sup::Type::kEnviron, sup::Type::kProcesses,
-          sup::Type::kStat, sup::Type::kFetch, sup::Type::kForget, sup::Type::kSignal,
-          sup::Type::kRead, sup::Type::kStart, sup::Type::kCredit, sup::Type::kUse}) {
+          sup::Type::kStat, sup::Type::kFetch, sup::Type::kStore, sup::Type::kRename,
+          sup::Type::kForget, sup::Type::kSignal, sup::Type::kRead, sup::Type::kStart,
+          sup::Type::kCredit, sup::Type::kUse}) {
         frames.push_back(Frame(type, [](auto& w) { w.U8(1); }));
     }
     frames.push_back(Frame(sup::Type::kFetch, [](auto& w) { w.U32(1).U32(1).U32(4097); }));
@@ -669,7 +668,7 @@ TEST(Requests, ThatDoNotParseOrCannotBeEndTheConnectionOrAreRefused) {
         steps.push_back([&] { ended += world.peers.back()->IsEnded() ? 1 : 0; });
     }
     // No Hello that this one could speak.
-    for (const auto& [lowest, highest] : {std::pair(3U, 9U), std::pair(0U, 0U)}) {
+    for (const auto& [lowest, highest] : {std::pair(sup::kProtocol + 1, 9U), std::pair(0U, 0U)}) {
         steps.push_back([&, low = lowest, high = highest] {
             world.peers.push_back(std::make_unique<Peer>(nullptr));
             world.peers.back()->Say(
@@ -788,7 +787,7 @@ TEST(Program, RefusesWhatItDoesNotUnderstand) {
         EXPECT_NE(made_up.said, "");
     }
     EXPECT_EQ(RunWith({"version"}), 0);
-    EXPECT_EQ(made_up.said.rfind("sbxfs-supervisor protocol 2 build ", 0), 0U);
+    EXPECT_EQ(made_up.said.rfind("sbxfs-supervisor protocol 3 build ", 0), 0U);
 }
 
 // An attach whose supervisor says `answer`; its exit code.

@@ -142,6 +142,43 @@ void Facts(World& world) {
                 });
 }
 
+// New files: of all kinds, moved, onto the disk one after the other and many at a time, for a daemon that goes away.
+void Stores(World& world) {
+    Tell(world, {
+                    [&] { world.Attach(); },
+                    [&] { world.Store(1, "a", "bytes", 0640); },
+                    [&] { world.Store(2, "a", "again"); },
+                    [&] { world.Store(3, "none/a", "bytes"); },
+                    [&] { world.Store(4, "empty", "", 0); },
+                    [&] { world.Rename(40, "a", "empty", false); },
+                    [&] { world.Rename(41, "a", "empty", true); },
+                    [&] { world.Rename(42, "none/a", "empty", true); },
+                    [&] { world.Store(5, "b", std::string(100'000, 'b'), 0755, sup::kStoreSync); },
+                    [&] { made_up.save_status = 5 << 8; },
+                    [&] { world.Store(6, "c", "bytes", 0600, sup::kStoreSync); },
+                    [&] { made_up.save_status = 9; },
+                    [&] { world.Store(7, "d", "bytes", 0600, sup::kStoreSync); },
+                    [&] {
+                        made_up.save_status = 0;
+                        made_up.saves_held = true;
+                    },
+                    [&] {
+                        for (std::uint32_t i = 10; i < 20; ++i)
+                            world.Store(i, "s" + std::to_string(i), "bytes", 0604, sup::kStoreSync);
+                    },
+                    [&] { world.Say(Numbered(sup::Type::kPing, 30)); },
+                    [&] { (void)EndOldest(0); },
+                    [&] { world.Attach(); },
+                    [&] { made_up.saves_held = false; },
+                    [&] { world.Store(31, "last", "bytes", 0644, sup::kStoreSync); },
+                    [&] {
+                        while (EndOldest(0)) {
+                        }
+                    },
+                    [&] { world.Say(Numbered(sup::Type::kPing, 32)); },
+                });
+}
+
 // Supervisors that are killed while commands run, wait, have ended, and were forgotten.
 void Deaths(World& world) {
     world.conduct[1].out = "x";
@@ -258,8 +295,9 @@ void Shells(World& world) {
 
 const std::vector<Story>& AllStories() {
     static const std::vector<Story> all{
-        {"serial", Serial}, {"parallel", Parallel}, {"output", Output}, {"facts", Facts},
-        {"deaths", Deaths}, {"signals", Signals},   {"expiry", Expiry}, {"shells", Shells},
+        {"serial", Serial}, {"parallel", Parallel}, {"output", Output},
+        {"facts", Facts},   {"deaths", Deaths},     {"signals", Signals},
+        {"expiry", Expiry}, {"shells", Shells},     {"stores", Stores},
     };
     return all;
 }

@@ -114,7 +114,7 @@ TEST(AtMostOnce, NoCommonProtocolIsASentence) {
     client.Send(Frame(Type::kHello, [](auto& w) { w.U32(kProtocol + 1).U32(99).U64(1); }));
     ASSERT_TRUE(client.Await([&] { return !client.refusals.empty(); }));
     EXPECT_EQ(client.refusals[0].error, static_cast<std::uint32_t>(EPROTONOSUPPORT));
-    EXPECT_NE(client.refusals[0].text.find("protocols 1 and 2"), std::string::npos);
+    EXPECT_NE(client.refusals[0].text.find("protocols 1 to 3"), std::string::npos);
     EXPECT_TRUE(client.AwaitClosed());
     Client next(spool.Path());
     EXPECT_TRUE(next.Greet(1));

@@ -132,6 +132,9 @@ TEST(Metrics, TypesOfRequestsHaveTheirOwnPlaces) {
     EXPECT_EQ(supervisor.PlaceOf("hello"), static_cast<std::size_t>(supervisor::Type::kHello) - 1);
     EXPECT_EQ(supervisor.PlaceOf("environ"),
               static_cast<std::size_t>(supervisor::Type::kEnviron) - 1);
+    EXPECT_EQ(supervisor.PlaceOf("store"), static_cast<std::size_t>(supervisor::Type::kStore) - 1);
+    EXPECT_EQ(supervisor.PlaceOf("rename"),
+              static_cast<std::size_t>(supervisor::Type::kRename) - 1);
 }
 
 // An action that no name was given to would be counted as "other".

@@ -72,6 +72,15 @@ std::vector<FrameTruth> Truths() {
     }
     stat.push_back(U64(8));
     stat.push_back(U64(9));
+    std::vector<Field> file = {U32(0), U64(1), U64(2), U32(0100644), U32(1),
+                               U32(0), U32(0), U64(5), U64(6),       U64(7)};
+    file.push_back(U64(8));
+    std::vector<Field> stored = {U32(7), U32(ENOSPC), U8(1)};
+    stored.insert(stored.end(), file.begin(), file.end());
+    std::vector<Field> fetched = {U32(8), U32(1)};
+    fetched.insert(fetched.end(), file.begin(), file.end());
+    fetched.push_back(U8(1));
+    fetched.push_back(Text("bytes"));
     return {
         {"HelloOk",
          sup::Type::kHelloOk,
@@ -87,6 +96,9 @@ std::vector<FrameTruth> Truths() {
          {U64(1), U8(1), U32(0), U64(6), U64(0), U64(1000), U64(1001), U64(999), U8(0), U32(0),
           Text("r"), Text("/")}},
         {"StatOk", sup::Type::kStatOk, stat},
+        {"StoreOk", sup::Type::kStoreOk, stored},
+        {"RenameOk", sup::Type::kRenameOk, {U32(9), U32(0)}},
+        {"FetchOk", sup::Type::kFetchOk, fetched},
         {"ProcessesOk", sup::Type::kProcessesOk, {U32(2), U32(1), U32(42), U32(1), Text("sh")}},
         {"TimerOk", sup::Type::kTimerOk, {U32(4), U64(5), U64(6)}},
         {"Pong", sup::Type::kPong, {U32(5)}},
@@ -178,6 +190,9 @@ void Tell(State state, const std::string& what, const std::string& lie, bool in_
                         back(static_cast<Result<TimerState>*>(nullptr)));
         client.Ping(back(static_cast<Result<Unit>*>(nullptr)));
         client.Shutdown(true, back(static_cast<Result<Unit>*>(nullptr)));
+        client.Store({.path = "/c", .bytes = "bytes"},
+                     back(static_cast<Result<StoredFile>*>(nullptr)));
+        client.Fetch({"/d"}, 5, back(static_cast<Result<std::vector<FetchedFile>>*>(nullptr)));
     }
     std::string_view rest = lie;
     while (!rest.empty()) {
