@@ -28,6 +28,15 @@ ReadAhead::Limits AheadLimits(const ContentStore& store) {
     return limits;
 }
 
+// Nothing: the supervisor has gone meanwhile.
+template <class T>
+UniqueFunction<void(Result<T>)> OrNothing(UniqueFunction<void(std::optional<T>)> done) {
+    return [done = std::move(done)](Result<T> result) {
+        if (!result) return done(std::nullopt);
+        done(std::move(*result));
+    };
+}
+
 }  // namespace
 
 CachedFiles::CachedFiles(Loop& loop, std::shared_ptr<LinkedFiles> files, Setup setup)
@@ -257,6 +266,7 @@ void CachedFiles::SupervisorUp(SupervisorPort& port, const SupervisorHello& hell
     skew_ms_ = hello.clock_ms - EpochMs(loop_.clock().System());
     port_ = &port;
     fetches_ = hello.fetches;
+    stores_ = hello.stores;
     ++connection_;
     looking_ = settled_ = false;
     others_.reset();
@@ -433,6 +443,17 @@ void CachedFiles::IdentifyOpened(const std::string& path, const RemoteStat& open
 
 void CachedFiles::OnUnknownOutcome() {
     if (on_unknown_outcome) on_unknown_outcome();
+}
+
+void CachedFiles::Store(const StoreRequest& what,
+                        UniqueFunction<void(std::optional<StoredFile>)> done) {
+    DCHECK(loop_.OnThread() && CanStore());
+    port_->Store(what, OrNothing<StoredFile>(std::move(done)));
+}
+
+void CachedFiles::Rename(const RenameRequest& what, UniqueFunction<void(std::optional<int>)> done) {
+    DCHECK(loop_.OnThread() && CanStore());
+    port_->Rename(what, OrNothing<int>(std::move(done)));
 }
 
 // Has what is marked around `path` looked at, then goes on.

@@ -104,6 +104,10 @@ class CachedFiles final : public CommandObserver,
     void IdentifyOpened(const std::string& path, const RemoteStat& opened,
                         Identified done) override;
     void OnUnknownOutcome() override;
+    bool CanStore() const override { return port_ != nullptr && stores_; }
+    void Store(const StoreRequest& what,
+               UniqueFunction<void(std::optional<StoredFile>)> done) override;
+    void Rename(const RenameRequest& what, UniqueFunction<void(std::optional<int>)> done) override;
     bool HasOtherNames(const std::string& path) const override {
         return cache_.HasOtherNames(path);
     }
@@ -220,6 +224,7 @@ class CachedFiles final : public CommandObserver,
     // Loop thread's own.
     SupervisorPort* port_ = nullptr;
     bool fetches_ = false;  // it knows Fetch()
+    bool stores_ = false;   // and Store()
     std::uint64_t boot_id_ = 0;
     bool settled_ = false;    // what runs there is known
     std::size_t active_ = 0;  // commands that run, or are about to

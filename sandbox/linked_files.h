@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -33,6 +34,7 @@
 #include "sandbox/linked_checks.h"
 #include "sandbox/linked_file.h"
 #include "sandbox/remote_files.h"
+#include "sandbox/supervisor_port.h"
 
 namespace sbxfs {
 
@@ -55,7 +57,24 @@ class LinkWitness {
                                 Identified done) = 0;
     // A change may or may not have been made.
     virtual void OnUnknownOutcome() = 0;
+    // Whether the supervisor is there to Store().
+    virtual bool CanStore() const = 0;
+    // Has it make a new file. Nothing: it has gone meanwhile, and may or may not have made it.
+    virtual void Store(const StoreRequest& what,
+                       UniqueFunction<void(std::optional<StoredFile>)> done) = 0;
+    // And move a file: an errno or 0.
+    virtual void Rename(const RenameRequest& what,
+                        UniqueFunction<void(std::optional<int>)> done) = 0;
 };
+
+// A file that Patient::Store() has made: closed there, and opened again by who goes on with it.
+struct MadeFile {
+    RemoteFilePtr file;
+    RemoteStat stat;
+    std::optional<IdentityStat> identity;
+    std::optional<Error> incomplete;  // it is there, and lacks something
+};
+using MadeDone = UniqueFunction<void(Result<MadeFile>)>;
 
 class LinkedFiles final : public FileOperations, public std::enable_shared_from_this<LinkedFiles> {
  public:
@@ -86,6 +105,8 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     static bool OutlivesACut(const RemoteFile& file);
     // Whether that is so of a file that is written to: by when it was made, as far as files of this link have told.
     bool TellsBirths() const { return births_.value_or(false); }
+    // Whether Patient::Store() is one message, and can be told after a cut.
+    bool MayStore() const;
     // What a question ends with that was not answered in time.
     static Error NotInTime();
     // And a change that may or may not have been made.
@@ -125,6 +146,7 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     void GiveUp(std::unique_ptr<Operation> operation, const Error& error);
     // linked_reopen.cc
     // `alone`: when it was asked for.
+    void Remember(const LinkedFilePtr& file);
     RemoteFilePtr Adopt(const std::string& path, const OpenHow& how, const OpenedFile& opened,
                         Alone alone);
     // Starts the operation once the file is open on this link, or fails it. Only its number waits: it
@@ -139,6 +161,23 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     bool IsMoving(std::uint64_t id) const;
     bool MayHaveMoved(const std::string& path) const;
     void StartBehindMoves();
+    // linked_store.cc
+    class ByHand;
+    struct Storing;
+    using StoringPtr = std::shared_ptr<const Storing>;
+    struct Moving;
+    using MovingPtr = std::shared_ptr<const Moving>;
+    void StoreFile(const StoringPtr& what, MadeDone done);
+    void CheckStored(const StoringPtr& what, VerdictDone<MadeFile> done);
+    void SupervisorLeft(const StoringPtr& what, MadeDone done);
+    void Move(const MovingPtr& what, Done done);
+    void MoveByHand(const MovingPtr& what, Done done);
+    void CheckMoved(const MovingPtr& what, VerdictDone<Unit> done);
+    void SupervisorLeft(const MovingPtr& what, Done done);
+    template <class T, class F>
+    VerdictDone<T> AfterAll(UniqueFunction<void(Result<T>)> done, F again);
+    void LookLater(UniqueFunction<void(LinkedFiles*)> look);
+    MadeFile AdoptStored(const StoreRequest& what, const StoredFile& stored);
     void FailStale(std::uint64_t id);
     void Moved(const std::string& from, const std::string& to);
     void DropReopens();
@@ -184,8 +223,9 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     std::uint64_t vacated_ = 0;      // counts what may take a name away, when it is sent
     std::uint64_t unheard_on_ =
         0;  // the link on which a change was given up that may still be made
-    Duration trip_ = Duration::max();               // the shortest on this link
-    std::optional<bool> births_;                    // all files that were made on this link had one
+    Duration trip_ = Duration::max();        // the shortest on this link
+    std::deque<IdentityStat> acknowledged_;  // of what Patient::Store() has made, the newest last
+    std::optional<bool> births_;             // all files that were made on this link had one
     std::vector<std::weak_ptr<LinkedFile>> files_;  // that are open
     std::size_t prune_at_ = 64;                     // when closed ones are dropped from it
 };
@@ -213,6 +253,13 @@ class LinkedFiles::Patient final : public FileOperations {
     // By the second way, where there is one. What was sent before and comes after may overtake it, but for Sync() and
     // Close() of the same file: nothing that touches the same bytes or tells their outcome may be under way with it.
     void WriteAside(const RemoteFilePtr& file, std::uint64_t offset, FileBytes bytes, Done done);
+    // A new file with all its bytes, in one message to the supervisor where LinkedFiles::MayStore(). That has no order with
+    // what goes the server's way. `from`: the sandbox's clock before it is sent first, in seconds; none of its files that was
+    // made earlier is taken for this one.
+    void Store(StoreRequest what, std::int64_t from, MadeDone done);
+    // Of a file that was made like that: in order with those.
+    void RenameStored(const std::string& from, const std::string& to, Replace replace,
+                      const IdentityStat& moved, Done done);
 
  private:
     void Submit(std::unique_ptr<Operation> operation) override;

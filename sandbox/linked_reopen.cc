@@ -44,14 +44,18 @@ void LogLost(const LinkedFile& file, std::string_view why) {
 
 }  // namespace
 
-RemoteFilePtr LinkedFiles::Adopt(const std::string& path, const OpenHow& how,
-                                 const OpenedFile& opened, Alone alone) {
-    auto file = std::make_shared<LinkedFile>(path, how, opened.file, link_);
+void LinkedFiles::Remember(const LinkedFilePtr& file) {
     if (files_.size() >= prune_at_) {
         std::erase_if(files_, [](const auto& weak) { return weak.expired(); });
         prune_at_ = 2 * files_.size() + 64;
     }
     files_.push_back(file);
+}
+
+RemoteFilePtr LinkedFiles::Adopt(const std::string& path, const OpenHow& how,
+                                 const OpenedFile& opened, Alone alone) {
+    auto file = std::make_shared<LinkedFile>(path, how, opened.file, link_);
+    Remember(file);
     // Not whether we are alone by now: the supervisor's channel may have been cut first.
     file->made = how.create && how.exclusive && alone == Alone::kYes;
     file->made_at = opened.stat.mtime;

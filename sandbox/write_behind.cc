@@ -40,8 +40,10 @@ WriteBehind::~WriteBehind() {
         change->after_ended.clear();
         change->send = {};
         change->fail = {};
+        change->as_part = {};
         if (const StatePtr state = change->state.lock()) {
             state->queue.clear();
+            state->gathers.reset();
             state->tail_file.reset();
         }
     }
@@ -68,6 +70,7 @@ void WriteBehind::SetMode(Mode mode) {
     view_asked_ = false;
     volumes_.clear();
     made_.clear();
+    stored_.clear();
     for (const auto& [path, state] : states_)
         state->made = state->let_go = false;
 }
@@ -137,6 +140,8 @@ void WriteBehind::Enter(const ChangePtr& change) {
 }
 
 void WriteBehind::DependOn(const ChangePtr& change, const ChangePtr& earlier, After when) {
+    // Whatever is waited for is made at once.
+    if (const StatePtr file = earlier->state.lock(); file != nullptr) Ungather(file);
     if (earlier->ended || (when == After::kSent && earlier->sent)) return;
     (when == After::kSent ? earlier->after_sent : earlier->after_ended).push_back(change);
     ++change->waits;
@@ -164,13 +169,17 @@ std::vector<WriteBehind::ChangePtr> WriteBehind::Conflicts(std::string_view path
 void WriteBehind::DependOnConflicts(const ChangePtr& change, Reach reach) {
     for (const std::string& path : {change->what.path, change->what.other}) {
         for (const ChangePtr& earlier : Conflicts(path, reach)) {
+            if (earlier->id >= change->id) continue;
             // Two whose callers wait may come in either order.
             if (!change->deferred && !earlier->deferred) continue;
-            // The server works its channel off in order. Data of a file goes its own way: removals wait
+            // Which way it goes is decided now.
+            if (const StatePtr file = earlier->state.lock(); file != nullptr) Ungather(file);
+            // The server works its channel off in order, and so does the supervisor. Data of a file goes its own way: removals wait
             // for all of it anyway, and what is deferred needs no more.
             // Where a directory is shut that is not enough: some take a second request, and all are
             // repeated after a cut (Behind.ADirectoryIsShutWhenWhatWasDoneBelowItHasArrived).
-            const bool in_order = change->deferred && earlier->deferred && !change->what.shuts;
+            const bool in_order = change->deferred && earlier->deferred && !change->what.shuts &&
+                                  change->apart == earlier->apart;
             if (in_order && earlier->data && earlier->sent) continue;
             // After a cut a look at the name tells what became of the one only while nothing else has used it.
             const bool same_name = earlier->what.path == path || earlier->what.other == path;
@@ -190,6 +199,7 @@ void WriteBehind::DependOnConflicts(const ChangePtr& change, Reach reach) {
 // Contract 5: what removes or replaces data is not sent before what may take its place has been acknowledged.
 void WriteBehind::Hold(const ChangePtr& change) {
     if (data_.empty()) return;
+    UngatherUntil(SteadyTime::max());
     ++change->waits;
     held_.push_back(change);
 }
@@ -247,6 +257,7 @@ void WriteBehind::Ended(const ChangePtr& change, const Status& status) {
     }
     change->send = {};
     change->fail = {};
+    change->as_part = {};
     CheckWaiters();
     Run();
 }
@@ -267,6 +278,7 @@ void WriteBehind::Lost(const Change& change, const Error& why) {
     view_asked_ = false;
     volumes_.clear();
     made_.clear();
+    stored_.clear();
     if (owner_ != nullptr) owner_->OnLost(change.what.path, error);
     FailHeld(error);
 }
@@ -288,8 +300,9 @@ void WriteBehind::FailHeld(const Error& why) {
 }
 
 // Sends `change` behind what it builds on; `done` of `send` has the sandbox's answer.
-void WriteBehind::Defer(What what, UniqueFunction<void(Done)> send) {
+void WriteBehind::Defer(What what, bool apart, UniqueFunction<void(Done)> send) {
     const ChangePtr change = New(std::move(what), true);
+    change->apart = apart;
     change->send = [this, change, send = std::move(send)] {
         send([weak = weak_from_this(), change](const Status& status) {
             if (const auto self = weak.lock()) self->Ended(change, status);
@@ -307,6 +320,7 @@ void WriteBehind::Defer(What what, UniqueFunction<void(Done)> send) {
 void WriteBehind::Drain(std::optional<Duration> bound, Done done) {
     DCHECK(loop_.OnThread());
     if (IsClean()) return done(Ok());
+    UngatherUntil(SteadyTime::max());
     const SteadyTime deadline = bound ? loop_.clock().Steady() + *bound : SteadyTime::max();
     waiters_.push_back({next_ - 1, losses_, deadline, std::move(done)});
     if (bound) ArmDeadline();

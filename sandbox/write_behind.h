@@ -187,7 +187,8 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     template <class T>
     void Question(const std::string& path, Reach reach, Runner<T> run,
                   UniqueFunction<void(Result<T>)> done);
-    void Defer(What what, UniqueFunction<void(Done)> send);
+    // `apart`: by the supervisor.
+    void Defer(What what, bool apart, UniqueFunction<void(Done)> send);
 
     // --- write_behind_names.cc
     void Lstat(const Through_& to, const std::string& path, StatDone done);
@@ -255,6 +256,21 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void Keep(const FilePtr& file);
     void OpenLetGo(const std::string& path);
 
+    // --- write_behind_whole.cc
+    struct Parts;
+    bool MayGather(const OpenHow& how) const;
+    void Gather(const StatePtr& state, const ChangePtr& creation, const FilePtr& file);
+    void ArmGather();
+    void UngatherUntil(SteadyTime until);
+    void Ungather(const StatePtr& state);
+    void Seal(const StatePtr& state);
+    void PumpWhole(const StatePtr& state);
+    void SendWhole(const StatePtr& state);
+    void WholeEnded(const StatePtr& state, const FilePtr& file, const Parts& parts,
+                    Result<MadeFile> made);
+    void RememberStored(const std::string& path, const std::optional<IdentityStat>& identity);
+    std::optional<IdentityStat> Stored(const std::string& path) const;
+
     // --- write_behind_order.cc
     void Queue(const StatePtr& state, const ChangePtr& change, const FilePtr& file);
     void Pump(const StatePtr& state);
@@ -264,6 +280,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void Discount(FileState& state, const Change& change);
     void DataEnded(const StatePtr& state, const ChangePtr& change, const FilePtr& file,
                    const Status& status);
+    void PumpStalled();
     void CreationFailed(const StatePtr& state, const Error& why);
     void DropUnsent(const StatePtr& state);
     void DependOnUnderWay(const ChangePtr& change, const FileState& state);
@@ -334,6 +351,11 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     };
     std::list<RoomWaiter> room_;  // writes that wait for room
     std::size_t open_files_ = 0;
+    // Files that went as a whole, the newest last: what they are renamed by.
+    std::deque<std::pair<std::string, IdentityStat>> stored_;
+    // New files that gather, and until when; also what no longer does.
+    std::deque<std::pair<SteadyTime, std::weak_ptr<FileState>>> gathering_;
+    bool gather_armed_ = false;
     std::vector<std::weak_ptr<BehindFile>> let_go_;
     SteadyTime lets_go_from_{};  // nothing is let go before
     // What the link carries, in bytes a second; 0: not measured yet.

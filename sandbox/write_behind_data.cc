@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "sandbox/clean_path.h"
 #include "sandbox/file_cache.h"
+#include "sandbox/supervisor/protocol.h"
 #include "sandbox/write_behind_state.h"
 
 namespace sbxfs {
@@ -41,6 +42,9 @@ void WriteBehind::Moved(const std::string& from, const std::string& to) {
     dirs_.Drop(to);
     times_.Moved(from, to);
     if (made_.erase(from) > 0) made_.insert(to);
+    const std::optional<IdentityStat> stored = Stored(from);
+    std::erase_if(stored_, [&](const auto& one) { return IsWithin(one.first, from); });
+    RememberStored(to, stored);
     if (damaged_.erase(from) > 0) damaged_.insert(to);
     std::vector<StatePtr> moved;
     const std::string below = from + "/";
@@ -57,6 +61,7 @@ void WriteBehind::Moved(const std::string& from, const std::string& to) {
 
 void WriteBehind::Unnamed(const std::string& path) {
     made_.erase(path);
+    std::erase_if(stored_, [&](const auto& one) { return one.first == path; });
     damaged_.erase(path);
     times_.Forget(path);
     const auto it = states_.find(path);
@@ -122,7 +127,7 @@ void WriteBehind::CreateBehind(const std::string& path, const OpenHow& how,
     state->path = path;
     state->stat = NewStat(S_IFREG | how.mode, parent);
     state->volume = parent.volume;
-    state->made = state->told = state->opening = true;
+    state->made = state->told = true;
     Unnamed(path);
     states_[path] = state;
     made_.insert(path);
@@ -140,6 +145,7 @@ void WriteBehind::CreateBehind(const std::string& path, const OpenHow& how,
         true;  // it is known to be free; if somebody has been faster, nothing of his is lost
     exclusively.truncate = false;
     change->send = [this, state, change, file, path, exclusively] {
+        state->opening = true;
         patient_->Open(path, exclusively,
                        [weak = weak_from_this(), state, change, file](Result<OpenedFile> opened) {
                            const auto self = weak.lock();
@@ -152,10 +158,15 @@ void WriteBehind::CreateBehind(const std::string& path, const OpenHow& how,
                            self->Pump(state);
                        });
     };
+    const RemoteStat stat = state->stat;
+    if (MayGather(how)) {
+        Gather(state, change, file);
+        return done(OpenedFile{file, stat});
+    }
+    state->opening = true;
     state->under_way.insert(change->id);
     DependOnConflicts(change, Reach::kPath);
     Enter(change);
-    const RemoteStat stat = state->stat;
     if (change->waits == 0) ready_.push_back(change);
     Run();
     done(OpenedFile{file, stat});
@@ -272,6 +283,7 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
             tail->bytes.size() + size <= kMostMerged) {
             tail->bytes.Append(payload.bytes.view());
             state->queue.back().change->bytes += size;
+            if (state->unacknowledged > supervisor::kMaxStored) Ungather(state);
             return done(Ok());
         }
     }
@@ -281,6 +293,7 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
     change->offset = payload.offset;
     change->plain = !file->how.append;
     const auto held = std::make_shared<Payload>(std::move(payload));
+    change->payload = held;
     const auto answer = std::make_shared<Done>();
     if (!deferred) *answer = std::move(done);
     const Through_ way = deferred ? Through_(patient_) : to;
@@ -322,6 +335,7 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
         state->tail = held;
         state->tail_file = file;
     }
+    if (state->unacknowledged > supervisor::kMaxStored) Ungather(state);
     done(Ok());
 }
 
@@ -394,6 +408,7 @@ void WriteBehind::SetFileStat(const Through_& to, const FilePtr& file, const Sta
                                       .other = {},
                                       .named = false},
                                      true);
+        queued->attributes = change;
         queued->send = [this, state, queued, file, change] {
             patient_->SetFileStat(
                 file->inner, change,
@@ -468,6 +483,10 @@ void WriteBehind::Sync(const Through_& to, const FilePtr& file, Done done) {
     change->syncs = true;
     const auto answer = std::make_shared<Done>(std::move(done));
     change->fail = [answer](const Error& why) { (*answer)(why); };
+    change->as_part = [this, state, change, file, answer](const Status& status) {
+        DataEnded(state, change, file, status);
+        (*answer)(file->error ? Status(*file->error) : status);
+    };
     change->send = [this, to, state, change, file, answer] {
         if (file->inner == nullptr) {
             const Error error = state->error.value_or(NotOpen(state->path));
@@ -498,6 +517,7 @@ void WriteBehind::Sync(const Through_& to, const FilePtr& file, Done done) {
         ArmDeadline();
     }
     if (MayLetGo(*file)) LetGo(file);
+    Ungather(state);
 }
 
 void WriteBehind::Flush(const FilePtr& file, Done done) {
@@ -546,7 +566,9 @@ void WriteBehind::QueueClose(const FilePtr& file) {
                             self->DataEnded(state, change, file, gone ? Ok() : status);
                         });
     };
+    change->closes = true;
     Queue(state, change, file);
+    Seal(state);
 }
 
 }  // namespace sbxfs

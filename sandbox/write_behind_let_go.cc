@@ -50,14 +50,16 @@ bool WriteBehind::HasJustLetGo(const FileState& state) const {
 void WriteBehind::Keep(const FilePtr& file) {
     const StatePtr& state = file->state;
     state->let_go = false;
-    if (!file->let_go || file->closed) return;
+    if (!file->let_go || file->closed || state->error) return;
     file->let_go = false;
     file->kept = true;
     lets_go_from_ = loop_.clock().Steady() + kPause;
     if (!file->gone) return;
+    if (!std::exchange(file->counted, true)) ++open_files_;
     const ChangePtr change = New({.text = "open " + state->path, .path = {}, .other = {}}, true);
     file->opens_again = change;
     change->send = [this, state, change, file] {
+        if (file->inner == nullptr) return DataEnded(state, change, file, Ok());
         // Bounded, and where it is not found that is for whoever uses it next to hear: nothing was lost.
         files_->FileStat(file->inner,
                          [weak = weak_from_this(), state, change, file](const Result<RemoteStat>&) {

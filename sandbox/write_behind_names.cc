@@ -235,7 +235,7 @@ void WriteBehind::MakeDir(const Through_& to, const std::string& path, std::uint
         Touched(path);
         if (dirs_.MayWrite(stat)) dirs_.Add(path, {stat, volume, loop_.clock().Steady(), true});
         made_.insert(path);
-        Defer(std::move(what), [this, path, mode](Done ended) {
+        Defer(std::move(what), false, [this, path, mode](Done ended) {
             patient_->MakeDir(path, mode, WithoutStat(std::move(ended)));
         });
         return done(stat);
@@ -255,7 +255,7 @@ void WriteBehind::Symlink(const Through_& to, const std::string& target, const s
         stat.size = target.size();
         Touched(path);
         made_.insert(path);
-        Defer(std::move(what), [this, target, path](Done ended) {
+        Defer(std::move(what), false, [this, target, path](Done ended) {
             patient_->Symlink(target, path, WithoutStat(std::move(ended)));
         });
         return done(stat);
@@ -293,7 +293,7 @@ void WriteBehind::Unlink(const Through_& to, const std::string& path, const Befo
         const StatePtr removed = StateAt(path);
         Unnamed(path);
         if (removed != nullptr) DropUnsent(removed);
-        Defer(std::move(what),
+        Defer(std::move(what), false,
               [this, path](Done ended) { patient_->Unlink(path, std::move(ended)); });
         return done(Ok());
     }
@@ -322,7 +322,7 @@ void WriteBehind::RemoveDir(const Through_& to, const std::string& path, const B
         Touched(path);
         dirs_.Drop(path);
         made_.erase(path);
-        Defer(std::move(what),
+        Defer(std::move(what), false,
               [this, path](Done ended) { patient_->RemoveDir(path, std::move(ended)); });
         return done(Ok());
     }
@@ -378,11 +378,15 @@ void WriteBehind::Rename(const Through_& to, const std::string& from, const std:
         (!replaced || dirs_.MayRemove(new_parent->stat, *replaced))) {
         Touched(from);
         Touched(path);
+        const std::optional<IdentityStat> stored = Stored(from);
         Moved(from, path);
         if (S_ISREG(moved->mode)) what.carries = moved->size;
-        Defer(std::move(what), [this, from, path, replace, carries = what.carries](Done ended) {
-            patient_->RenameFile(from, path, replace, carries, std::move(ended));
-        });
+        Defer(std::move(what), stored.has_value(),
+              [this, from, path, replace, carries = what.carries, stored](Done ended) {
+                  if (stored)
+                      return patient_->RenameStored(from, path, replace, *stored, std::move(ended));
+                  patient_->RenameFile(from, path, replace, carries, std::move(ended));
+              });
         return done(Ok());
     }
     Through<Unit>(
@@ -410,6 +414,9 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
               .removes = change.size.has_value(),
               .named = false};
     const StatePtr state = StateAt(path);
+    // fchmod(2) and its like come by the name.
+    if (state != nullptr && state->gathers != nullptr)
+        return SetFileStat(to, state->queue.front().file, change, std::move(done));
     TrustedDirs::Directory* directory = dirs_.Find(path);
     const std::optional<RemoteStat> known = Known(path, before);
     OpenLetGo(path);
@@ -436,7 +443,7 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
             patient_->SetStat(path, change, WithoutStat(std::move(ended)));
         };
         if (state == nullptr) {
-            Defer(std::move(what), send);
+            Defer(std::move(what), false, send);
         } else {
             // Behind what was written to it before: that moves its mtime.
             state->stat = stat;
@@ -451,7 +458,7 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
         }
         return done(stat);
     }
-    // fchmod(2) and its like come by the name.
+    // As above, where others write, too.
     const FilePtr maker = state == nullptr ? nullptr : state->maker.lock();
     if (maker != nullptr && MaySetBehind(*maker, change))
         return SetFileStat(to, maker, change, std::move(done));

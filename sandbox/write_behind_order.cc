@@ -1,5 +1,7 @@
 // WriteBehind: what is done to one file is sent in the order it was given, whichever handle it came through; writes of a large
 // one by two ways (docs/WRITE_BEHIND.md, "Two ways").
+#include <errno.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -10,6 +12,12 @@ namespace {
 
 // Less has no way of its own, and this much goes the first way before anything takes the second.
 constexpr std::uint64_t kLeastAside = 64U << 10;
+
+// Its maker was told that the file is there: that another was is a lost write to who goes on with it (contract 10).
+Error AsLoss(const Error& why) {
+    if (why.code() != Errno{EEXIST}) return why;
+    return {Errno{EIO}, why.what(), why.blame()};
+}
 
 }  // namespace
 
@@ -29,6 +37,7 @@ void WriteBehind::Queue(const StatePtr& state, const ChangePtr& change, const Fi
 
 void WriteBehind::Pump(const StatePtr& state) {
     while (!state->queue.empty() && !state->opening) {
+        if (state->whole > 0) return PumpWhole(state);
         const FileState::Queued next = state->queue.front();
         if (!next.change->ended) {
             if (next.change->waits > 0) return;
@@ -108,33 +117,39 @@ void WriteBehind::DataEnded(const StatePtr& state, const ChangePtr& change, cons
     Discount(*state, *change);
     if (!status) state->sure = false;
     if (!status && file != nullptr && !file->error && change->deferred)
-        file->error = status.error().While(change->what.text);
+        file->error = AsLoss(status.error()).While(change->what.text);
     Ended(change, status);
     if (change->bytes > 0) {
         if (status) Measure(*change);
-        for (std::size_t turns = stalled_.size(); turns > 0 && !stalled_.empty(); --turns) {
-            const StatePtr next = std::move(stalled_.front());
-            stalled_.pop_front();
-            Pump(next);
-        }
+        PumpStalled();
         LetRoom();
     }
     if (std::exchange(state->fenced, false)) Pump(state);
     DropIfIdle(state);
 }
 
+void WriteBehind::PumpStalled() {
+    for (std::size_t turns = stalled_.size(); turns > 0 && !stalled_.empty(); --turns) {
+        const StatePtr next = std::move(stalled_.front());
+        stalled_.pop_front();
+        Pump(next);
+    }
+}
+
 // Nothing can be sent to a file that is not there. Its creation has been reported; with it goes what follows.
 void WriteBehind::CreationFailed(const StatePtr& state, const Error& why) {
-    state->error = why;
+    state->error = AsLoss(why);
     // All of it at once: what waits for one of these must not be sent when that one ends.
     for (const FileState::Queued& next : std::exchange(state->queue, {})) {
         const ChangePtr& change = next.change;
         if (!change->ended) Discount(*state, *change);
         const auto fail = std::move(change->fail);
         Ended(change, Ok());
-        if (fail) fail(why);
+        if (fail) fail(*state->error);
     }
     state->EndTail();
+    // Some of it may have been on its way, as parts of a whole.
+    PumpStalled();
     LetRoom();
     DropIfIdle(state);
 }
@@ -143,11 +158,14 @@ void WriteBehind::CreationFailed(const StatePtr& state, const Error& why) {
 void WriteBehind::DropUnsent(const StatePtr& state) {
     if (state->open != 0 || !state->made) return;
     std::deque<FileState::Queued> kept;
+    std::size_t whole = state->whole;
     for (const FileState::Queued& next : std::exchange(state->queue, {})) {
+        const bool in_whole = whole > 0 && whole-- > 0;
         if (next.change->bytes == 0 || !next.change->deferred) {
             kept.push_back(next);
             continue;
         }
+        if (in_whole) --state->whole;
         Discount(*state, *next.change);
         Ended(next.change, Ok());
     }
