@@ -605,7 +605,10 @@ void Sandbox::KnockAgain() {
         id = record_.provider_id;
     }
     provider_.Probe(token_, id, [self = shared_from_this()](const Health& health) {
-        self->Post([health](Sandbox& sandbox) { (void)sandbox.EndedAs(health); });
+        self->Post([health](Sandbox& sandbox) {
+            // Asked before it could be reached: what comes of a link that is up is for its loss to say.
+            if (!sandbox.ever_ready_) (void)sandbox.EndedAs(health);
+        });
     });
 }
 

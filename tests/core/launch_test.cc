@@ -422,6 +422,32 @@ TEST_F(Launching, WhatDoesNotAnswerYetIsTriedAgainAtOnceAndItsEndIsNoticedAllThe
     EXPECT_EQ(ErrorOf(), "its image cannot be pulled\n");
 }
 
+// Its task may end in the moment in which it can be reached at last.
+TEST_F(Launching, AnEndThatIsToldOfBehindItsReadinessComesWithTheLossOfItsLink) {
+    world_.machines.furnish = [](FakeMachine& m) { m.SetAttaches(FakeMachine::Answers::kHeld); };
+    MakeBox();
+    Advance(std::chrono::seconds(1));
+    provider().SetProbes(FakeProvider::Answers::kHeld);
+    machine().SetAttaches(FakeMachine::Answers::kAtOnce);
+    machine().Cut(Error(Errno{EHOSTUNREACH}, "connection refused", Blame::kRemote));
+    Advance(std::chrono::milliseconds(130));
+    ASSERT_EQ(provider().held_probes(), 1U);
+    EXPECT_EQ(Status(), "ready\n");
+    const Health ended{Liveness::kEnded, "the task stopped"};
+    provider().AnswerProbe(ended);
+    Settle();
+    EXPECT_EQ(Status(), "ready\n");
+    machine().SetAttaches(FakeMachine::Answers::kHeld);
+    provider().SetProbes(FakeProvider::Answers::kAtOnce);
+    provider().SetHealth(ended);
+    machine().Cut();
+    Settle();
+    machine().Cut();
+    Settle();
+    EXPECT_EQ(Status(), "failed\n");
+    EXPECT_EQ(ErrorOf(), "the task stopped\n");
+}
+
 TEST_F(Launching, ASandboxThatWasReadyIsNotGivenUpBecauseTheNetworkIsDownAfterARestart) {
     MakeBox();
     EXPECT_EQ(me().Echo("sleep 1000", "/box/cmd"), 0);
