@@ -7,7 +7,7 @@ import sys
 import urllib.request
 from typing import Any, Optional, Sequence
 
-from live.place import SOURCE, Place
+from live.place import SOURCE, Place, slack
 
 KEY = "AKIDEMULATOR"
 
@@ -51,7 +51,7 @@ class Aws:
     def control(self, path: str, body: Any = None, method: Optional[str] = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/_control/{path}", data, method=method)
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=slack(10)) as answer:
             return json.loads(answer.read() or b"null")
 
     def fault(self, on: str, do: str, **more: Any) -> None:
