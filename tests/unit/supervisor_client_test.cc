@@ -459,10 +459,11 @@ TEST_F(SupervisorBytes, AStoreThatCannotBeTrueEndsTheChannel) {
         Renew();
         Greet();
         int answers = 0;
-        client_->Store({.path = "/a", .bytes = "b"}, [&](const Result<StoredFile>& stored) {
-            ++answers;
-            EXPECT_FALSE(stored) << what;
-        });
+        client_->Store({.path = "/a", .bytes = "b"},
+                       [&, what = what](const Result<StoredFile>& stored) {
+                           ++answers;
+                           EXPECT_FALSE(stored) << what;
+                       });
         EXPECT_FALSE(client_->Feed(bytes)) << what;
         client_->FailAll(Error(Errno{EHOSTUNREACH}, "gone"));
         EXPECT_EQ(answers, 1) << what;
