@@ -23,6 +23,8 @@ constexpr std::uint64_t kLargestDirectory = 512U << 10;
 constexpr std::size_t kMostQueued = 4096;
 // Of the directories that a walk through files comes to next.
 constexpr std::size_t kMostListed = 16;
+// For so many times as long as it took, a listing that was of no use is not fetched ahead again.
+constexpr int kSpoiled = 20;
 // Files that are being opened there and read at a time.
 constexpr std::size_t kMostHandles = 64;
 // What the supervisor reads in one question, so that the first come soon, and in all of them: what it says of
@@ -78,6 +80,7 @@ void Prefetcher::Restart() {
     to_walk_.clear();
     walked_through_.clear();
     theirs_.clear();
+    spoiled_.clear();
     top_.clear();
     at_.clear();
 }
@@ -139,7 +142,8 @@ void Prefetcher::Looked(const std::string& directory) {
         [&](const Recent& one) { return now - one.when <= kStep && one.directory == directory; });
     Note(recent_looks_, directory, now);
     if (!again && !cache.List(std::string(ParentOf(directory)))) return;
-    if (IsListing(directory) || IsHuge(directory) || !owner_->CanFetch()) return;
+    if (IsListing(directory) || IsHuge(directory) || IsSpoiled(directory)) return;
+    if (!owner_->CanFetch()) return;
     lists_.Missed();
     Listed(directory);
     theirs_.erase(directory);
@@ -182,20 +186,33 @@ void Prefetcher::PumpLists() {
 
 void Prefetcher::AskList(const std::string& directory) {
     listing_[directory];
-    owner_->FetchList(directory, [self = shared_from_this(), directory](const Status& status) {
-        auto node = self->listing_.extract(directory);
-        if (!node.empty()) {
-            for (const Job& job : node.mapped())
-                job();
-        }
-        if (self->owner_ == nullptr) return;
-        if (!status) {
-            self->walked_.erase(directory);
-            (void)self->lists_.Drop(directory);
-            return self->PumpLists();
-        }
-        self->Arrived(directory);
-    });
+    const SteadyTime started = owner_->Now();
+    owner_->FetchList(directory,
+                      [self = shared_from_this(), directory, started](const Status& status) {
+                          auto node = self->listing_.extract(directory);
+                          if (!node.empty()) {
+                              for (const Job& job : node.mapped())
+                                  job();
+                          }
+                          if (self->owner_ == nullptr) return;
+                          if (!status) {
+                              self->walked_.erase(directory);
+                              (void)self->lists_.Drop(directory);
+                              return self->PumpLists();
+                          }
+                          self->Measure(directory, started);
+                          self->Arrived(directory);
+                      });
+}
+
+void Prefetcher::Measure(const std::string& directory, SteadyTime started) {
+    const SteadyTime now = owner_->Now();
+    if (spoiled_.size() >= kMostQueued) spoiled_.clear();
+    if (owner_->cache().List(directory)) {
+        spoiled_.erase(directory);
+    } else {
+        spoiled_[directory] = now + kSpoiled * (now - started);
+    }
 }
 
 bool Prefetcher::IsListing(const std::string& directory) const {
@@ -243,7 +260,8 @@ void Prefetcher::Opened(const std::string& path) {
     }
     // It is somewhere else than thought, or its directory was not known.
     if (!here && (at_ != directory || to_fetch_.empty())) at_.clear();
-    if (!owner_->cache().List(directory) && !IsListing(directory) && !IsHuge(directory)) {
+    if (!owner_->cache().List(directory) && !IsListing(directory) && !IsHuge(directory) &&
+        !IsSpoiled(directory)) {
         walked_.insert(directory);
         AskList(directory);
     }
@@ -255,6 +273,11 @@ void Prefetcher::Opened(const std::string& path) {
 bool Prefetcher::IsHuge(const std::string& directory) const {
     const auto stat = owner_->cache().Stat(directory);
     return stat && *stat && (*stat)->size > kLargestDirectory;
+}
+
+bool Prefetcher::IsSpoiled(const std::string& directory) const {
+    const auto it = spoiled_.find(directory);
+    return it != spoiled_.end() && owner_->Now() < it->second;
 }
 
 std::vector<std::string> Prefetcher::Directories(const std::string& parent) const {

@@ -72,6 +72,9 @@ class Prefetcher : public std::enable_shared_from_this<Prefetcher> {
     void QueueChildren(const std::string& directory);
     void PumpLists();
     void AskList(const std::string& directory);
+    void Measure(const std::string& directory, SteadyTime started);
+    // Its listing had changed before it was there, as of one that is being filled: not fetched ahead again at once.
+    bool IsSpoiled(const std::string& directory) const;
     bool IsHuge(const std::string& directory) const;
     bool IsListing(const std::string& directory) const;
     void PumpFiles();
@@ -98,6 +101,7 @@ class Prefetcher : public std::enable_shared_from_this<Prefetcher> {
     std::list<std::string> to_list_;
     std::map<std::string, std::vector<Job>> listing_;  // on their way, and who waits
     std::set<std::string> theirs_;                     // on their way because a program asked
+    std::map<std::string, SteadyTime> spoiled_;        // not fetched ahead again before that
     AheadWindow lists_;
     AheadWindow files_;
     std::list<File> to_fetch_;
