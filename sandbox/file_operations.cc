@@ -132,12 +132,7 @@ void FileOperations::RenameFile(const std::string& from, const std::string& to_p
             to.Lstat(from, [moved](const Result<RemoteStat>& stat) {
                 if (stat) *moved = *stat;
             });
-            to.Rename(
-                from, to_path, replace,
-                [weak = files.weak_from_this(), from, to_path, d = std::move(d)](Status status) {
-                    if (const auto self = weak.lock(); self && status) self->Moved(from, to_path);
-                    d(std::move(status));
-                });
+            files.MoveByHand(from, to_path, replace, std::move(d));
         },
         [from, to_path, replace, size, moved](LinkedFiles& files, RemoteFiles& to, Alone alone,
                                               VerdictDone<Unit> d) {

@@ -10,10 +10,6 @@ bool IsMissing(const Result<RemoteStat>& stat) {
     return !stat && (stat.error().code() == Errno{ENOENT} || stat.error().code() == Errno{ENOTDIR});
 }
 
-Error Exists(const std::string& path) {
-    return {Errno{EEXIST}, path + ": it exists"};
-}
-
 bool Alike(const RemoteStat& one, const RemoteStat& other) {
     return one.mode == other.mode && one.size == other.size && one.mtime == other.mtime &&
            one.uid == other.uid && one.gid == other.gid;
@@ -44,6 +40,10 @@ void LookAtBoth(RemoteFiles& files, const std::string& first, const std::string&
 }
 
 }  // namespace
+
+Error Exists(const std::string& path) {
+    return {Errno{EEXIST}, path + ": it exists"};
+}
 
 void CheckMakeDir(RemoteFiles& files, const std::string& path, VerdictDone<RemoteStat> done) {
     using Found = Verdict<RemoteStat>;

@@ -36,6 +36,9 @@ using VerdictDone = UniqueFunction<void(Verdict<T>)>;
 // what Renamed says.
 enum class Alone { kNo, kYes };
 
+// What is there is not what was to be made.
+Error Exists(const std::string& path);
+
 void CheckMakeDir(RemoteFiles& files, const std::string& path, VerdictDone<RemoteStat> done);
 void CheckSymlink(RemoteFiles& files, const std::string& target, const std::string& path,
                   VerdictDone<RemoteStat> done);

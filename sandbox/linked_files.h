@@ -145,8 +145,8 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     void Recover();
     void GiveUp(std::unique_ptr<Operation> operation, const Error& error);
     // linked_reopen.cc
-    // `alone`: when it was asked for.
     void Remember(const LinkedFilePtr& file);
+    // `alone`: when it was asked for.
     RemoteFilePtr Adopt(const std::string& path, const OpenHow& how, const OpenedFile& opened,
                         Alone alone);
     // Starts the operation once the file is open on this link, or fails it. Only its number waits: it
@@ -155,6 +155,7 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     void Reopen(const LinkedFilePtr& file);
     void Compare(const LinkedFilePtr& file);
     void CompareLater(const LinkedFilePtr& file);
+    void LookLater(UniqueFunction<void(LinkedFiles*)> look);
     // `why`: nothing is known of it, and whoever waits hears that.
     void Reached(const LinkedFilePtr& file, const std::optional<Error>& why = std::nullopt);
     bool IsAwaited(const LinkedFile& file) const;
@@ -171,12 +172,14 @@ class LinkedFiles final : public FileOperations, public std::enable_shared_from_
     void CheckStored(const StoringPtr& what, VerdictDone<MadeFile> done);
     void SupervisorLeft(const StoringPtr& what, MadeDone done);
     void Move(const MovingPtr& what, Done done);
-    void MoveByHand(const MovingPtr& what, Done done);
+    void MoveByHand(const std::string& from, const std::string& to, Replace replace, Done done);
     void CheckMoved(const MovingPtr& what, VerdictDone<Unit> done);
     void SupervisorLeft(const MovingPtr& what, Done done);
     template <class T, class F>
     VerdictDone<T> AfterAll(UniqueFunction<void(Result<T>)> done, F again);
-    void LookLater(UniqueFunction<void(LinkedFiles*)> look);
+    template <class P, class T>
+    void CheckLater(void (LinkedFiles::*check)(const P&, VerdictDone<T>), const P& what,
+                    VerdictDone<T> done);
     MadeFile AdoptStored(const StoreRequest& what, const StoredFile& stored);
     void FailStale(std::uint64_t id);
     void Moved(const std::string& from, const std::string& to);

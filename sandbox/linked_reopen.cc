@@ -135,11 +135,18 @@ void LinkedFiles::Compare(const LinkedFilePtr& file) {
     });
 }
 
+// Runs `look`, which is given nothing when the link has gone meanwhile.
+void LinkedFiles::LookLater(UniqueFunction<void(LinkedFiles*)> look) {
+    RunLater(loop_, kLookAgain, [weak = weak_from_this(), link = link_, look = std::move(look)] {
+        const auto self = weak.lock();
+        look(self != nullptr && self->link_ == link ? self.get() : nullptr);
+    });
+}
+
 // Nobody can look now, or would not. The supervisor's return is told at once: WitnessIsBack().
 void LinkedFiles::CompareLater(const LinkedFilePtr& file) {
-    RunLater(loop_, kLookAgain, [weak = weak_from_this(), file, link = link_] {
-        const auto self = weak.lock();
-        if (self == nullptr || self->link_ != link || self->target_ == nullptr) return;
+    LookLater([file](LinkedFiles* self) {
+        if (self == nullptr || self->target_ == nullptr) return;
         if (file->reopened == nullptr || file->comparing) return;
         if (self->IsAwaited(*file)) return self->Compare(file);
         self->Reached(file);  // who uses it next begins anew

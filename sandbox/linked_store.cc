@@ -15,23 +15,16 @@
 #include <memory>
 #include <utility>
 
-#include "base/check.h"
 #include "sandbox/linked_operation.h"
 
 namespace sbxfs {
 namespace {
 
-// How soon a path is looked at again that nobody could look at.
-constexpr Duration kLookAgain = std::chrono::milliseconds(250);
 // The kernel's clock for files ticks every few milliseconds, and the sandbox's is not known exactly.
 constexpr std::int64_t kClocksDifferSeconds = 1;
 
 // Saves follow one another under one name.
 constexpr std::size_t kMostAcknowledged = 64;
-
-Error Exists(const std::string& path) {
-    return {Errno{EEXIST}, path + ": it exists"};
-}
 
 OpenHow HowOf(const StoreRequest& what) {
     OpenHow how;
@@ -256,12 +249,13 @@ VerdictDone<T> LinkedFiles::AfterAll(UniqueFunction<void(Result<T>)> done, F aga
     };
 }
 
-// However long it takes: while there is no supervisor to look, the one before may still be at it. `look` is given nothing when
-// the link has gone meanwhile.
-void LinkedFiles::LookLater(UniqueFunction<void(LinkedFiles*)> look) {
-    RunLater(loop_, kLookAgain, [weak = weak_from_this(), link = link_, look = std::move(look)] {
-        const auto self = weak.lock();
-        look(self != nullptr && self->link_ == link ? self.get() : nullptr);
+// However long it takes: while there is no supervisor to look, the one before may still be at it.
+template <class P, class T>
+void LinkedFiles::CheckLater(void (LinkedFiles::*check)(const P&, VerdictDone<T>), const P& what,
+                             VerdictDone<T> done) {
+    LookLater([check, what, done = std::move(done)](LinkedFiles* later) mutable {
+        if (later == nullptr) return done(Verdict<T>::Unknown());
+        (later->*check)(what, std::move(done));
     });
 }
 
@@ -289,24 +283,15 @@ void LinkedFiles::CheckStored(const StoringPtr& what, VerdictDone<MadeFile> done
     const auto witness = witness_.lock();
     if (witness == nullptr || target_ == nullptr) return done(Found::Unknown());
     // What is there may be about to be moved away, by what was sent before this.
-    if (MayHaveMoved(what->request.path)) {
-        return LookLater([what, done = std::move(done)](LinkedFiles* later) mutable {
-            if (later == nullptr) return done(Found::Unknown());
-            later->CheckStored(what, std::move(done));
-        });
-    }
+    if (MayHaveMoved(what->request.path))
+        return CheckLater(&LinkedFiles::CheckStored, what, std::move(done));
     witness->Identify(
         what->request.path, [weak = weak_from_this(), what, link = link_, done = std::move(done)](
                                 const std::optional<IdentityStat>& now) mutable {
             const auto self = weak.lock();
             if (self == nullptr || self->link_ != link || self->target_ == nullptr)
                 return done(Found::Unknown());
-            if (!now) {
-                return self->LookLater([what, done = std::move(done)](LinkedFiles* later) mutable {
-                    if (later == nullptr) return done(Found::Unknown());
-                    later->CheckStored(what, std::move(done));
-                });
-            }
+            if (!now) return self->CheckLater(&LinkedFiles::CheckStored, what, std::move(done));
             if (now->error == ENOENT || now->error == ENOTDIR) return done(Found::Repeat());
             if (now->error != 0 || now->birth_ns == 0) return done(Found::Unknown());
             const bool earlier =
@@ -341,7 +326,8 @@ void LinkedFiles::Patient::RenameStored(const std::string& from, const std::stri
 
 void LinkedFiles::Move(const MovingPtr& what, Done done) {
     const auto witness = witness_.lock();
-    if (witness == nullptr || !witness->CanStore()) return MoveByHand(what, std::move(done));
+    if (witness == nullptr || !witness->CanStore())
+        return MoveByHand(what->from, what->to, what->replace, std::move(done));
     witness->Rename(
         {what->from, what->to, what->replace == RemoteFiles::Replace::kYes},
         [weak = weak_from_this(), what, done = std::move(done)](std::optional<int> error) mutable {
@@ -350,17 +336,18 @@ void LinkedFiles::Move(const MovingPtr& what, Done done) {
             if (!error || self->target_ == nullptr)
                 return self->SupervisorLeft(what, std::move(done));
             // The server says why, as it does of others; or it can.
-            if (*error != 0) return self->MoveByHand(what, std::move(done));
+            if (*error != 0)
+                return self->MoveByHand(what->from, what->to, what->replace, std::move(done));
             self->Moved(what->from, what->to);
             done(Ok());
         });
 }
 
-void LinkedFiles::MoveByHand(const MovingPtr& what, Done done) {
-    target_->Rename(what->from, what->to, what->replace,
-                    [weak = weak_from_this(), what, done = std::move(done)](Status status) {
-                        const auto self = weak.lock();
-                        if (self != nullptr && status) self->Moved(what->from, what->to);
+void LinkedFiles::MoveByHand(const std::string& from, const std::string& to, Replace replace,
+                             Done done) {
+    target_->Rename(from, to, replace,
+                    [weak = weak_from_this(), from, to, done = std::move(done)](Status status) {
+                        if (const auto self = weak.lock(); self && status) self->Moved(from, to);
                         done(std::move(status));
                     });
 }
@@ -384,12 +371,8 @@ void LinkedFiles::CheckMoved(const MovingPtr& what, VerdictDone<Unit> done) {
             const auto self = weak.lock();
             if (self == nullptr || self->link_ != link || self->target_ == nullptr)
                 return done(Found::Unknown());
-            if (!both->source || !both->target) {
-                return self->LookLater([what, done = std::move(done)](LinkedFiles* later) mutable {
-                    if (later == nullptr) return done(Found::Unknown());
-                    later->CheckMoved(what, std::move(done));
-                });
-            }
+            if (!both->source || !both->target)
+                return self->CheckLater(&LinkedFiles::CheckMoved, what, std::move(done));
             const auto is_it = [&](const IdentityStat& there) {
                 return there.error == 0 && SameFile(what->moved, there);
             };

@@ -140,8 +140,7 @@ void WriteBehind::Enter(const ChangePtr& change) {
 }
 
 void WriteBehind::DependOn(const ChangePtr& change, const ChangePtr& earlier, After when) {
-    // Whatever is waited for is made at once.
-    if (const StatePtr file = earlier->state.lock(); file != nullptr) Ungather(file);
+    MakeAtOnce(*earlier);
     if (earlier->ended || (when == After::kSent && earlier->sent)) return;
     (when == After::kSent ? earlier->after_sent : earlier->after_ended).push_back(change);
     ++change->waits;
@@ -173,7 +172,7 @@ void WriteBehind::DependOnConflicts(const ChangePtr& change, Reach reach) {
             // Two whose callers wait may come in either order.
             if (!change->deferred && !earlier->deferred) continue;
             // Which way it goes is decided now.
-            if (const StatePtr file = earlier->state.lock(); file != nullptr) Ungather(file);
+            MakeAtOnce(*earlier);
             // The server works its channel off in order, and so does the supervisor. Data of a file goes its own way: removals wait
             // for all of it anyway, and what is deferred needs no more.
             // Where a directory is shut that is not enough: some take a second request, and all are

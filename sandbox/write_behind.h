@@ -263,6 +263,7 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     void ArmGather();
     void UngatherUntil(SteadyTime until);
     void Ungather(const StatePtr& state);
+    void MakeAtOnce(const Change& awaited);
     void Seal(const StatePtr& state);
     void PumpWhole(const StatePtr& state);
     void SendWhole(const StatePtr& state);

@@ -271,6 +271,7 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
     state->guessed = true;
     times_.Forget(state->path);
     state->unacknowledged += size;
+    if (state->unacknowledged > supervisor::kMaxStored) Ungather(state);
     if (state->volume != nullptr) state->volume->used += size;
     if (deferred) {
         SetDirty(dirty_ + size);
@@ -283,7 +284,6 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
             tail->bytes.size() + size <= kMostMerged) {
             tail->bytes.Append(payload.bytes.view());
             state->queue.back().change->bytes += size;
-            if (state->unacknowledged > supervisor::kMaxStored) Ungather(state);
             return done(Ok());
         }
     }
@@ -335,7 +335,6 @@ void WriteBehind::WriteNow(const Through_& to, const FilePtr& file, Payload payl
         state->tail = held;
         state->tail_file = file;
     }
-    if (state->unacknowledged > supervisor::kMaxStored) Ungather(state);
     done(Ok());
 }
 

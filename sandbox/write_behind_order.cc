@@ -37,8 +37,8 @@ void WriteBehind::Queue(const StatePtr& state, const ChangePtr& change, const Fi
 
 void WriteBehind::Pump(const StatePtr& state) {
     while (!state->queue.empty() && !state->opening) {
-        if (state->whole > 0) return PumpWhole(state);
         const FileState::Queued next = state->queue.front();
+        if (next.change->apart) return PumpWhole(state);
         if (!next.change->ended) {
             if (next.change->waits > 0) return;
             if (!MayFollow(*state, *next.change, next.file)) {
@@ -158,14 +158,11 @@ void WriteBehind::CreationFailed(const StatePtr& state, const Error& why) {
 void WriteBehind::DropUnsent(const StatePtr& state) {
     if (state->open != 0 || !state->made) return;
     std::deque<FileState::Queued> kept;
-    std::size_t whole = state->whole;
     for (const FileState::Queued& next : std::exchange(state->queue, {})) {
-        const bool in_whole = whole > 0 && whole-- > 0;
         if (next.change->bytes == 0 || !next.change->deferred) {
             kept.push_back(next);
             continue;
         }
-        if (in_whole) --state->whole;
         Discount(*state, *next.change);
         Ended(next.change, Ok());
     }

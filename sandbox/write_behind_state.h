@@ -30,8 +30,9 @@ struct WriteBehind::Change {
     SteadyTime deadline = SteadyTime::max();  // of being sent
     SteadyTime sent_at{};                     // of data
     std::weak_ptr<FileState> state;           // of one that waits in a file's queue
-    bool apart =
-        false;  // goes, or may go, to the supervisor: has no order with what goes the server's way
+    // Goes, or may go, to the supervisor: has no order with what goes the server's way. Those at the front of a file's queue go in
+    // one message.
+    bool apart = false;
     // As a part of a new file that goes as a whole (write_behind_whole.cc): what it adds to that.
     std::shared_ptr<Payload> payload;
     std::optional<StatChange> attributes;
@@ -47,15 +48,14 @@ struct WriteBehind::Payload {
 
 // A file with open handles, or changes under way, whatever its name is by now.
 struct WriteBehind::FileState {
-    std::string path;       // empty: it has lost its name
-    RemoteStat stat;        // as it will be
-    VolumePtr volume;       // none: what room there is, is not known
-    bool made = false;      // by us, in this era
-    bool told = false;      // its mtime, which the sandbox has not confirmed
-    bool guessed = false;   // its mtime, by our clock at a write, and nobody was told it
-    bool opening = false;   // its creation is under way
-    ChangePtr gathers;      // its creation, held back for what comes next: first in the queue
-    std::size_t whole = 0;  // so many of the queue go in one message
+    std::string path;      // empty: it has lost its name
+    RemoteStat stat;       // as it will be
+    VolumePtr volume;      // none: what room there is, is not known
+    bool made = false;     // by us, in this era
+    bool told = false;     // its mtime, which the sandbox has not confirmed
+    bool guessed = false;  // its mtime, by our clock at a write, and nobody was told it
+    bool opening = false;  // its creation is under way
+    ChangePtr gathers;     // its creation, held back for what comes next: first in the queue
     // Where its end is, so that it can be told what a cut has left of an append.
     bool sure = true;
     std::size_t handles = 0;

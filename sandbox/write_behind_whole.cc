@@ -74,6 +74,11 @@ void WriteBehind::Ungather(const StatePtr& state) {
     Release(creation);
 }
 
+// Somebody waits for it.
+void WriteBehind::MakeAtOnce(const Change& awaited) {
+    if (const StatePtr file = awaited.state.lock(); file != nullptr) Ungather(file);
+}
+
 // Nothing that was given before this can be waited for any longer.
 void WriteBehind::Seal(const StatePtr& state) {
     if (state->gathers == nullptr) return;
@@ -91,7 +96,6 @@ void WriteBehind::Seal(const StatePtr& state) {
     if (!all || size > supervisor::kMaxStored || state->path != state->gathers->what.path ||
         !MayDefer() || !files_->MayStore())
         return Ungather(state);
-    state->whole = state->queue.size();
     for (const FileState::Queued& part : state->queue)
         part.change->apart = true;
     BehindFile& file = *state->queue.front().file;
@@ -118,7 +122,7 @@ void WriteBehind::SendWhole(const StatePtr& state) {
     StoreRequest what;
     what.path = state->queue.front().change->what.path;
     what.mode = file->how.mode & 07777;
-    for (; state->whole > 0; --state->whole) {
+    while (!state->queue.empty() && state->queue.front().change->apart) {
         const ChangePtr part = std::move(state->queue.front().change);
         state->queue.pop_front();
         if (parts->creation == nullptr) {

@@ -32,7 +32,7 @@ long Fill(int file, const StoreFields& order) {
 // The last that is seen of it. Network file systems, and quotas, may say only now that it did not fit.
 void Close(Fd file, long error, StoreOkFields* answer) {
     answer->file = StatOfFd(file.get());
-    const long closed = sys::CloseFd(file.release());
+    const long closed = sys::Close(file.release());
     if (error == 0) error = closed;
     answer->error = static_cast<uint32_t>(-error);
 }

@@ -159,12 +159,9 @@ inline void SleepMs(int ms) {
 inline long OpenAt(int dir, const char* path, int flags, unsigned mode = 0) {
     return Call(__NR_openat, dir, AsLong(path), flags | O_CLOEXEC, mode);
 }
-inline void Close(int fd) {
-    if (fd >= 0) Call(__NR_close, fd);
-}
-// For what was written, where it matters whether all of it arrived. Closed it is in any case.
-inline long CloseFd(int fd) {
-    return Call(__NR_close, fd);
+// It is closed in any case; of what was written it says whether all of it arrived.
+inline long Close(int fd) {
+    return fd < 0 ? 0 : Call(__NR_close, fd);
 }
 inline long Read(int fd, void* to, size_t size) {
     return Call(__NR_read, fd, AsLong(to), static_cast<long>(size));

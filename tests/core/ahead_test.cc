@@ -89,6 +89,44 @@ TEST_F(Ahead, OneListingListsNothingAhead) {
     EXPECT_EQ(files().Count("list /work/t/"), 0U);
 }
 
+// many.py files: each listing had changed before it was there, and was fetched once more for the next name.
+TEST_F(Ahead, ADirectoryThatIsBeingFilledIsNotListedAheadForEachName) {
+    files().PutDir("/work/many");
+    DropCaches();
+    const Ino many = me().InoOf("/box/fs/work/many");
+    const auto lists = [this] { return files().Count("list /work/many"); };
+    const auto look_at_two = [this, many](const std::string& name) {
+        for (const char* end : {"1", "2"}) {
+            const RecordingPtr look = me().StartLookup(many, name + end);
+            EXPECT_EQ(me().FinishCode(look), ENOENT);
+        }
+        Settle();
+    };
+    (void)me().StartLookup(many, "a1");
+    Settle();
+    files().SetAnswers(FakeFiles::Answers::kHeld);
+    const RecordingPtr second = me().StartLookup(many, "a2");
+    Settle();
+    ASSERT_EQ(lists(), 1U);
+    const RecordingPtr made = me().StartMkdir("/box/fs/work/many/new");
+    Settle();
+    Advance(milliseconds(100));
+    // Whatever is answered first: what was made is newer than the listing.
+    files().SetAnswers(FakeFiles::Answers::kAtOnce);
+    while (files().Held().size() > 0)
+        files().Release(files().Held().size() - 1);
+    Settle();
+    EXPECT_EQ(me().FinishCode(second), ENOENT);
+    EXPECT_EQ(me().FinishCode(made), 0);
+    const std::size_t spoiled = lists();
+    look_at_two("b");
+    look_at_two("c");
+    EXPECT_EQ(lists(), spoiled);
+    Advance(seconds(4));
+    look_at_two("d");
+    EXPECT_EQ(lists(), spoiled + 1);
+}
+
 TEST_F(Ahead, AWalkThatReadsEveryFileWaitsAFewTimes) {
     const std::uint64_t before = files().RoundTrips();
     Walk();

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "sandbox/no_commands.h"
 #include "tests/fakes/fake_files.h"
 #include "tests/fakes/fake_supervisor.h"
 #include "tests/fakes/manual_loop.h"
@@ -16,17 +17,6 @@ namespace {
 using ::sbxfs::testing::FakeFiles;
 using ::sbxfs::testing::FakeSupervisor;
 using ::sbxfs::testing::ManualLoop;
-
-class DeafListener final : public SupervisorListener {
- public:
-    void OnKnown(EventNumber, bool, OutputSizes) override {}
-    void OnKnownEnd() override {}
-    void OnStarted(EventNumber, std::int64_t) override {}
-    void OnOutput(EventNumber, OutputStream, std::uint64_t, std::string) override {}
-    void OnHole(EventNumber, OutputStream, std::uint64_t, std::uint64_t) override {}
-    void OnDone(EventNumber, const CommandEnd&) override {}
-    void OnCommandError(EventNumber, const Error&) override {}
-};
 
 class FakeStore : public ::testing::Test {
  protected:
@@ -44,7 +34,7 @@ class FakeStore : public ::testing::Test {
     ManualLoop loop_;
     FakeFiles files_{loop_};
     FakeSupervisor supervisor_{loop_};
-    DeafListener listener_;
+    NoCommands listener_;
     SupervisorPort* port_ = nullptr;
     std::optional<Result<StoredFile>> got_;
 };

@@ -187,18 +187,10 @@ TEST_F(Behind, AFileWhoseIdentityWasNotReadBeforeTheCutIsStillOurs) {
 
 // What is written while the link is down waits for its answer; it must not come before what was told already.
 TEST_F(Behind, AWriteDuringACutIsNotOvertakenByTheOneBeforeIt) {
-    auto file = me().Create("/box/fs/work/new", O_WRONLY);
-    ASSERT_EQ(file->error(), 0);
-    Settle();
-    Hold();
-    ASSERT_EQ(file->Write("AAAA"), 0);
-    Settle();
-    ASSERT_TRUE(IsHeld("write"));
+    const auto file = UnderWay("AAAA");
     files().SetAnswers(FakeFiles::Answers::kAtOnce);
     machine().Cut();
-    const auto later = me().Ask<WrittenReply>("write", file->ino(), "", [&](WrittenReply reply) {
-        me().fs().Write(file->opened().handle, 0, {"BBBB", 4}, false, std::move(reply));
-    });
+    const RecordingPtr later = StartWrite(*file, 0, "BBBB");
     Advance(seconds(3));
     EXPECT_EQ(me().FinishCode(later), 0);
     EXPECT_EQ(files().Content("/work/new"), "BBBB");
@@ -206,17 +198,9 @@ TEST_F(Behind, AWriteDuringACutIsNotOvertakenByTheOneBeforeIt) {
 
 // Whoever waited for it was told so. What was given behind it, and the commands that wait for that, are not held up by it.
 TEST_F(Behind, AWriteThatWasGivenUpDuringACutHoldsNothingUp) {
-    auto file = me().Create("/box/fs/work/new", O_WRONLY);
-    ASSERT_EQ(file->error(), 0);
-    Settle();
-    Hold();
-    ASSERT_EQ(file->Write("AAAA"), 0);
-    Settle();
-    ASSERT_TRUE(IsHeld("write"));
+    const auto file = UnderWay("AAAA");
     machine().Cut();
-    const auto later = me().Ask<WrittenReply>("write", file->ino(), "", [&](WrittenReply reply) {
-        me().fs().Write(file->opened().handle, 4, {"BBBB", 4}, false, std::move(reply));
-    });
+    const RecordingPtr later = StartWrite(*file, 4, "BBBB");
     Advance(seconds(60));
     EXPECT_EQ(me().FinishCode(later), ETIMEDOUT);
     ASSERT_EQ(file->Close(), 0);

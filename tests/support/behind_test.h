@@ -2,11 +2,14 @@
 #pragma once
 
 #include <errno.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -36,6 +39,23 @@ class Behind : public MountTest {
     }
     // From now on nothing that is asked of the sandbox is answered.
     void Hold() { files().SetAnswers(FakeFiles::Answers::kHeld); }
+    // /work/new is open, this was written to it, and nobody has answered.
+    std::unique_ptr<Client::File> UnderWay(const std::string& text) {
+        auto file = me().Create("/box/fs/work/new", O_WRONLY);
+        EXPECT_EQ(file->error(), 0);
+        Settle();
+        Hold();
+        EXPECT_EQ(file->Write(text), 0);
+        Settle();
+        EXPECT_TRUE(IsHeld("write"));
+        return file;
+    }
+    RecordingPtr StartWrite(Client::File& file, std::uint64_t offset, const std::string& text) {
+        return me().Ask<WrittenReply>("write", file.ino(), "", [&](WrittenReply reply) {
+            me().fs().Write(file.opened().handle, offset, {text.data(), text.size()}, false,
+                            std::move(reply));
+        });
+    }
     // Everything held is let go, in order, until nothing moves.
     void LetGo() {
         files().SetAnswers(FakeFiles::Answers::kAtOnce);
