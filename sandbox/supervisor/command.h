@@ -48,6 +48,7 @@ struct Command {
     bool has_files = false;   // its directory is there
     bool pushing = false;     // this connection wants its output
     bool forgotten = false;   // waits for its last writer
+    bool wanted = false;      // though forgotten: what its last writers print is still to be told
     bool root_gone = false;   // while kEnding: its shell was reaped
     bool tell_known = false;  // frames that this connection still has to get
     bool tell_started = false;

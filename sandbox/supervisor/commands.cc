@@ -230,12 +230,17 @@ long Commands::Forget(uint64_t n) {
     if (command->phase != Phase::kDone) return -EBUSY;
     command->tell_done = command->tell_known = command->tell_started = false;
     command->forgotten = true;
-    if (command->has_files && EnsureOpen(*command) && HasWriters(*command)) {
-        // Told of the last close, then asked again: it may have come in between.
-        Watch(*command, Closes::kTell);
-        if (HasWriters(*command)) return 0;
+    if (!command->has_files || !EnsureOpen(*command)) {
+        Remove(n);
+        return 0;
     }
-    Remove(n);
+    // Told of the last close; RemoveIfDone() asks again, for it may have come in between.
+    if (HasWriters(*command)) Watch(*command, Closes::kTell);
+    // Who forgets a command before having all that it printed wants none of it. Everybody else gets what a child of it has
+    // printed since, though that has just ended: Output.ThatAChildPrintedJustBeforeForgetIsStillTold.
+    command->wanted = command->pushing && command->out[0].pushed >= command->done.stdout_size &&
+                      command->out[1].pushed >= command->done.stderr_size;
+    RemoveIfDone(*command);
     return 0;
 }
 
@@ -486,12 +491,13 @@ bool Commands::HasWriters(Command& command) {
 }
 
 void Commands::RemoveIfDone(Command& command) {
-    if (!command.forgotten || !EnsureOpen(command)) return;
+    if (!command.forgotten || !EnsureOpen(command) || HasWriters(command)) return;
+    // Behind the last close: what came just before it counts, too.
     Refresh(command);
     for (const OutputStream& stream : command.out) {
-        if (command.pushing && stream.HasMore()) return;
+        if (command.wanted && stream.HasMore()) return;
     }
-    if (!HasWriters(command)) Remove(command.n);
+    Remove(command.n);
 }
 
 void Commands::Remove(uint64_t n) {

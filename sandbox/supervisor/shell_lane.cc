@@ -418,7 +418,9 @@ bool ShellLane::OnExit(int pid, int wait_status) {
     Str why;
     AppendWhy(&why, ending);
     Command* command = running_;
-    const bool unread = NeverRead();
+    // One that was killed by its caller ends with that, read or not: Signals.AKillThatComesBeforeTheShellHasRead...
+    const bool unread =
+        NeverRead() && !killed_stuck_ && (command == nullptr || !command->killed_before);
     ShellGone(why.view());
     if (command == nullptr || command->phase == Phase::kDone) {
         Advance();
@@ -430,7 +432,7 @@ bool ShellLane::OnExit(int pid, int wait_status) {
                                                                : "the sandbox's time ran out");
         return true;
     }
-    if (unread && !killed_stuck_ && ++unread_ < kUnreadShells) {
+    if (unread && ++unread_ < kUnreadShells) {
         // The one before it broke the shell. This one never ran, so it may start again, in a new
         // shell.
         running_ = nullptr;
@@ -439,7 +441,7 @@ bool ShellLane::OnExit(int pid, int wait_status) {
     }
     ending.shell = kShellEnded;
     ending.cwd.Assign(told_.empty() ? directory_.view() : told_.view());
-    if (unread && !killed_stuck_) {
+    if (unread) {
         ending = NotStarted(EIO,
                             "the shell ends before it reads a command; look at its start-up "
                             "files, or name another in config/shell");

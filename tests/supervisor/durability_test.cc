@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -443,6 +444,62 @@ TEST(Output, AboveTheLimitTheMiddleGoes) {
         const std::uint64_t offset = at < from ? at : at + length;
         ASSERT_EQ(std::stoull(text.substr(at, 15)), offset / 16 + 1) << at;
     }
+}
+
+// The supervisor is busy while the child prints and ends: it hears of that, and that the command is forgotten, together.
+TEST(Output, ThatAChildPrintedJustBeforeForgetIsStillTold) {
+    const SpoolDir spool;
+    Client client(spool.Path());
+    ASSERT_TRUE(client.Greet(1));
+    const pid_t supervisor = SupervisorOf(spool);
+    for (int turn = 0; turn < 20; ++turn) {
+        const std::string go = spool.Root() + "/go" + std::to_string(turn);
+        const std::string over = spool.Root() + "/over" + std::to_string(turn);
+        // What closes `over` last has closed the output before.
+        client.Run("mkfifo " + go + " " + over + "; (cat " + go +
+                   "; echo later; exec >&- 2>&-; echo x > " + over + ") & echo now");
+        const std::uint64_t n = client.last_n;
+        kill(supervisor, SIGSTOP);
+        std::ofstream(go).put('x');
+        EXPECT_EQ(ReadText(over), "x\n");
+        client.Forget(n);
+        kill(supervisor, SIGCONT);
+        ASSERT_TRUE(client.AwaitOutput(n, 0, "now\nxlater\n"))
+            << turn << ": " << client.heard[n].out[0];
+        EXPECT_TRUE(AwaitTrue([&] {
+            client.Sync();
+            return !std::filesystem::exists(spool.Path() + "/commands/" + std::to_string(n));
+        }));
+    }
+}
+
+TEST(Output, ThatAChildPrintedWhileNobodyWasThereIsToldAfterwards) {
+    const SpoolDir spool;
+    std::uint64_t n = 0;
+    const std::string go = spool.Root() + "/go";
+    const std::string over = spool.Root() + "/over";
+    {
+        Client client(spool.Path());
+        ASSERT_TRUE(client.Greet(1));
+        client.Run("mkfifo " + go + " " + over + "; (cat " + go +
+                   "; echo later; exec >&- 2>&-; echo x > " + over + ") & echo now");
+        n = client.last_n;
+        client.Forget(n);
+        ASSERT_TRUE(client.Sync());
+        client.CloseChannel();
+        EXPECT_EQ(client.AwaitExit(), 0);
+    }
+    std::ofstream(go).put('x');
+    EXPECT_EQ(ReadText(over), "x\n");
+    Client again(spool.Path());
+    ASSERT_TRUE(again.Greet(2));
+    ASSERT_EQ(again.heard[n].known, 1);
+    again.Read(n, 4, 0);
+    ASSERT_TRUE(again.AwaitOutput(n, 0, "xlater\n"));
+    EXPECT_TRUE(AwaitTrue([&] {
+        again.Sync();
+        return !std::filesystem::exists(spool.Path() + "/commands/" + std::to_string(n));
+    }));
 }
 
 }  // namespace

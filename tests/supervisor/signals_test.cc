@@ -92,6 +92,23 @@ TEST(Signals, OneThatComesBeforeTheFirstProcessIsNotLost) {
     EXPECT_EQ(client.heard[1].end.fields.shell_restarted, 0U);
 }
 
+TEST(Signals, AKillThatComesBeforeTheShellHasReadItsCommandEndsIt) {
+    const SpoolDir spool;
+    Client client(spool.Path());
+    ASSERT_TRUE(client.Greet(1));
+    const int shell = std::stoi(client.Run("echo $$").out[0]);
+    // What a busy machine does to it.
+    ASSERT_EQ(kill(shell, SIGSTOP), 0);
+    const std::uint64_t n = ++client.last_n;
+    client.Start(n, "sleep 300");
+    ASSERT_TRUE(client.AwaitStarted(n));
+    client.Signal(n, SIGKILL);
+    ASSERT_TRUE(client.AwaitDone(n));
+    EXPECT_EQ(client.heard[n].end.fields.outcome, Outcome::kSignaled);
+    EXPECT_EQ(client.heard[n].end.fields.code, static_cast<std::uint32_t>(SIGKILL));
+    EXPECT_EQ(client.Run("echo on").out[0], "on\n");
+}
+
 // A copy of the shell has the shell's handlers until it calls exec: what they take is for the program it becomes.
 TEST(Signals, OneThatACopyOfTheShellTookReachesTheProgramItBecomes) {
     const SpoolDir spool;
