@@ -184,9 +184,8 @@ void WriteBehind::Opened(const StatePtr& state, const OpenHow& how, OpenedFile o
         state->told = state->guessed = false;
     }
     FindVolume(*state);
-    if (state->IsClean()) {
-        Learned(*state, opened.stat);
-    }
+    const bool still = state->IsStill();
+    if (still) Learned(*state, opened.stat);
     if (path.empty()) {
         // It has lost its name meanwhile.
     } else if (how.create) {
@@ -202,7 +201,7 @@ void WriteBehind::Opened(const StatePtr& state, const OpenHow& how, OpenedFile o
     state->seen = loop_.clock().Steady();
     file->counted = true;
     ++open_files_;
-    if (state->IsClean()) return done(OpenedFile{file, state->stat});
+    if (still) return done(OpenedFile{file, state->stat});
     if (mode_ == Mode::kQuiet) return done(OpenedFile{file, Tell(*state)});
     RemoteStat stat = state->stat;
     stat.mtime = opened.stat.mtime;
@@ -361,10 +360,10 @@ void WriteBehind::AskFileStat(const Through_& to, const FilePtr& file, StatDone 
                      const auto self = weak.lock();
                      if (self == nullptr || !stat) return done(std::move(stat));
                      state->seen = self->loop_.clock().Steady();
-                     if (!state->IsClean() && self->mode_ == Mode::kQuiet)
+                     if (!state->IsStill() && self->mode_ == Mode::kQuiet)
                          return done(self->Tell(*state));
                      // It is being written to again: as large as its callers know it to be.
-                     if (!state->IsClean()) {
+                     if (!state->IsStill()) {
                          stat->size = state->stat.size = std::max(stat->size, state->stat.size);
                          return done(std::move(stat));
                      }

@@ -196,7 +196,7 @@ void WriteBehind::WhenClean(const StatePtr& state, Done done) {
 
 // What the sandbox says of a file that was written, when nothing has been written to it since.
 void WriteBehind::Settle(const StatePtr& state, std::uint64_t change, const RemoteStat& real) {
-    if (!state->under_way.empty() && *state->under_way.rbegin() > change) return;
+    if (!state->IsLast(change)) return;
     const bool as_told = real.size == state->stat.size && real.mode == state->stat.mode;
     const std::int64_t shown = state->told ? state->stat.mtime : real.mtime;
     if (!state->path.empty()) times_.Bind(state->path, real.mtime, shown);

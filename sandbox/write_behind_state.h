@@ -80,6 +80,13 @@ struct WriteBehind::FileState {
     FilePtr tail_file;
 
     bool IsClean() const { return under_way.empty(); }
+    // Nothing that was given behind `change` is on its way, whether its caller was told or waits: only then is what the
+    // sandbox says of it, asked by that change, what it is. Behind.AWriteThatWaitsIsInTheSizeThatAnOlderLookTells.
+    bool IsLast(std::uint64_t change) const {
+        return queue.empty() && (flying.empty() || flying.rbegin()->first <= change) &&
+               (under_way.empty() || *under_way.rbegin() <= change);
+    }
+    bool IsStill() const { return IsLast(0); }
     // Nothing more is added to the last in the queue.
     void EndTail() {
         tail.reset();
@@ -90,7 +97,7 @@ struct WriteBehind::FileState {
         const std::uint64_t size = stat.size;
         stat = said;
         told = guessed = false;
-        if (!IsClean()) stat.size = size;
+        if (!IsStill()) stat.size = size;
     }
 };
 

@@ -468,6 +468,39 @@ TEST_F(Behind, WhatIsKnownToFailFailsAtOnce) {
     EXPECT_NE(me().Look("/box/fs/work/late"), 0);
 }
 
+// fstat(2) beside a write(2) that waits, through another handle: what it is told is older than that.
+TEST_F(Behind, AWriteThatWaitsIsInTheSizeThatAnOlderLookTells) {
+    const auto first = me().Create("/box/fs/work/new", O_RDWR);
+    ASSERT_EQ(first->Write("12345"), 0);
+    Advance(seconds(1));
+    // A handle that nobody could open again after a cut: what is written through it waits.
+    supervisor().look = [this](const std::string& path) {
+        IdentityStat seen = files().Identity(path);
+        seen.birth_ns = 0;
+        return seen;
+    };
+    const auto second = me().Open("/box/fs/work/new", O_RDWR);
+    Settle();
+    Hold();
+    const auto looked = me().Ask<AttrReply>("getattr", first->ino(), "", [&](AttrReply reply) {
+        me().fs().GetAttr(first->ino(), first->opened().handle, std::move(reply));
+    });
+    Settle();
+    ASSERT_FALSE(looked->Now().has_value());
+    const auto written = StartWrite(*second, 5, "6789");
+    Settle();
+    ASSERT_FALSE(written->Now().has_value());
+    files().Release();  // the look, which came first
+    Settle();
+    EXPECT_EQ(me().FinishCode(looked), 0);
+    ASSERT_EQ(first->WriteAt(0, "0"), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/new").size, 9U);
+    LetGo();
+    EXPECT_EQ(me().FinishCode(written), 0);
+    EXPECT_EQ(me().Stat("/box/fs/work/new").size, 9U);
+    EXPECT_EQ(files().Content("/work/new"), "023456789");
+}
+
 TEST_F(Behind, NothingIsWrittenBehindWhereRoomIsShort) {
     files().SetCapacity(1U << 20);
     Advance(seconds(6));
