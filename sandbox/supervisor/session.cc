@@ -214,7 +214,8 @@ bool Session::PushChunk(Command& command, int index) {
     while (got == -EINTR)
         got = sys::ReadAt(stream.file.get(), frame + kFront, size, stream.pushed);
     if (got <= 0) {
-        stream.size = stream.pushed;  // somebody truncated it
+        stream.size = stream.pushed;  // somebody truncated it, or it cannot be read
+        command.wanted = false;
         commands_.KeepPromise(command);
         return stream.HasMore();
     }

@@ -59,7 +59,8 @@ class Poll(MountCase):
             waiter = threading.Thread(
                 target=lambda: told.append(time.monotonic() if status.ready(20) else 0))
             waiter.start()
-            opener = self.box.run("reader" + os.urandom(3).hex(), "read line < /tmp/f; rm /tmp/f")
+            opener = self.box.run("reader" + os.urandom(3).hex(),
+                                  "until [ -p /tmp/f ]; do sleep 0.01; done; read line < /tmp/f; rm /tmp/f")
             event.wait()
             ended = time.monotonic()
             waiter.join()
