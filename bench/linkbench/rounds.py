@@ -3,7 +3,6 @@
 import json
 import os
 import select
-import shutil
 import signal
 import statistics
 import sys
@@ -84,11 +83,12 @@ class Rounds:
         self.place, self.server, self.loop_program, self.limit = place, server, loop_program, limit
         self.samples: dict[str, dict[str, dict[str, dict[str, list[float]]]]] = {}
         self.failures: list[str] = []
+        self.taken = 0
 
     def sample(self, situation: Situation, workload: type[Workload], peer: Peer) -> None:
         label = f"{situation.name} {workload.name} {peer.name}"
-        local = self.place.path / "local"
-        shutil.rmtree(local, ignore_errors=True)
+        self.taken += 1
+        local = self.place.path / f"local{self.taken}"
         local.mkdir()
         work = workload()
         sample = Sample(self.server, peer, situation.scale, local, self.loop_program)
@@ -124,7 +124,8 @@ class Rounds:
             self.server.relay.set_round_trip(0)  # taking leave is not measured
             if attached:
                 self.detach(peer, label)
-            shutil.rmtree(sample.here, ignore_errors=True)
+            for directory in (sample.here, local):
+                self.server.retire(directory)
 
     def detach(self, peer: Peer, label: str) -> None:
         try:

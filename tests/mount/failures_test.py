@@ -175,6 +175,7 @@ class KilledParts(MountCase):
         running = box.run("r", "echo up; sleep 60")
         wait_until(lambda: running.stdout == b"up\n", "it runs")
         gate = box.submit("sleep 60")
+        wait_until(lambda: gate.text("status") == "running\n", "it was sent")
         queued = box.submit("echo never")
         waiter = subprocess.Popen(["cat", str(queued.path / "wait")], stdout=subprocess.PIPE)
         self.addCleanup(waiter.kill)
