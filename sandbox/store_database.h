@@ -65,6 +65,7 @@ class StoreDatabase {
     explicit StoreDatabase(sqlite3* database) : database_(database) {}
     Status Execute(const char* sql);
     Status Migrate();
+    static void FillWal(const std::string& path);
     Error Failure(std::string_view doing) const;
     int Cause() const;
     Result<StatementPtr> Prepare(std::string_view sql);

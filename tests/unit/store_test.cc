@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <filesystem>
 #include <fstream>
 #include <future>
 
@@ -266,6 +267,30 @@ TEST_F(Journal, WhateverCommitIsTheLastWhatWasPromisedIsThere) {
         for (const std::uint64_t generation : promised)
             EXPECT_NE(std::find(there.begin(), there.end(), generation), there.end()) << generation;
     }
+}
+
+// A file that grows costs a transaction of the file system with each commit.
+TEST_F(Journal, ItsWalDoesNotGrowWithTheFirstCommits) {
+    const auto size = [&] { return std::filesystem::file_size(state_->journal() + "-wal"); };
+    const std::uintmax_t before = size();
+    EXPECT_GE(before, std::uintmax_t{4} << 20);
+    store_->StartThread();
+    store_->Put(Sandbox(1), [](const Status& status) { EXPECT_TRUE(status); });
+    for (std::uint64_t n = 1; n <= 300; ++n) {
+        store_->PutCommand(Command(n), "script", [](const Status& status) { EXPECT_TRUE(status); });
+        store_->Flush();
+    }
+    EXPECT_EQ(size(), before);
+    // What a daemon that was killed leaves: frames, and zeros behind them.
+    const std::string copy = dir_ / "killed";
+    std::filesystem::copy(state_->path(), copy, std::filesystem::copy_options::recursive);
+    auto state = StateDir::Open(copy, "a test");
+    ASSERT_TRUE(state) << state.error().what();
+    auto store = Store::Open(*state);
+    ASSERT_TRUE(store) << store.error().what();
+    const auto commands = (*store)->LoadCommands(Generation{1});
+    ASSERT_TRUE(commands);
+    EXPECT_EQ(commands->size(), 300U);
 }
 
 TEST_F(Journal, TheReserveIsThereFromTheStart) {
