@@ -68,6 +68,8 @@ void WriteBehind::SetMode(Mode mode) {
     ++trusts_;
     view_.reset();
     view_asked_ = false;
+    if (std::exchange(looked_, false)) expects_changes_ = changed_;
+    changed_ = false;
     volumes_.clear();
     made_.clear();
     stored_.clear();
@@ -275,6 +277,8 @@ void WriteBehind::Lost(const Change& change, const Error& why) {
     ++trusts_;
     view_.reset();
     view_asked_ = false;
+    if (std::exchange(looked_, false)) expects_changes_ = changed_;
+    changed_ = false;
     volumes_.clear();
     made_.clear();
     stored_.clear();

@@ -210,9 +210,11 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     std::optional<RemoteStat> Known(const std::string& path, const Before& before);
     TrustedDirs::Directory* Trusted(const std::string& path, const Before& before);
     void Trust(const std::string& path, const std::optional<RemoteStat>& made);
-    void AskForView();
+    void AskForView(const std::string& path);
+    void LookedAt(const std::string& path);
     RemoteStat NewStat(std::uint32_t type_and_mode, const TrustedDirs::Directory& parent) const;
     StatDone Making(const std::string& path, StatDone done);
+    void Made(const std::string& path, std::uint64_t trusts);
     void Touched(const std::string& path);
     void ChangedThere(const std::string& path);
     std::int64_t TheirNow() const { return owner_->TheirNowNs() / 1'000'000'000; }
@@ -335,6 +337,10 @@ class WriteBehind final : public std::enable_shared_from_this<WriteBehind> {
     std::uint64_t trusts_ = 0;  // counts their beginnings: an answer to an earlier one says nothing
     std::optional<ServerView> view_;
     bool view_asked_ = false;
+    // In this era: something was looked at, and changed. Who did both in the one before is likely to do it again.
+    bool looked_ = false;
+    bool changed_ = false;
+    bool expects_changes_ = true;
     std::map<std::string, VolumePtr> volumes_;  // by mount point
     ShownTimes times_;
     std::int64_t newest_mtime_ = 0;         // that was seen, but none of the future

@@ -99,9 +99,13 @@ void WriteBehind::Open(const Through_& to, const std::string& path, const OpenHo
     ++state->handles;
     ++state->open;
     const bool anew = how.create && (how.exclusive || before.IsFree());
-    OpenDone opened = [self = shared_from_this(), state, how, anew,
+    OpenDone opened = [self = shared_from_this(), state, how, anew, trusts = trusts_,
                        done = std::move(done)](Result<OpenedFile> result) {
         if (result && anew) self->damaged_.erase(state->path);
+        if (result && how.create && how.exclusive && LinkedFiles::OutlivesACut(*result->file)) {
+            self->Made(state->path, trusts);
+            state->made = self->made_.contains(state->path);
+        }
         if (result) return self->Opened(state, how, std::move(*result), done);
         --state->handles;
         --state->open;

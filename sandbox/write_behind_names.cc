@@ -98,8 +98,9 @@ TrustedDirs::Directory* WriteBehind::Trusted(const std::string& path, const Befo
     const std::string parent(ParentOf(path));
     if (TrustedDirs::Directory* known = dirs_.Find(parent)) return known;
     if (mode_ != Mode::kQuiet || lost_) return nullptr;
+    changed_ = true;
     if (!view_) {
-        AskForView();
+        AskForView(path);
         return nullptr;
     }
     if (!before.parent || !*before.parent) return nullptr;
@@ -113,16 +114,23 @@ TrustedDirs::Directory* WriteBehind::Trusted(const std::string& path, const Befo
     return dirs_.Find(parent);
 }
 
-// Who the server is, and which file systems it sees: once for each quiet time.
-void WriteBehind::AskForView() {
+// Who the server is, and which file systems it sees: once for each quiet time. Then, how much room there is where `path` is.
+void WriteBehind::AskForView(const std::string& path) {
     if (mode_ == Mode::kOff || std::exchange(view_asked_, true)) return;
-    ServerView::Ask(*files_,
-                    [weak = weak_from_this(), trusts = trusts_](std::optional<ServerView> view) {
-                        const auto self = weak.lock();
-                        if (self == nullptr || self->trusts_ != trusts || !view) return;
-                        self->dirs_.SetMe(view->uid, view->gid);
-                        self->view_ = std::move(view);
-                    });
+    ServerView::Ask(
+        *files_, [weak = weak_from_this(), path, trusts = trusts_](std::optional<ServerView> view) {
+            const auto self = weak.lock();
+            if (self == nullptr || self->trusts_ != trusts || !view) return;
+            self->dirs_.SetMe(view->uid, view->gid);
+            self->view_ = std::move(view);
+            (void)self->VolumeOf(path);
+        });
+}
+
+// A change is likely to come where somebody looks: what it must know is asked along with that, three round trips ahead.
+void WriteBehind::LookedAt(const std::string& path) {
+    looked_ = true;
+    if (mode_ == Mode::kQuiet && !lost_ && expects_changes_) AskForView(path);
 }
 
 // A change of a name has succeeded: the next one in this directory need not wait. What must be known for that
@@ -152,6 +160,7 @@ void WriteBehind::Trust(const std::string& path, const std::optional<RemoteStat>
 // --- Questions
 
 void WriteBehind::Lstat(const Through_& to, const std::string& path, StatDone done) {
+    LookedAt(path);
     const StatePtr state = StateAt(path);
     // Where others write too, the sandbox's own times alone tell what came first.
     if (state != nullptr && !state->IsClean() && !state->error && mode_ == Mode::kQuiet)
@@ -186,6 +195,7 @@ void WriteBehind::Lstat(const Through_& to, const std::string& path, StatDone do
 }
 
 void WriteBehind::List(const Through_& to, const std::string& path, EntriesDone done) {
+    LookedAt(path);
     Question<std::vector<RemoteEntry>>(
         path, Reach::kTree,
         [weak = weak_from_this(), to, path](EntriesDone answer) {
@@ -213,14 +223,20 @@ void WriteBehind::ReadLink(const Through_& to, const std::string& path, TextDone
 
 // Of a name that is made while its caller waits.
 StatDone WriteBehind::Making(const std::string& path, StatDone done) {
-    return
-        [this, self = shared_from_this(), path, done = std::move(done)](Result<RemoteStat> stat) {
-            if (stat) {
-                ChangedThere(path);
-                Trust(path, *stat);
-            }
-            done(std::move(stat));
-        };
+    return [this, self = shared_from_this(), path, trusts = trusts_,
+            done = std::move(done)](Result<RemoteStat> stat) {
+        if (stat) {
+            ChangedThere(path);
+            Trust(path, *stat);
+            Made(path, trusts);
+        }
+        done(std::move(stat));
+    };
+}
+
+// Whoever makes a name owns what it leads to: its attributes are ours to change.
+void WriteBehind::Made(const std::string& path, std::uint64_t trusts) {
+    if (mode_ == Mode::kQuiet && trusts == trusts_ && !path.empty()) made_.insert(path);
 }
 
 void WriteBehind::MakeDir(const Through_& to, const std::string& path, std::uint32_t mode,

@@ -25,7 +25,7 @@ VolumePtr WriteBehind::VolumeOf(const std::string& path) {
     const TrustedDirs::Directory* parent = dirs_.Find(ParentOf(path));
     if (parent != nullptr) return parent->volume;
     if (!view_) {
-        AskForView();
+        AskForView(path);
         return nullptr;
     }
     VolumePtr& volume = volumes_[view_->MountOf(path).path];
