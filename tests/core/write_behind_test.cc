@@ -516,6 +516,42 @@ TEST_F(Behind, NothingIsWrittenBehindWhereRoomIsShort) {
     const Client::File file(me(), answer.entry.ino, answer);
 }
 
+// Who has changed something before, after a look, will do it again: tar(1) begins with a look.
+TEST_F(Behind, WhatTheFirstChangeMustKnowIsAskedAlongWithALook) {
+    ASSERT_EQ(me().Echo("true", "/box/cmd"), 0);
+    Settle();
+    supervisor().Run(1);
+    Settle();
+    EXPECT_EQ(me().Look("/box/fs/work/dir"), ENOENT);
+    Settle();
+    Hold();
+    EXPECT_EQ(me().Mkdir("/box/fs/work/dir"), 0);
+    EXPECT_EQ(me().Echo("hello", "/box/fs/work/dir/new"), 0);
+    LetGo();
+    EXPECT_EQ(files().Content("/work/dir/new"), "hello");
+}
+
+TEST_F(Behind, WhatWasMadeByWaitingIsOursToSetWithoutWaiting) {
+    files().SetCapacity(1U << 20);
+    Advance(seconds(6));
+    EXPECT_EQ(me().Echo("x", "/box/fs/work/one"), 0);  // room is looked at again
+    Settle();
+    ASSERT_EQ(me().Mkdir("/box/fs/work/dir"), 0);
+    const auto file = me().Create("/box/fs/work/new", O_WRONLY | O_EXCL);
+    ASSERT_EQ(file->error(), 0);
+    Settle();
+    for (const char* path : {"/box/fs/work/dir", "/box/fs/work/new"})
+        ASSERT_EQ(me().Look(path), 0);
+    Hold();
+    AttrChange change;
+    change.mode = 0700;
+    EXPECT_EQ(me().Set("/box/fs/work/dir", change), 0);
+    EXPECT_EQ(me().Set("/box/fs/work/new", change), 0);
+    LetGo();
+    EXPECT_EQ(files().Stat("/work/dir")->mode & 07777, 0700U);
+    EXPECT_EQ(files().Stat("/work/new")->mode & 07777, 0700U);
+}
+
 TEST_F(Behind, WhatIsRemovedBeforeItHasLeftDoesNotTravel) {
     Hold();
     ASSERT_EQ(me().Echo("of no use", "/box/fs/work/tmp"), 0);
