@@ -85,6 +85,7 @@ Result<std::map<std::string, std::optional<Template>>> Store::LoadTemplates() {
 }
 
 void Store::StartThread() {
+    database_->FillWal();
     thread_ = std::make_unique<BatchThread<Job>>(
         "store", LockRank::kStore, [this](std::vector<Job>& batch) { CommitBatch(batch); });
 }

@@ -180,8 +180,8 @@ StoreDatabase::~StoreDatabase() = default;
 // Each commit is an fdatasync(2). One that makes the file longer is a transaction of ext4's own journal as well, a millisecond
 // or three; into blocks that are written already it takes a tenth of that. Zeros behind the last frame are no frames to
 // SQLite, which writes over them, and from the beginning again after each checkpoint. Where this fails, commits are slower.
-void StoreDatabase::FillWal(const std::string& path) {
-    const Result<UniqueFd> file = OpenFile(path, O_WRONLY);
+void StoreDatabase::FillWal() {
+    const Result<UniqueFd> file = OpenFile(wal_, O_WRONLY);
     struct stat now {};
     struct statvfs disk {};
     if (!file || ::fstat(file->get(), &now) != 0 || ::fstatvfs(file->get(), &disk) != 0) return;
@@ -202,7 +202,7 @@ Result<std::unique_ptr<StoreDatabase>> StoreDatabase::Open(const std::string& pa
     Status ready = code == SQLITE_OK ? database->Migrate() : database->Failure("opening it");
     (void)::umask(before);
     if (!ready) return std::move(ready).error().While("opening the journal " + path);
-    FillWal(path + "-wal");
+    database->wal_ = path + "-wal";
     return database;
 }
 

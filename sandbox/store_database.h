@@ -23,6 +23,9 @@ class StoreDatabase {
     StoreDatabase(const StoreDatabase&) = delete;
     StoreDatabase& operator=(const StoreDatabase&) = delete;
 
+    // For whoever is about to make many commits.
+    void FillWal();
+
     Status Begin() { return Execute("BEGIN IMMEDIATE"); }
     Status Commit() { return Execute("COMMIT"); }
     void Rollback();
@@ -65,7 +68,6 @@ class StoreDatabase {
     explicit StoreDatabase(sqlite3* database) : database_(database) {}
     Status Execute(const char* sql);
     Status Migrate();
-    static void FillWal(const std::string& path);
     Error Failure(std::string_view doing) const;
     int Cause() const;
     Result<StatementPtr> Prepare(std::string_view sql);
@@ -74,6 +76,7 @@ class StoreDatabase {
     Status Step(sqlite3_stmt* statement, std::string_view doing);
 
     std::unique_ptr<sqlite3, CloseDatabase> database_;
+    std::string wal_;  // its path
     // The two statements on the way of every command, kept prepared.
     StatementPtr insert_command_;
     StatementPtr insert_script_;

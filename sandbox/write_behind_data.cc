@@ -77,9 +77,8 @@ void WriteBehind::Open(const Through_& to, const std::string& path, const OpenHo
     if (how.create || how.truncate) {
         if (auto refused = Refusal(to, Kind::kMakes)) return done(*std::move(refused));
     }
-    const TrustedDirs::Directory* parent = Trusted(path, before);
-    if (how.create && before.IsFree() && MayDefer() && parent != nullptr &&
-        HasRoom(parent->volume, 0)) {
+    const TrustedDirs::Directory* parent = how.create ? Trusted(path, before) : nullptr;
+    if (before.IsFree() && MayDefer() && parent != nullptr && HasRoom(parent->volume, 0)) {
         if (open_files_ < limits_.open_files)
             return CreateBehind(path, how, *parent, std::move(done));
         // The server's handles are not for us alone: those that are being closed go first.
@@ -189,7 +188,12 @@ void WriteBehind::Opened(const StatePtr& state, const OpenHow& how, OpenedFile o
     }
     FindVolume(*state);
     const bool still = state->IsStill();
-    if (still) Learned(*state, opened.stat);
+    if (still) {
+        Learned(*state, opened.stat);
+    } else if (how.truncate) {
+        // What is on its way was sent behind that.
+        state->stat.size = state->EndOfWrites();
+    }
     if (path.empty()) {
         // It has lost its name meanwhile.
     } else if (how.create) {
@@ -226,6 +230,7 @@ void WriteBehind::Write(const Through_& to, const FilePtr& file, std::uint64_t o
                         FileBytes bytes, Done done) {
     if (file->error) return done(*file->error);
     if (auto refused = Refusal(to, Kind::kMakes)) return done(*std::move(refused));
+    changed_ = true;
     // Where nothing was known of its file system yet when it was opened.
     FindVolume(*file->state);
     Payload payload{offset, std::move(bytes)};
@@ -368,7 +373,7 @@ void WriteBehind::AskFileStat(const Through_& to, const FilePtr& file, StatDone 
                          return done(self->Tell(*state));
                      // It is being written to again: as large as its callers know it to be.
                      if (!state->IsStill()) {
-                         stat->size = state->stat.size = std::max(stat->size, state->stat.size);
+                         stat->size = state->stat.size = std::max(stat->size, state->EndOfWrites());
                          return done(std::move(stat));
                      }
                      self->Learned(*state, *stat);

@@ -85,7 +85,10 @@ void WriteBehind::ChangedThere(const std::string& path) {
 }
 
 std::optional<RemoteStat> WriteBehind::Known(const std::string& path, const Before& before) {
-    if (const StatePtr state = StateAt(path); state != nullptr && !state->error) return state->stat;
+    // Of one that is just being opened nothing is known yet.
+    if (const StatePtr state = StateAt(path);
+        state != nullptr && !state->error && state->stat.mode != 0)
+        return state->stat;
     if (const TrustedDirs::Directory* directory = dirs_.Find(path)) return directory->stat;
     if (before.IsThere()) return **before.itself;
     return std::nullopt;
@@ -234,7 +237,7 @@ StatDone WriteBehind::Making(const std::string& path, StatDone done) {
     };
 }
 
-// Whoever makes a name owns what it leads to: its attributes are ours to change.
+// Whoever makes a file or directory owns it: its attributes are ours to change.
 void WriteBehind::Made(const std::string& path, std::uint64_t trusts) {
     if (mode_ == Mode::kQuiet && trusts == trusts_ && !path.empty()) made_.insert(path);
 }
@@ -444,8 +447,11 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
         what.reach = Reach::kTree;
         what.shuts = true;
     }
+    // What is still to be made in it moves its times. Behind.ADirectoryKeepsTheTimeThatWasSetBehindItsFiles.
+    if (change.mtime && known && IsDirectory(*known)) what.reach = Reach::kTree;
     if (MayDefer() && IsSettled(path) && !change.size && !change.uid && known &&
-        made_.contains(path) && !owner_->HasOtherNames(path)) {
+        made_.contains(path) && !owner_->HasOtherNames(path) && !S_ISLNK(known->mode) &&
+        (state == nullptr || state->stat.mode != 0)) {
         RemoteStat stat = state == nullptr ? *known : Tell(*state);
         if (change.mode) stat.mode = (stat.mode & S_IFMT) | *change.mode;
         if (change.atime) stat.atime = *change.atime;

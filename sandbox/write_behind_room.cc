@@ -28,10 +28,11 @@ VolumePtr WriteBehind::VolumeOf(const std::string& path) {
         AskForView(path);
         return nullptr;
     }
-    VolumePtr& volume = volumes_[view_->MountOf(path).path];
+    const std::string& mount = view_->MountOf(path).path;
+    VolumePtr& volume = volumes_[mount];
     if (volume == nullptr) {
         volume = std::make_shared<Volume>();
-        volume->path = ParentOf(path);
+        volume->path = mount;
         (void)HasRoom(volume, 0);
     }
     return volume;

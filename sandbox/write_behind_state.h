@@ -2,6 +2,8 @@
 // write_behind*.cc files; loop thread only, but for the death of a BehindFile.
 #pragma once
 
+#include <algorithm>
+
 #include "sandbox/write_behind.h"
 
 namespace sbxfs {
@@ -80,13 +82,29 @@ struct WriteBehind::FileState {
     FilePtr tail_file;
 
     bool IsClean() const { return under_way.empty(); }
-    // Nothing that was given behind `change` is on its way, whether its caller was told or waits: only then is what the
+    // No change that was given behind `change` is on its way, whether its caller was told or waits: only then is what the
     // sandbox says of it, asked by that change, what it is. Behind.AWriteThatWaitsIsInTheSizeThatAnOlderLookTells.
     bool IsLast(std::uint64_t change) const {
-        return queue.empty() && (flying.empty() || flying.rbegin()->first <= change) &&
-               (under_way.empty() || *under_way.rbegin() <= change);
+        const auto later = [&](const Change& one) { return one.bytes > 0 && one.id > change; };
+        return (under_way.empty() || *under_way.rbegin() <= change) &&
+               std::none_of(queue.begin(), queue.end(),
+                            [&](const Queued& one) { return later(*one.change); }) &&
+               std::none_of(flying.begin(), flying.end(),
+                            [&](const auto& one) { return later(*one.second); });
     }
     bool IsStill() const { return IsLast(0); }
+    // How far what is on its way reaches; with an append, how large the file is to be.
+    std::uint64_t EndOfWrites() const {
+        std::uint64_t end = 0;
+        const auto look = [&](const Change& one) {
+            if (one.bytes > 0) end = std::max(end, one.plain ? one.offset + one.bytes : stat.size);
+        };
+        for (const Queued& one : queue)
+            look(*one.change);
+        for (const auto& [id, one] : flying)
+            look(*one);
+        return end;
+    }
     // Nothing more is added to the last in the queue.
     void EndTail() {
         tail.reset();

@@ -2,6 +2,7 @@
 machine's processes are not its own, and a directory on a real disk that everybody works in."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from live.place import Place
@@ -53,5 +54,6 @@ Compression no
         all of them for one that was not (recently_deleted), so that each sample would pay for the ones before it."""
         for parent, _, names in os.walk(directory):
             for name in names:
-                if os.lstat(os.path.join(parent, name)).st_size > 1 << 20:
-                    os.unlink(os.path.join(parent, name))
+                with suppress(OSError):  # what was given up may still be at work there
+                    if os.lstat(os.path.join(parent, name)).st_size > 1 << 20:
+                        os.unlink(os.path.join(parent, name))

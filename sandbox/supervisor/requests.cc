@@ -309,7 +309,8 @@ bool Session::HandleSignal(Reader& reader) {
     } else if (signal == 0 || signal > sys::kLastSignal) {
         Refuse(0, n, EINVAL, "there is no such signal");
     } else if (!shell_.Cancel(*command) && command->phase == Phase::kRunning) {
-        commands_.Signal(*command, static_cast<int>(signal), false);
+        const bool with_shell = signal == sys::kKill && shell_.HasNotRead(*command);
+        commands_.Signal(*command, static_cast<int>(signal), with_shell);
     }
     return true;
 }

@@ -418,9 +418,14 @@ bool ShellLane::OnExit(int pid, int wait_status) {
     Str why;
     AppendWhy(&why, ending);
     Command* command = running_;
-    // One that was killed by its caller ends with that, read or not: Signals.AKillThatComesBeforeTheShellHasRead...
-    const bool unread =
-        NeverRead() && !killed_stuck_ && (command == nullptr || !command->killed_before);
+    // Signals.AKillThatComesBeforeTheShellHasReadItsCommandEndsIt
+    const bool killed = NeverRead() && command != nullptr && command->killed_before;
+    const bool unread = NeverRead() && !killed && !killed_stuck_;
+    if (killed) {
+        ending = {};
+        ending.outcome = Outcome::kSignaled;
+        ending.code = sys::kKill;
+    }
     ShellGone(why.view());
     if (command == nullptr || command->phase == Phase::kDone) {
         Advance();

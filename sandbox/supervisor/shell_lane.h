@@ -26,6 +26,8 @@ class ShellLane {
     void Enqueue(Command& command);
     // False when it is not waiting here.
     bool Cancel(Command& command);
+    // It runs here, and its shell has not got to it yet: whatever else runs is of the shell's start.
+    bool HasNotRead(const Command& command) const { return running_ == &command && NeverRead(); }
     // The FIFO has something to read.
     void OnReports();
     // A child of ours ended; true when it was the shell.

@@ -531,6 +531,22 @@ TEST_F(Behind, WhatTheFirstChangeMustKnowIsAskedAlongWithALook) {
     EXPECT_EQ(files().Content("/work/dir/new"), "hello");
 }
 
+TEST_F(Behind, RoomIsMeasuredOnTheFileSystemThatWasLookedAt) {
+    files().PutFile("/proc/self/mountinfo",
+                    "21 1 0:1 / / rw,relatime - ext4 /dev/root rw\n"
+                    "22 21 0:2 / /work rw,relatime - ext4 /dev/data rw\n");
+    ASSERT_EQ(me().Echo("true", "/box/cmd"), 0);
+    Settle();
+    supervisor().Run(1);
+    Settle();
+    const std::size_t all = files().Count("statfs /");
+    const std::size_t work = files().Count("statfs /work");
+    EXPECT_EQ(me().Look("/box/fs/work"), 0);
+    Settle();
+    EXPECT_EQ(files().Count("statfs /work"), work + 1);
+    EXPECT_EQ(files().Count("statfs /"), all + 1);
+}
+
 TEST_F(Behind, WhatWasMadeByWaitingIsOursToSetWithoutWaiting) {
     files().SetCapacity(1U << 20);
     Advance(seconds(6));

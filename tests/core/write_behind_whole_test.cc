@@ -64,6 +64,25 @@ TEST_F(BehindWhole, AFileThatWasWrittenAndClosedIsOneMessage) {
     EXPECT_EQ(files().OpenFiles(), 0U);
 }
 
+// As tar(1) and cp -a do at the end.
+TEST_F(BehindWhole, ADirectoryKeepsTheTimeThatWasSetBehindItsFiles) {
+    ASSERT_EQ(me().Mkdir("/box/fs/work/dir"), 0);
+    Settle();
+    supervisor().HoldStores(true);
+    Write("dir/new", "content");
+    ASSERT_EQ(supervisor().HeldStores(), Names{"/work/dir/new"});
+    AttrChange change;
+    change.mtime = SystemTime(seconds(1'000'000'000));
+    EXPECT_EQ(me().Set("/box/fs/work/dir", change), 0);
+    Settle();
+    EXPECT_EQ(files().Count("setstat /work/dir"), 0U);
+    supervisor().ReleaseStore();
+    Settle();
+    EXPECT_EQ(files().Count("setstat /work/dir"), 1U);
+    EXPECT_EQ(files().Stat("/work/dir")->mtime, 1'000'000'000);
+    EXPECT_EQ(me().Stat("/box/fs/work/dir").mtime, *change.mtime);
+}
+
 TEST_F(BehindWhole, AnEmptyFileIsOneMessage) {
     Write("new", "");
     EXPECT_EQ(supervisor().stores().size(), 1U);

@@ -272,9 +272,9 @@ TEST_F(Journal, WhateverCommitIsTheLastWhatWasPromisedIsThere) {
 // A file that grows costs a transaction of the file system with each commit.
 TEST_F(Journal, ItsWalDoesNotGrowWithTheFirstCommits) {
     const auto size = [&] { return std::filesystem::file_size(state_->journal() + "-wal"); };
+    store_->StartThread();
     const std::uintmax_t before = size();
     EXPECT_GE(before, std::uintmax_t{4} << 20);
-    store_->StartThread();
     store_->Put(Sandbox(1), [](const Status& status) { EXPECT_TRUE(status); });
     for (std::uint64_t n = 1; n <= 300; ++n) {
         store_->PutCommand(Command(n), "script", [](const Status& status) { EXPECT_TRUE(status); });
