@@ -242,7 +242,8 @@ def reading_a_directory_from_places(t: Probe) -> None:
     listing.seek(place)
     t.note("again from there", listing.read() == rest)
     listing.rewind()
-    t.note("again from the start", listing.read() == first + rest)
+    # POSIX promises no order, and what is asked again may come in another one than what was known.
+    t.note("again from the start", sorted(listing.read()) == sorted(first + rest))
     t.note("at the end", listing.read())
     make("new")
     listing.rewind()
