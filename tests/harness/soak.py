@@ -210,10 +210,15 @@ class Crawls(Load):
             return 1
         if crawl != ["walk"]:
             # What goes away meanwhile is complained of.
-            subprocess.run(crawl, cwd=self.mnt, capture_output=True, check=False, timeout=slack(CRAWL))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(crawl, cwd=self.mnt, capture_output=True, check=False, timeout=slack(CRAWL))
             return 1
         seen = 0
+        # The history of half an hour has thousands of sandboxes.
+        until = time.monotonic() + CRAWL
         for directory, names, files in os.walk(self.mnt):
+            if time.monotonic() > until:
+                break
             for name in names + files:
                 with contextlib.suppress(OSError):
                     os.lstat(os.path.join(directory, name))
