@@ -447,7 +447,7 @@ void WriteBehind::SetStat(const Through_& to, const std::string& path, const Sta
         what.reach = Reach::kTree;
         what.shuts = true;
     }
-    // What is still to be made in it moves its times. Behind.ADirectoryKeepsTheTimeThatWasSetBehindItsFiles.
+    // What is still to be made in it moves its times. BehindWhole.ADirectoryKeepsTheTimeThatWasSetBehindItsFiles.
     if (change.mtime && known && IsDirectory(*known)) what.reach = Reach::kTree;
     if (MayDefer() && IsSettled(path) && !change.size && !change.uid && known &&
         made_.contains(path) && !owner_->HasOtherNames(path) && !S_ISLNK(known->mode) &&

@@ -51,13 +51,14 @@ enum class Type : uint8_t {
     kRead = 3,
     kCredit = 4,  // u32 bytes of Output that may be sent in addition
     // u64 n, u32 signal: to the command's process tree, not the persistent shell. SIGKILL reaches the
-    // shell too when there is no process but the shell, or when it is sent a second time. One that
-    // waits for its turn is cancelled by any signal: kNotStarted ECANCELED. Another signal than SIGKILL
+    // shell too when there is no process but the shell, when that has not read its command yet, or when it is
+    // sent a second time. One that waits for its turn is cancelled by any signal: kNotStarted ECANCELED. Another signal than SIGKILL
     // that finds no process but the shell goes to the first one that comes within 2 s.
     kSignal = 5,
     // u64 n: outcome and output are safe with the daemon; remove them. Where a background child
-    // still writes, that output goes on being pushed and is removed when its last writer is gone; a
-    // new connection hears of such a command as Known, without Done.
+    // still writes, or has written since, that output goes on being pushed, and is removed when its last writer is
+    // gone and all of it was pushed; a new connection hears of such a command as Known, without Done. Who forgets a
+    // command before having all that it printed wants none of it.
     kForget = 6,
     kStat = 7,       // u32 request, u32 count, count x text absolute path; links are not followed
     kProcesses = 8,  // u32 request

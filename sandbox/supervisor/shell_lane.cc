@@ -419,8 +419,9 @@ bool ShellLane::OnExit(int pid, int wait_status) {
     AppendWhy(&why, ending);
     Command* command = running_;
     // Signals.AKillThatComesBeforeTheShellHasReadItsCommandEndsIt
-    const bool killed = NeverRead() && command != nullptr && command->killed_before;
-    const bool unread = NeverRead() && !killed && !killed_stuck_;
+    const bool never_read = NeverRead();
+    const bool killed = never_read && command != nullptr && command->killed_before;
+    const bool unread = never_read && !killed && !killed_stuck_;
     if (killed) {
         ending = {};
         ending.outcome = Outcome::kSignaled;

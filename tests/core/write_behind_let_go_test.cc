@@ -218,11 +218,7 @@ TEST_F(BehindLetGo, AfterACutItIsTheSameFileOrNone) {
 
 // It would be told from another by its ctime, which each write moves.
 TEST_F(Behind, WhereNobodyKnowsWhenAFileWasMadeNoneIsLetGo) {
-    supervisor().look = [this](const std::string& path) {
-        IdentityStat seen = files().Identity(path);
-        seen.birth_ns = 0;
-        return seen;
-    };
+    HideBirths();
     for (const char* name : {"/box/fs/work/one", "/box/fs/work/two"}) {
         auto file = me().Create(name, O_WRONLY);
         ASSERT_EQ(file->Write("new "), 0);

@@ -318,9 +318,7 @@ TEST_F(Behind, WhereOthersWriteTooAFileMadeHereIsWrittenAndSetWithoutWaiting) {
     Hold();
     for (std::uint64_t size = 3; size <= 9; size += 3) {
         ASSERT_EQ(file->Write("abc"), 0);
-        const auto asked = me().Ask<AttrReply>("getattr", file->ino(), "", [&](AttrReply reply) {
-            me().fs().GetAttr(file->ino(), file->opened().handle, std::move(reply));
-        });
+        const auto asked = file->StartStat();
         Settle();
         ASSERT_TRUE(asked->Now().has_value());
         EXPECT_EQ(me().Finish(asked).entry.attr.size, size);
@@ -415,9 +413,7 @@ TEST_F(Behind, WhereOthersWriteTooAnAppenderThatReadsIsToldTheRealSize) {
     files().Append("/work/old", "theirs");
     ASSERT_EQ(file->Write("ours"), 0);
     Settle();
-    const auto asked = me().Ask<AttrReply>("getattr", file->ino(), "", [&](AttrReply reply) {
-        me().fs().GetAttr(file->ino(), file->opened().handle, std::move(reply));
-    });
+    const auto asked = file->StartStat();
     EXPECT_EQ(me().Finish(asked).entry.attr.size, files().Content("/work/old").size());
     EXPECT_EQ(files().Content("/work/old"), "oldtheirsours");
 }
@@ -474,17 +470,11 @@ TEST_F(Behind, AWriteThatWaitsIsInTheSizeThatAnOlderLookTells) {
     ASSERT_EQ(first->Write("12345"), 0);
     Advance(seconds(1));
     // A handle that nobody could open again after a cut: what is written through it waits.
-    supervisor().look = [this](const std::string& path) {
-        IdentityStat seen = files().Identity(path);
-        seen.birth_ns = 0;
-        return seen;
-    };
+    HideBirths();
     const auto second = me().Open("/box/fs/work/new", O_RDWR);
     Settle();
     Hold();
-    const auto looked = me().Ask<AttrReply>("getattr", first->ino(), "", [&](AttrReply reply) {
-        me().fs().GetAttr(first->ino(), first->opened().handle, std::move(reply));
-    });
+    const auto looked = first->StartStat();
     Settle();
     ASSERT_FALSE(looked->Now().has_value());
     const auto written = StartWrite(*second, 5, "6789");
@@ -518,10 +508,7 @@ TEST_F(Behind, NothingIsWrittenBehindWhereRoomIsShort) {
 
 // Who has changed something before, after a look, will do it again: tar(1) begins with a look.
 TEST_F(Behind, WhatTheFirstChangeMustKnowIsAskedAlongWithALook) {
-    ASSERT_EQ(me().Echo("true", "/box/cmd"), 0);
-    Settle();
-    supervisor().Run(1);
-    Settle();
+    Command([] {});
     EXPECT_EQ(me().Look("/box/fs/work/dir"), ENOENT);
     Settle();
     Hold();
@@ -535,10 +522,7 @@ TEST_F(Behind, RoomIsMeasuredOnTheFileSystemThatWasLookedAt) {
     files().PutFile("/proc/self/mountinfo",
                     "21 1 0:1 / / rw,relatime - ext4 /dev/root rw\n"
                     "22 21 0:2 / /work rw,relatime - ext4 /dev/data rw\n");
-    ASSERT_EQ(me().Echo("true", "/box/cmd"), 0);
-    Settle();
-    supervisor().Run(1);
-    Settle();
+    Command([] {});
     const std::size_t all = files().Count("statfs /");
     const std::size_t work = files().Count("statfs /work");
     EXPECT_EQ(me().Look("/box/fs/work"), 0);

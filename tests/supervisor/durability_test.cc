@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -446,6 +447,34 @@ TEST(Output, AboveTheLimitTheMiddleGoes) {
     }
 }
 
+// A finished command whose child prints once more when it is told to, and ends.
+class LateChild {
+ public:
+    LateChild(Client& client, const SpoolDir& spool) : spool_(spool) {
+        // What closes `over_` last has closed the output before.
+        client.Run("rm -f " + go_ + " " + over_ + "; mkfifo " + go_ + " " + over_ + "; (cat " +
+                   go_ + "; echo later; exec >&- 2>&-; echo x > " + over_ + ") & echo now");
+        n_ = client.last_n;
+    }
+    std::uint64_t n() const { return n_; }
+    void PrintAndEnd() const {
+        std::ofstream(go_).put('x');
+        EXPECT_EQ(ReadText(over_), "x\n");
+    }
+    bool IsRemoved(Client& client) const {
+        return AwaitTrue([&] {
+            client.Sync();
+            return !std::filesystem::exists(spool_.Path() + "/commands/" + std::to_string(n_));
+        });
+    }
+
+ private:
+    const SpoolDir& spool_;
+    const std::string go_ = spool_.Root() + "/go";
+    const std::string over_ = spool_.Root() + "/over";
+    std::uint64_t n_ = 0;
+};
+
 // The supervisor is busy while the child prints and ends: it hears of that, and that the command is forgotten, together.
 TEST(Output, ThatAChildPrintedJustBeforeForgetIsStillTold) {
     const SpoolDir spool;
@@ -453,53 +482,36 @@ TEST(Output, ThatAChildPrintedJustBeforeForgetIsStillTold) {
     ASSERT_TRUE(client.Greet(1));
     const pid_t supervisor = SupervisorOf(spool);
     for (int turn = 0; turn < 20; ++turn) {
-        const std::string go = spool.Root() + "/go" + std::to_string(turn);
-        const std::string over = spool.Root() + "/over" + std::to_string(turn);
-        // What closes `over` last has closed the output before.
-        client.Run("mkfifo " + go + " " + over + "; (cat " + go +
-                   "; echo later; exec >&- 2>&-; echo x > " + over + ") & echo now");
-        const std::uint64_t n = client.last_n;
+        const LateChild child(client, spool);
         kill(supervisor, SIGSTOP);
-        std::ofstream(go).put('x');
-        EXPECT_EQ(ReadText(over), "x\n");
-        client.Forget(n);
+        child.PrintAndEnd();
+        client.Forget(child.n());
         kill(supervisor, SIGCONT);
-        ASSERT_TRUE(client.AwaitOutput(n, 0, "now\nxlater\n"))
-            << turn << ": " << client.heard[n].out[0];
-        EXPECT_TRUE(AwaitTrue([&] {
-            client.Sync();
-            return !std::filesystem::exists(spool.Path() + "/commands/" + std::to_string(n));
-        }));
+        ASSERT_TRUE(client.AwaitOutput(child.n(), 0, "now\nxlater\n"))
+            << turn << ": " << client.heard[child.n()].out[0];
+        EXPECT_TRUE(child.IsRemoved(client));
     }
 }
 
 TEST(Output, ThatAChildPrintedWhileNobodyWasThereIsToldAfterwards) {
     const SpoolDir spool;
-    std::uint64_t n = 0;
-    const std::string go = spool.Root() + "/go";
-    const std::string over = spool.Root() + "/over";
+    std::optional<LateChild> child;
     {
         Client client(spool.Path());
         ASSERT_TRUE(client.Greet(1));
-        client.Run("mkfifo " + go + " " + over + "; (cat " + go +
-                   "; echo later; exec >&- 2>&-; echo x > " + over + ") & echo now");
-        n = client.last_n;
-        client.Forget(n);
+        child.emplace(client, spool);
+        client.Forget(child->n());
         ASSERT_TRUE(client.Sync());
         client.CloseChannel();
         EXPECT_EQ(client.AwaitExit(), 0);
     }
-    std::ofstream(go).put('x');
-    EXPECT_EQ(ReadText(over), "x\n");
+    child->PrintAndEnd();
     Client again(spool.Path());
     ASSERT_TRUE(again.Greet(2));
-    ASSERT_EQ(again.heard[n].known, 1);
-    again.Read(n, 4, 0);
-    ASSERT_TRUE(again.AwaitOutput(n, 0, "xlater\n"));
-    EXPECT_TRUE(AwaitTrue([&] {
-        again.Sync();
-        return !std::filesystem::exists(spool.Path() + "/commands/" + std::to_string(n));
-    }));
+    ASSERT_EQ(again.heard[child->n()].known, 1);
+    again.Read(child->n(), 4, 0);
+    ASSERT_TRUE(again.AwaitOutput(child->n(), 0, "xlater\n"));
+    EXPECT_TRUE(child->IsRemoved(again));
 }
 
 }  // namespace

@@ -37,6 +37,14 @@ class Behind : public MountTest {
         }
         EXPECT_EQ(me().ListPlus("/box/fs/work").empty(), false);
     }
+    // The file system does not tell when files were made.
+    void HideBirths() {
+        supervisor().look = [this](const std::string& path) {
+            IdentityStat seen = files().Identity(path);
+            seen.birth_ns = 0;
+            return seen;
+        };
+    }
     // From now on nothing that is asked of the sandbox is answered.
     void Hold() { files().SetAnswers(FakeFiles::Answers::kHeld); }
     // /work/new is open, this was written to it, and nobody has answered.

@@ -392,6 +392,12 @@ RecordingPtr Client::File::StartFsync() {
     });
 }
 
+RecordingPtr Client::File::StartStat() {
+    return client_.Ask<AttrReply>("getattr", ino_, "", [&](AttrReply reply) {
+        client_.fs().GetAttr(ino_, opened_.handle, std::move(reply));
+    });
+}
+
 int Client::File::Fsync() {
     return client_.FinishCode(StartFsync());
 }

@@ -159,6 +159,7 @@ class Client::File {
     RecordingPtr StartWrite(std::string_view bytes);
     RecordingPtr StartFlush(pid_t tid);
     RecordingPtr StartFsync();
+    RecordingPtr StartStat();
 
  private:
     Client& client_;
